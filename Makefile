@@ -1,0 +1,40 @@
+# Darkroom's commands. Needs Python 3.11+ and make; everything else is installed into .venv.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types check bench clean
+
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(if $(shell command -v $(p) 2>/dev/null),$(p))))
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+PACKAGES := tasks storage worker cli
+
+help:  ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Darkroom needs Python 3.11 or newer (PYTHON=... picks one)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+.types/darkroom:
+	@mkdir -p $@ && for p in $(PACKAGES); do ln -sfn ../../$$p $@/$$p; done
+
+demo: $(READY)  ## a server, a worker and two pictures, start to end
+	@$(BIN)/darkroom demo
+
+test: lint types $(READY)  ## lint, strict types and all tests
+	@$(BIN)/python -m pytest
+
+lint: $(READY)  ## ruff: rules and format
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(READY) .types/darkroom  ## mypy, strict
+	@$(BIN)/mypy $(foreach p,$(PACKAGES),-p darkroom.$(p))
+
+bench: $(READY)  ## the measured tables
+	@$(BIN)/python -m bench
+
+clean:  ## everything that make made
+	rm -rf $(VENV) .types .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

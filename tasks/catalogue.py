@@ -1,0 +1,161 @@
+"""The models that can be asked for: what each allows, its defaults, and where its weights come from.
+
+Built-in entries are data (`catalogue.json`); an operator adds entries in a file of the same form, and every worker
+publishes the entries it serves, so that a producer validates against what is really there.
+"""
+
+import json
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from darkroom.tasks.errors import DarkroomError
+
+ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Family = Literal["sdxl", "playground", "sd"]
+Kind = Literal["txt2img", "img2img"]
+Prediction = Literal["diffusion", "edm", "distilled"]
+
+#: Schedulers by the field's names, and which kind of model each fits.
+SCHEDULERS: dict[str, tuple[str, Prediction]] = {
+    "euler": ("Euler", "diffusion"),
+    "euler_a": ("Euler a", "diffusion"),
+    "dpmpp_2m": ("DPM++ 2M", "diffusion"),
+    "dpmpp_2m_karras": ("DPM++ 2M Karras", "diffusion"),
+    "dpmpp_2m_sde": ("DPM++ 2M SDE", "diffusion"),
+    "dpmpp_sde": ("DPM++ SDE", "diffusion"),
+    "ddim": ("DDIM", "diffusion"),
+    "ddpm": ("DDPM", "diffusion"),
+    "unipc": ("UniPC", "diffusion"),
+    "pndm": ("PNDM", "diffusion"),
+    "lcm": ("LCM", "distilled"),
+    "edm_dpmpp_2m": ("EDM DPM++ 2M", "edm"),
+    "edm_euler": ("EDM Euler", "edm"),
+}
+
+
+def scheduler_id(name: str) -> str:
+    """`DPM++ 2M Karras` -> `dpmpp_2m_karras`; an id stays as it is."""
+    return name.strip().lower().replace("++", "pp").replace(" ", "_").replace("-", "_")
+
+
+class CatalogueError(DarkroomError):
+    """A catalogue file cannot be used; the message names every fault."""
+
+    code = "catalogue_invalid"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class HubSource(_Strict):
+    """A public repository on the Hugging Face hub; revision and digests are pinned at the first pull."""
+
+    type: Literal["hub"] = "hub"
+    repo: str
+    revision: str = "main"
+    variant: str | None = Field(default=None, description="such as fp16: files named *.fp16.safetensors")
+
+
+class FolderSource(_Strict):
+    """A local folder in the diffusers layout (`model_index.json` and a folder per component)."""
+
+    type: Literal["folder"] = "folder"
+    path: Path
+
+
+class FileSource(_Strict):
+    """One `.safetensors` file with all weights, and a folder with the configs and tokenizers it lacks."""
+
+    type: Literal["file"] = "file"
+    path: Path
+    config: Path
+
+
+class Defaults(_Strict):
+    """What a request that leaves the field out gets; from the model's card."""
+
+    width: int
+    height: int
+    num_inference_steps: int
+    guidance_scale: float
+    scheduler: str
+    strength: float = 0.6
+
+
+class Limits(_Strict):
+    """What the model allows; sides in pixels, `max_pixels` for width times height."""
+
+    grid: int = 8
+    min_side: int = 256
+    max_side: int = 2048
+    max_pixels: int = 2048 * 1536
+    max_steps: int = 200
+    max_images: int = 16
+    max_prompt_chars: int = 4000
+
+
+class ModelEntry(_Strict):
+    """One model of the catalogue."""
+
+    name: ModelName
+    family: Family
+    source: Annotated[HubSource | FolderSource | FileSource, Field(discriminator="type")]
+    defaults: Defaults
+    limits: Limits = Limits()
+    schedulers: list[str]
+    kinds: list[Kind] = ["txt2img", "img2img"]
+    description: str = ""
+    license: str = ""
+    prompt_tokens: int = Field(default=75, description="tokens of the prompt that the text encoders read")
+
+    @model_validator(mode="after")
+    def _schedulers_exist(self) -> "ModelEntry":
+        unknown = [s for s in [*self.schedulers, self.defaults.scheduler] if s not in SCHEDULERS]
+        if unknown:
+            raise ValueError(f"unknown schedulers {unknown}; known: {', '.join(SCHEDULERS)}")
+        if self.defaults.scheduler not in self.schedulers:
+            raise ValueError(f"the default scheduler {self.defaults.scheduler!r} is not among `schedulers`")
+        return self
+
+
+Catalogue = dict[str, ModelEntry]
+
+
+def parse_catalogue(text: str, origin: str) -> Catalogue:
+    """Entries of one file: a JSON list of models. Raises CatalogueError with every fault."""
+    try:
+        entries = [ModelEntry.model_validate(item) for item in json.loads(text)["models"]]
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
+        raise CatalogueError(f"{origin}: {faults}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise CatalogueError(f'{origin}: not of the form {{"models": [...]}} ({error})') from None
+    return {entry.name: entry for entry in entries}
+
+
+@cache
+def builtin_catalogue() -> Catalogue:
+    """The models that Darkroom knows out of the box."""
+    return parse_catalogue(files("darkroom.tasks").joinpath("catalogue.json").read_text(), "catalogue.json")
+
+
+def load_catalogue(path: Path | None) -> Catalogue:
+    """Built-in entries, and over them the operator's file. Relative paths in it are relative to the file."""
+    if path is None:
+        return dict(builtin_catalogue())
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise CatalogueError(f"{path}: {error.strerror}", hint="check DARKROOM_CATALOGUE") from None
+    own = parse_catalogue(text, str(path))
+    return {**builtin_catalogue(), **{name: _anchored(entry, path.parent) for name, entry in own.items()}}
+
+
+def _anchored(entry: ModelEntry, base: Path) -> ModelEntry:
+    paths = {k: base / getattr(entry.source, k) for k in ("path", "config") if hasattr(entry.source, k)}
+    return entry.model_copy(update={"source": entry.source.model_copy(update=paths)})

@@ -1,0 +1,157 @@
+"""Every error that Darkroom raises, one tree. `code` is stable and belongs to the API; the text may change.
+
+DarkroomError
+├── InvalidRequest            invalid_request          the request has faults, all of them named in `.faults`
+├── IdempotencyConflict       idempotency_conflict     the key was used for another request
+├── JobNotFound               job_not_found            no record under this id (never made, deleted or expired)
+├── JobNotFinished            job_not_finished         the call needs a job that has ended
+├── JobFailed                 job_failed               the job ended without images; `.error` says why
+├── WaitTimeout               wait_timeout             the job had not ended in the time given
+├── QueueError                                         Redis did not do as asked
+│   ├── QueueUnavailable      queue_unavailable  (r)   not reachable, or no answer in time
+│   ├── QueueAuthFailed       queue_auth_failed        wrong password, or the ACL user lacks a right
+│   ├── QueueFull             queue_full         (r)   Redis is out of memory
+│   └── QueueBroken           queue_broken             any other refusal of Redis
+├── StorageNotConfigured      storage_not_configured   results were asked for, but no store is named
+└── StorageFailed             storage_failed           the store did not do as asked; its own code in `.reason`
+
+(r): worth trying again as it is. The worker's errors hang on the same root, in `darkroom.worker.errors`.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+class DarkroomError(Exception):
+    """Root of the tree. The message says what happened; `hint` says what to do."""
+
+    code: ClassVar[str] = "darkroom_error"
+    retryable: ClassVar[bool] = False
+    hint: str = ""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint if hint is not None else type(self).hint
+
+    @property
+    def message(self) -> str:
+        """What happened, without the hint."""
+        return str(self.args[0])
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with a request: the field, a stable code, and what would be right."""
+
+    field: str
+    code: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
+
+    def as_dict(self) -> dict[str, str]:
+        """For JSON."""
+        return {"field": self.field, "code": self.code, "message": self.message}
+
+
+class InvalidRequest(DarkroomError):
+    """The request has faults; all of them are in `faults`, in the order of the fields."""
+
+    code = "invalid_request"
+
+    def __init__(self, faults: list[Fault]) -> None:
+        self.faults = faults
+        super().__init__("; ".join(map(str, faults)))
+
+
+class IdempotencyConflict(DarkroomError):
+    """The idempotency key already belongs to a job with another request."""
+
+    code = "idempotency_conflict"
+    hint = "use a new key for a new request"
+
+
+class JobNotFound(DarkroomError):
+    """No record under this id."""
+
+    code = "job_not_found"
+    hint = "it never existed, was deleted, or its record expired"
+
+
+class JobNotFinished(DarkroomError):
+    """The call needs a job that has ended."""
+
+    code = "job_not_finished"
+    hint = "wait for it or cancel it first"
+
+
+class JobFailed(DarkroomError):
+    """The job ended without the images that were asked for."""
+
+    code = "job_failed"
+
+    def __init__(self, message: str, error: dict[str, Any] | None = None, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.error = error or {}
+
+
+class WaitTimeout(DarkroomError):
+    """The job had not ended in the time given; it goes on."""
+
+    code = "wait_timeout"
+
+
+class QueueError(DarkroomError):
+    """Redis did not do as asked. `job_id` is set where a submit raised: submitting again under it is safe."""
+
+    job_id: str | None = None
+
+
+class QueueUnavailable(QueueError):
+    """Redis was not reachable, or gave no answer in time."""
+
+    code = "queue_unavailable"
+    retryable = True
+    hint = "check DARKROOM_REDIS_URL and the server; `darkroom doctor` looks closer"
+
+
+class QueueAuthFailed(QueueError):
+    """Redis refused the password, or the ACL user lacks a right."""
+
+    code = "queue_auth_failed"
+    hint = "check user and password in DARKROOM_REDIS_URL"
+
+
+class QueueFull(QueueError):
+    """Redis is out of memory and may not evict."""
+
+    code = "queue_full"
+    retryable = True
+    hint = "wait until jobs have been worked off, or raise maxmemory"
+
+
+class QueueBroken(QueueError):
+    """Redis refused a command for a reason that trying again does not cure."""
+
+    code = "queue_broken"
+
+
+class StorageNotConfigured(DarkroomError):
+    """Results were asked for, but no store is named."""
+
+    code = "storage_not_configured"
+    hint = 'set DARKROOM_STORAGE_URL (s3://bucket/prefix or file:///folder) and install "darkroom[s3]"'
+
+
+class StorageFailed(DarkroomError):
+    """The store did not do as asked; `reason` is its own code."""
+
+    code = "storage_failed"
+
+    def __init__(self, message: str, reason: str = "storage_error", *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason

@@ -1,0 +1,117 @@
+"""The worker's part of the error tree; the root is `darkroom.tasks.errors.DarkroomError`.
+
+WorkerError
+├── ModelError                                         the process cannot serve the model: it ends, with exit code 4
+│   ├── ModelUnknown          model_unknown            not in the catalogue
+│   ├── ModelMissing          model_missing            weights or configs are not on this machine
+│   ├── ModelCorrupt          model_corrupt            truncated, or not what its header says
+│   ├── ModelDigestMismatch   model_digest_mismatch    a file is not the one that was pinned
+│   ├── ModelUnsafe           model_unsafe             pickle formats, or code in the repository
+│   └── ModelIncompatible     model_incompatible       loads, but is not of the family that the entry says
+├── DeviceUnavailable         device_unavailable       no such device, or it cannot do what was asked of it
+├── GenerationFailed          generation_failed        the pipeline raised
+├── OutOfMemory               out_of_memory      (r)   the device's memory did not suffice
+├── InputUnusable             code of the cause  (r?)  the input picture cannot be fetched or read
+├── ResultNotStored           storage_failed     (r)   the store refused the result
+└── ManifestInvalid           manifest_invalid         a manifest that cannot be replayed
+
+(r): worth trying again as it is.
+"""
+
+from darkroom.tasks.errors import DarkroomError
+
+
+class WorkerError(DarkroomError):
+    """Root of the worker's errors."""
+
+    code = "worker_error"
+
+
+class ModelError(WorkerError):
+    """This process cannot serve the model."""
+
+    code = "model_error"
+
+
+class ModelUnknown(ModelError):
+    """The name is not in the catalogue."""
+
+    code = "model_unknown"
+    hint = "`darkroom models list` shows the names; own models go into the file that DARKROOM_CATALOGUE names"
+
+
+class ModelMissing(ModelError):
+    """Weights or configs are not on this machine."""
+
+    code = "model_missing"
+    hint = "run `darkroom models pull NAME`, or correct the path in your catalogue file"
+
+
+class ModelCorrupt(ModelError):
+    """A file is truncated, or not what its header says."""
+
+    code = "model_corrupt"
+    hint = "delete the file and pull the model again"
+
+
+class ModelDigestMismatch(ModelError):
+    """A file is not the one that was pinned."""
+
+    code = "model_digest_mismatch"
+    hint = "pull the model again; if the change is wanted, delete its entry in the lock file first"
+
+
+class ModelUnsafe(ModelError):
+    """Pickle formats can run code when loaded, and so can code in a repository."""
+
+    code = "model_unsafe"
+    hint = "convert the weights to .safetensors"
+
+
+class ModelIncompatible(ModelError):
+    """The files load, but are not of the family that the entry says."""
+
+    code = "model_incompatible"
+    hint = "check `family` in the catalogue entry"
+
+
+class DeviceUnavailable(WorkerError):
+    """No such device, or it cannot do what was asked of it."""
+
+    code = "device_unavailable"
+    hint = "`darkroom doctor` lists the devices"
+
+
+class GenerationFailed(WorkerError):
+    """The pipeline raised."""
+
+    code = "generation_failed"
+
+
+class OutOfMemory(WorkerError):
+    """The device's memory did not suffice."""
+
+    code = "out_of_memory"
+    retryable = True
+    hint = "ask for a smaller picture, or start the worker with a leaner --memory mode"
+
+
+class InputUnusable(WorkerError):
+    """The input picture cannot be fetched or read; the code is that of the cause."""
+
+    def __init__(self, message: str, *, code: str, retryable: bool, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.code, self.retryable = code, retryable  # type: ignore[misc]
+
+
+class ResultNotStored(WorkerError):
+    """The store refused the result."""
+
+    code = "storage_failed"
+    retryable = True
+
+
+class ManifestInvalid(WorkerError):
+    """A manifest that cannot be replayed."""
+
+    code = "manifest_invalid"

@@ -1,0 +1,29 @@
+"""The worker's settings: environment variables with the prefix DARKROOM_, read here and nowhere else."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MemoryMode = Literal["full", "vae_tiling", "attention_slicing", "model_offload", "sequential_offload"]
+
+
+class WorkerSettings(BaseSettings):
+    """What a worker process needs besides Redis and storage; command-line options win over these."""
+
+    model_config = SettingsConfigDict(env_prefix="DARKROOM_", extra="ignore", frozen=True)
+
+    catalogue: Path | None = Field(default=None, description="the operator's own catalogue file (JSON)")
+    models_dir: Path = Field(
+        default=Path.home() / ".cache" / "darkroom" / "models", description="where pulled models lie"
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps")
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        default="auto", description="auto: bf16 on CUDA, float32 on a CPU, fp16 on MPS"
+    )
+    memory: MemoryMode = Field(default="full", description="how the model is held in device memory")
+    threads: int = Field(default=0, ge=0, description="CPU threads of the model's calls; 0: all cores")
+    concurrency: int = Field(default=0, ge=0, description="jobs in flight in one process; 0: by device")
+    lease_seconds: float = Field(default=30.0, ge=2, description="how long a silent worker keeps a job")
+    preview_every: float = Field(default=1.0, ge=0, description="seconds between previews of a job; 0: none")
