@@ -1,1 +1,16 @@
-"""Darkroom."""
+"""The model families: which parts a model has, which pipelines run it, how its prompt becomes tensors."""
+
+from darkroom.tasks.catalogue import Family
+from darkroom.worker.families.base import FamilySpec
+from darkroom.worker.families.playground import PLAYGROUND
+from darkroom.worker.families.sd import SD
+from darkroom.worker.families.sdxl import SDXL
+
+__all__ = ["FamilySpec", "family"]
+
+_FAMILIES: dict[Family, FamilySpec] = {"sdxl": SDXL, "playground": PLAYGROUND, "sd": SD}
+
+
+def family(name: Family) -> FamilySpec:
+    """The family of a catalogue entry."""
+    return _FAMILIES[name]

@@ -1,0 +1,118 @@
+"""Where the model runs and in what form: device, dtype, memory mode and threads, decided once for the process."""
+
+import os
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from darkroom.worker.errors import DeviceUnavailable
+from darkroom.worker.settings import MemoryMode, WorkerSettings
+
+#: Modes that keep weights in the host's memory and bring them to a CUDA device when they are used.
+OFFLOAD_MODES: frozenset[MemoryMode] = frozenset({"model_offload", "sequential_offload"})
+
+#: Packages whose versions an image's bits depend on.
+RECORDED_PACKAGES = ("torch", "diffusers", "transformers", "safetensors")
+
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_AUTO_DTYPE = {"cpu": torch.float32, "cuda": torch.bfloat16, "mps": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What `choose_placement` decided; `threads` counts the CPU threads of one model call."""
+
+    device: torch.device
+    dtype: torch.dtype
+    memory: MemoryMode
+    threads: int
+
+
+def choose_placement(settings: WorkerSettings) -> Placement:
+    """The settings' wishes held against this machine. Raises DeviceUnavailable naming what is there."""
+    device = _device(settings.device)
+    if settings.memory in OFFLOAD_MODES and device.type != "cuda":
+        raise DeviceUnavailable(
+            f"memory mode {settings.memory} needs a CUDA device, the worker runs on {device}",
+            hint="use --memory full, vae_tiling or attention_slicing",
+        )
+    return Placement(device, _dtype(settings.dtype, device), settings.memory, settings.threads or available_cpus())
+
+
+def devices() -> list[str]:
+    """The devices of this machine that a worker can run on, best first."""
+    cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return [*cuda, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+
+
+def default_concurrency(placement: Placement) -> int:
+    """Jobs in flight in one process: enough to hide fetching, encoding and uploading behind the model's work."""
+    if placement.memory in OFFLOAD_MODES:
+        return 1  # the hooks move modules under whoever runs beside
+    return {"cuda": 4}.get(placement.device.type, 2)
+
+
+def environment(placement: Placement | None = None) -> dict[str, str | int]:
+    """What must be alike for the same bits: threads, CPU or GPU, versions, attention and TF32 settings.
+
+    Without a placement the thread count is the calling thread's: torch keeps one for every thread.
+    """
+    device = placement.device if placement else torch.device("cpu")
+    found: dict[str, str | int] = {
+        "device": device.type,
+        "threads": placement.threads if placement else torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        **{package: version(package) for package in RECORDED_PACKAGES},
+    }
+    return found | _cuda_environment(device) if device.type == "cuda" else found
+
+
+def available_cpus() -> int:
+    """CPUs that this process may use: its affinity mask, and the container's quota where that is smaller."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, _cgroup_quota() or allowed))
+
+
+def _cgroup_quota(path: Path = Path("/sys/fs/cgroup/cpu.max")) -> int | None:
+    """Whole CPUs of the cgroup v2 quota ("200000 100000" is 2), or None where there is none."""
+    try:
+        quota, period = path.read_text().split()
+        return max(1, int(quota) // int(period))
+    except (OSError, ValueError):  # no cgroup v2 here, or "max"
+        return None
+
+
+def _device(wish: str) -> torch.device:
+    found = devices()
+    if wish == "auto":
+        return torch.device(found[0])
+    name = "cuda:0" if wish == "cuda" else wish
+    if name not in found:
+        raise DeviceUnavailable(
+            f"no device {wish!r} here; there is {', '.join(found)}",
+            hint="choose one of these with --device; for CUDA, check the driver and that torch is a CUDA build",
+        )
+    return torch.device(name)
+
+
+def _dtype(wish: str, device: torch.device) -> torch.dtype:
+    if wish == "auto":
+        old_gpu = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.float16 if old_gpu else _AUTO_DTYPE[device.type]
+    if wish == "float16" and device.type == "cpu":
+        raise DeviceUnavailable("float16 does not run on a CPU", hint="use --dtype float32, or bfloat16")
+    return _DTYPES[wish]
+
+
+def _cuda_environment(device: torch.device) -> dict[str, str | int]:
+    return {
+        "gpu": torch.cuda.get_device_name(device),
+        "cuda": str(torch.version.cuda),
+        "cudnn": torch.backends.cudnn.version() or 0,
+        "tf32_convolutions": int(torch.backends.cudnn.allow_tf32),
+        "flash_attention": int(torch.backends.cuda.flash_sdp_enabled()),
+        "memory_efficient_attention": int(torch.backends.cuda.mem_efficient_sdp_enabled()),
+    }
