@@ -1,0 +1,190 @@
+"""Every error that storage raises, one tree. `code` is stable and belongs to the API; the text may change.
+
+StorageError
+├── StorageNotConfigured      storage_not_configured   no store is named
+├── StorageConfigInvalid      storage_config_invalid   a setting is wrong, or a library is missing
+├── StorageUnavailable        storage_unavailable (r)  not reachable, overloaded, or no answer in time
+├── StorageDenied             storage_denied           wrong credentials, or they lack a right
+├── BucketMissing             bucket_missing           the bucket does not exist
+├── StorageFull               storage_full             no room left: disk, quota or the largest size allowed
+├── StorageBroken             storage_broken           any other refusal of the store
+├── KeyInvalid                key_invalid              no key of this form is stored or read
+├── ObjectNotFound            object_not_found         nothing lies under the key
+├── ObjectTooLarge            object_too_large         larger than the caller is willing to read
+├── ObjectCorrupt             object_corrupt           the bytes are not those that were put
+└── InputError                                         an input image cannot be used
+    ├── InputReferenceInvalid input_reference_invalid  neither a key, nor a data: URL, nor an https: URL
+    ├── InputMissing          input_missing            nothing there
+    ├── InputForbidden        input_forbidden          the key belongs to somebody else
+    ├── InputAddressForbidden input_address_forbidden  the URL leads to an address that is not public
+    ├── InputUnreachable      input_unreachable   (r)  no answer, or not in time
+    ├── InputTooLarge         input_too_large          more bytes than allowed
+    ├── InputNotAnImage       input_not_an_image       by content neither PNG, JPEG nor WebP
+    ├── InputBomb             input_bomb               would unpack to more than the limit
+    └── InputCorrupt          input_corrupt            begins as an image, but cannot be decoded
+
+(r): worth trying again as it is.
+"""
+
+from typing import ClassVar
+
+
+class StorageError(Exception):
+    """Root of the tree. The message says what happened; `hint` says what to do."""
+
+    code: ClassVar[str] = "storage_error"
+    retryable: ClassVar[bool] = False
+    hint: str = ""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint if hint is not None else type(self).hint
+
+    @property
+    def message(self) -> str:
+        """What happened, without the hint."""
+        return str(self.args[0])
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class StorageNotConfigured(StorageError):
+    """No store is named."""
+
+    code = "storage_not_configured"
+    hint = "set DARKROOM_STORAGE_URL to s3://bucket/prefix or file:///folder"
+
+
+class StorageConfigInvalid(StorageError):
+    """A setting is wrong, or a library that the store needs is not installed."""
+
+    code = "storage_config_invalid"
+
+
+class StorageUnavailable(StorageError):
+    """The store is not reachable, overloaded, or gave no answer in time."""
+
+    code = "storage_unavailable"
+    retryable = True
+    hint = "check that the store is up, and DARKROOM_S3_ENDPOINT_URL"
+
+
+class StorageDenied(StorageError):
+    """The credentials are wrong, or they lack a right."""
+
+    code = "storage_denied"
+    hint = "check DARKROOM_S3_ACCESS_KEY_ID and DARKROOM_S3_SECRET_ACCESS_KEY, and what that user may do in the bucket"
+
+
+class BucketMissing(StorageError):
+    """The bucket does not exist."""
+
+    code = "bucket_missing"
+    hint = "create it, or correct DARKROOM_STORAGE_URL; Darkroom never creates buckets"
+
+
+class StorageFull(StorageError):
+    """No room left: the disk, a quota, or the largest size that the store allows."""
+
+    code = "storage_full"
+    hint = "free space or raise the quota"
+
+
+class StorageBroken(StorageError):
+    """The store refused for a reason that trying again does not cure."""
+
+    code = "storage_broken"
+
+
+class KeyInvalid(StorageError):
+    """No key of this form is stored or read."""
+
+    code = "key_invalid"
+
+
+class ObjectNotFound(StorageError):
+    """Nothing lies under the key."""
+
+    code = "object_not_found"
+    hint = "it was never stored, or has been deleted"
+
+
+class ObjectTooLarge(StorageError):
+    """The object is larger than the caller is willing to read."""
+
+    code = "object_too_large"
+
+
+class ObjectCorrupt(StorageError):
+    """The bytes under the key are not those that were put there."""
+
+    code = "object_corrupt"
+
+
+class InputError(StorageError):
+    """An input image cannot be used."""
+
+    code = "input_error"
+
+
+class InputReferenceInvalid(InputError):
+    """The reference is neither a storage key, nor a data: URL, nor an https: URL."""
+
+    code = "input_reference_invalid"
+    hint = "give a storage key, a base64 data: URL, or an https: URL"
+
+
+class InputMissing(InputError):
+    """Nothing is there."""
+
+    code = "input_missing"
+    hint = "upload the image first, or correct the reference"
+
+
+class InputForbidden(InputError):
+    """The key belongs to somebody else."""
+
+    code = "input_forbidden"
+    hint = "use a key under inputs/TENANT/ or an output of a job of the same tenant"
+
+
+class InputAddressForbidden(InputError):
+    """The URL leads to an address that is not public, or away from https."""
+
+    code = "input_address_forbidden"
+    hint = "upload the image and give its storage key"
+
+
+class InputUnreachable(InputError):
+    """No answer, or not in time."""
+
+    code = "input_unreachable"
+    retryable = True
+
+
+class InputTooLarge(InputError):
+    """More bytes than allowed."""
+
+    code = "input_too_large"
+
+
+class InputNotAnImage(InputError):
+    """By content neither PNG, JPEG nor WebP."""
+
+    code = "input_not_an_image"
+    hint = "send a PNG, JPEG or WebP"
+
+
+class InputBomb(InputError):
+    """Would unpack to more than the limit; it was not unpacked."""
+
+    code = "input_bomb"
+    hint = "scale the image down first"
+
+
+class InputCorrupt(InputError):
+    """Begins as an image, but cannot be decoded to its end."""
+
+    code = "input_corrupt"
+    hint = "export the image again"

@@ -1,0 +1,173 @@
+"""A store in a folder: for one machine, or several that mount the same file system.
+
+Content type and metadata are not kept: a folder's readers go by the name's extension. File names that begin with a dot
+are writes under way, and no keys.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+from darkroom.storage.errors import (
+    KeyInvalid,
+    ObjectNotFound,
+    ObjectTooLarge,
+    StorageBroken,
+    StorageDenied,
+    StorageError,
+    StorageFull,
+    StorageUnavailable,
+)
+from darkroom.storage.interface import StoredObject, check_lifetime
+from darkroom.storage.keys import check_key, check_prefix
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_IN_THE_WAY = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
+
+
+class FolderStore:
+    """The ObjectStore of one folder; the folder is made at the first write."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.resolve()
+
+    def put(self, key: str, data: bytes | Path, *, content_type: str, metadata: Mapping[str, str] = {}) -> None:  # noqa: ARG002
+        path = self._path(key)
+        with BytesIO(data) if isinstance(data, bytes) else data.open("rb") as source, _door("write", path):
+            temporary = self._start(path)
+            try:
+                with temporary.open("wb") as file:
+                    shutil.copyfileobj(source, file, 1024 * 1024)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+
+    def get(self, key: str, *, limit: int | None = None) -> bytes:
+        path = self._path(key)
+        with _door("read", path), _found(key), path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if limit is not None and size > limit:
+                msg = f"{key} has {size} bytes, over the limit of {limit}"
+                raise ObjectTooLarge(msg)
+            return file.read()
+
+    def exists(self, key: str) -> bool:
+        path = self._path(key)
+        with _door("read", path):
+            return path.is_file()
+
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        with _door("delete", path), contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            path.unlink()
+            self._remove_empty(path.parent)
+
+    def url(self, key: str, seconds: int) -> str:
+        check_lifetime(seconds)
+        return self._path(key).as_uri()
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        check_prefix(prefix)
+        start = self._root / prefix.rpartition("/")[0]
+        return self._walk(start, prefix) if _is_real(start) else iter(())
+
+    def check(self, *, write: bool = True) -> None:
+        with _door("use", self._root):
+            if write:
+                self._start(self._root / "probe").unlink()
+            os.scandir(self._root).close()
+
+    def _path(self, key: str) -> Path:
+        check_key(key)
+        path = self._root / key
+        if not _is_real(path):
+            msg = f"the key {key!r} leads through a symbolic link"
+            raise KeyInvalid(msg)
+        return path
+
+    def _start(self, path: Path) -> Path:
+        """An empty file beside `path` to write to: only within one directory is replacing sure to be atomic."""
+        temporary = path.with_name(f".{uuid.uuid4().hex}.part")
+        while True:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # A delete may take the directory away as empty in between.
+            with contextlib.suppress(FileNotFoundError):
+                temporary.touch(exist_ok=False)
+                return temporary
+
+    def _remove_empty(self, folder: Path) -> None:
+        with contextlib.suppress(OSError):
+            while folder != self._root:
+                folder.rmdir()
+                folder = folder.parent
+
+    def _walk(self, folder: Path, prefix: str) -> Iterator[StoredObject]:
+        for entry in _entries(folder):
+            path = Path(entry.path)
+            key = path.relative_to(self._root).as_posix()
+            if entry.is_dir(follow_symlinks=False):
+                if f"{key}/".startswith(prefix) or prefix.startswith(f"{key}/"):
+                    yield from self._walk(path, prefix)
+            elif key.startswith(prefix) and entry.is_file(follow_symlinks=False):
+                yield from _stored(entry, key)
+
+
+def _stored(entry: os.DirEntry[str], key: str) -> list[StoredObject]:
+    """One object, or none: a file that goes away during the listing was not there."""
+    with _door("list", Path(entry.path)), contextlib.suppress(FileNotFoundError):
+        status = entry.stat(follow_symlinks=False)
+        return [StoredObject(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))]
+    return []
+
+
+def _is_real(path: Path) -> bool:
+    """Whether no symbolic link stands on the way; one could lead out of the folder."""
+    return os.path.realpath(path) == str(path)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """The visible entries in the order of the keys below them, which is not that of the names: `a-b` < `a/b`."""
+    with _door("list", folder), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with os.scandir(folder) as entries:
+            visible = [entry for entry in entries if not entry.name.startswith(".")]
+        return sorted(visible, key=lambda entry: f"{entry.name}/" if entry.is_dir() else entry.name)
+    return []
+
+
+@contextlib.contextmanager
+def _found(key: str) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        msg = f"nothing is stored under {key}"
+        raise ObjectNotFound(msg) from error
+
+
+@contextlib.contextmanager
+def _door(verb: str, path: Path) -> Iterator[None]:
+    """The one place where the system's errors become ours."""
+    try:
+        yield
+    except OSError as error:
+        raise _ours(error, f"cannot {verb} {path}: {os.strerror(error.errno or 0)}") from error
+
+
+def _ours(error: OSError, message: str) -> StorageError:
+    if error.errno in _FULL:
+        return StorageFull(message)
+    if error.errno in _DENIED:
+        return StorageDenied(message, hint="check who owns the folder, and as whom this process runs")
+    if error.errno in _IN_THE_WAY:
+        return StorageBroken(message, hint="a file stands where a folder is needed, or a folder where a file is")
+    return StorageUnavailable(message, hint="check the folder that DARKROOM_STORAGE_URL names")

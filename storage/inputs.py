@@ -1,0 +1,111 @@
+"""Reads the input image that a request refers to, and stores one that a client uploads."""
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Callable
+
+from darkroom.storage.errors import (
+    InputForbidden,
+    InputMissing,
+    InputReferenceInvalid,
+    InputTooLarge,
+    KeyInvalid,
+    ObjectNotFound,
+    ObjectTooLarge,
+)
+from darkroom.storage.fetch import Fetcher
+from darkroom.storage.images import open_image
+from darkroom.storage.interface import ObjectStore
+from darkroom.storage.keys import EXTENSIONS, check_key, input_key, input_prefix, job_of_output
+from darkroom.storage.settings import StorageSettings
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+
+
+def read_input(
+    reference: str,
+    *,
+    tenant: str,
+    store: ObjectStore,
+    settings: StorageSettings,
+    owns_output: Callable[[str], bool],
+    fetch: Callable[[str], bytes] | None = None,
+) -> bytes:
+    """The bytes that `reference` stands for: a storage key, a base64 data: URL, or an https: URL. Not decoded yet.
+
+    A key must lie under `inputs/{tenant}/`, or be the output of a job for whose id `owns_output` says True.
+    Raises an InputError, or the StorageError of the store. `fetch` stands in for the real fetching.
+    """
+    scheme = _SCHEME.match(reference)
+    if scheme is None:
+        return _read_object(reference, tenant, store, settings.input_max_bytes, owns_output)
+    match scheme[1].lower():
+        case "data":
+            return _read_data_url(reference, settings.input_data_url_max_bytes)
+        case "https":
+            fetch = fetch or Fetcher(settings.input_max_bytes, settings.input_timeout)
+            return fetch(reference)
+        case other:
+            msg = f"the reference is a {other}: URL"
+            raise InputReferenceInvalid(msg)
+
+
+def store_input(data: bytes, *, tenant: str, store: ObjectStore, settings: StorageSettings) -> str:
+    """Stores a picture for `tenant` and returns its key, under which read_input finds it.
+
+    Raises the InputError of a picture that no worker would take.
+    """
+    if len(data) > settings.input_max_bytes:
+        msg = f"the image has {len(data)} bytes, over the limit of {settings.input_max_bytes}"
+        raise InputTooLarge(msg)
+    picture_format = open_image(data, max_pixels=settings.input_max_pixels).format or ""
+    # A multi-picture JPEG, as phones make them, is a JPEG to everybody else.
+    extension = EXTENSIONS.get(picture_format, "jpg")
+    key = input_key(tenant, hashlib.sha256(data).hexdigest(), extension)
+    if not store.exists(key):
+        store.put(key, data, content_type="image/jpeg" if extension == "jpg" else f"image/{extension}")
+    return key
+
+
+def _read_object(
+    key: str, tenant: str, store: ObjectStore, max_bytes: int, owns_output: Callable[[str], bool]
+) -> bytes:
+    try:
+        check_key(key)
+    except KeyInvalid as error:
+        raise InputReferenceInvalid(error.message) from error
+    job = job_of_output(key)
+    # Nothing is asked of the store first: whether a stranger's key exists is nobody's business.
+    if not (key.startswith(input_prefix(tenant)) or (job is not None and owns_output(job))):
+        msg = f"{key} is not among the inputs or outputs of tenant {tenant}"
+        raise InputForbidden(msg)
+    try:
+        return store.get(key, limit=max_bytes)
+    except ObjectNotFound as error:
+        raise InputMissing(error.message) from error
+    except ObjectTooLarge as error:
+        raise InputTooLarge(error.message) from error
+
+
+def _read_data_url(url: str, max_bytes: int) -> bytes:
+    """RFC 2397, base64 only. The media type is not looked at: the content decides."""
+    header, comma, encoded = url.partition(",")
+    if not comma or not header.lower().endswith(";base64"):
+        msg = "the data: URL is not base64"
+        raise InputReferenceInvalid(msg, hint="write it as data:image/png;base64,...")
+    if len(encoded) // 4 * 3 > max_bytes + 2:
+        raise _too_much_data(max_bytes)
+    try:
+        data = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InputReferenceInvalid(f"the data: URL is not base64: {error}") from error
+    if len(data) > max_bytes:
+        raise _too_much_data(max_bytes)
+    return data
+
+
+def _too_much_data(max_bytes: int) -> InputTooLarge:
+    msg = f"the data: URL holds more than {max_bytes} bytes"
+    return InputTooLarge(msg, hint="upload the image and give its storage key")

@@ -1,0 +1,71 @@
+"""Keys: which are allowed, and what the keys of inputs and outputs look like."""
+
+import re
+
+from darkroom.storage.errors import KeyInvalid
+
+#: S3 allows 1024 bytes with the store's prefix; a folder 255 a part.
+MAX_KEY_BYTES = 800
+MAX_PART_BYTES = 200
+
+_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_OUTPUT = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)/\d+-[0-9a-f]{16}\.(?:png|jpe?g|webp)")
+EXTENSIONS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
+
+
+def check_key(key: str) -> None:
+    """Raises KeyInvalid unless `key` means the same object in every store.
+
+    Parts between slashes are not empty and do not begin with a dot (`..`, and names that a folder hides); no
+    backslashes, no control characters.
+    """
+    fault = _fault(key)
+    if fault:
+        msg = f"the key {key[:200]!r} {fault}"
+        raise KeyInvalid(msg)
+
+
+def check_prefix(prefix: str) -> None:
+    """As `check_key`, for the beginning of a key; "" is the beginning of all."""
+    if prefix:
+        check_key(prefix.removesuffix("/"))
+
+
+def _fault(key: str) -> str:
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        return "is not valid Unicode"
+    parts = key.split("/")
+    if not 1 <= size <= MAX_KEY_BYTES:
+        return f"has {size} bytes, allowed are 1 to {MAX_KEY_BYTES}"
+    if "\\" in key or not key.isprintable():
+        return "has a backslash or a control character"
+    if any(part == "" or part.startswith(".") for part in parts):
+        return "has a part that is empty or begins with a dot"
+    if max(len(part.encode()) for part in parts) > MAX_PART_BYTES:
+        return f"has a part of over {MAX_PART_BYTES} bytes"
+    return ""
+
+
+def input_prefix(tenant: str) -> str:
+    """Where a tenant's inputs lie. Raises KeyInvalid for a name that no tenant can have."""
+    if not _TENANT.fullmatch(tenant):
+        msg = f"{tenant[:64]!r} is no tenant's name"
+        raise KeyInvalid(msg)
+    return f"inputs/{tenant}/"
+
+
+def input_key(tenant: str, sha256: str, extension: str) -> str:
+    """The key of an uploaded input, by its content: the same picture uploaded twice lies there once."""
+    if not _SHA256.fullmatch(sha256) or extension not in EXTENSIONS.values():
+        msg = f"{sha256[:64]!r} with extension {extension[:8]!r} names no input"
+        raise KeyInvalid(msg)
+    return f"{input_prefix(tenant)}{sha256}.{extension}"
+
+
+def job_of_output(key: str) -> str | None:
+    """The id of the job whose output this key names; None for any other key."""
+    match = _OUTPUT.fullmatch(key)
+    return match[1] if match else None

@@ -1,0 +1,54 @@
+"""Storage's settings: environment variables with the prefix DARKROOM_, read here and nowhere else."""
+
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Addressing = Literal["auto", "path", "virtual"]
+
+
+class StorageSettings(BaseSettings):
+    """Where objects lie, how S3 is reached, and what an input image may be."""
+
+    # An empty variable counts as unset: that is how a compose file passes one on.
+    model_config = SettingsConfigDict(env_prefix="DARKROOM_", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    storage_url: str | None = Field(default=None, description="s3://bucket/prefix or file:///folder")
+
+    s3_endpoint_url: str | None = Field(default=None, description="another S3 than Amazon's, such as http://s3:7070")
+    s3_public_endpoint_url: str | None = Field(
+        default=None, description="the endpoint in links, where readers know the server by another name"
+    )
+    s3_region: str | None = Field(default=None, description="boto3's own settings, and us-east-1 beside an endpoint")
+    s3_access_key_id: str | None = Field(default=None, description="none: boto3's own chain (profile, role, ...)")
+    s3_secret_access_key: SecretStr | None = Field(default=None, description="belongs to the access key")
+    s3_addressing: Addressing = Field(
+        default="auto", description="bucket in the path or the host name; auto: path beside an endpoint"
+    )
+    s3_connect_timeout: float = Field(default=5.0, gt=0, description="seconds")
+    s3_read_timeout: float = Field(default=30.0, gt=0, description="seconds without a byte")
+    s3_attempts: int = Field(default=3, ge=1, le=10, description="tries of one call in all")
+
+    input_max_bytes: int = Field(default=20_000_000, gt=0, description="bytes of an input image")
+    input_data_url_max_bytes: int = Field(default=200_000, gt=0, description="bytes in a data: URL, decoded")
+    input_max_pixels: int = Field(default=40_000_000, gt=0, description="width times height of an input image")
+    input_timeout: float = Field(default=30.0, gt=0, description="seconds that fetching an https: URL may take in all")
+
+    @field_validator("s3_endpoint_url", "s3_public_endpoint_url")
+    @classmethod
+    def _is_http(cls, value: str | None) -> str | None:
+        if value is not None:
+            parts = urlsplit(value)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+                msg = "must be http://host or https://host, without a user"
+                raise ValueError(msg)
+        return value
+
+    @model_validator(mode="after")
+    def _key_and_secret_together(self) -> "StorageSettings":
+        if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
+            msg = "s3_access_key_id and s3_secret_access_key are given together or not at all"
+            raise ValueError(msg)
+        return self

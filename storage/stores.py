@@ -1,0 +1,73 @@
+"""Opens the store that the settings name."""
+
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from pydantic import ValidationError
+
+from darkroom.storage.errors import KeyInvalid, StorageConfigInvalid, StorageNotConfigured
+from darkroom.storage.folder import FolderStore
+from darkroom.storage.interface import ObjectStore
+from darkroom.storage.keys import check_key
+from darkroom.storage.settings import StorageSettings
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_FORMS = "it is s3://bucket/prefix or file:///folder"
+
+
+def load_settings() -> StorageSettings:
+    """The settings in the environment. Raises StorageConfigInvalid, which names every variable that is wrong."""
+    try:
+        return StorageSettings()
+    except ValidationError as error:
+        faults = (f"DARKROOM_{'_'.join(map(str, f['loc'])).upper()}: {f['msg']}" for f in error.errors())
+        raise StorageConfigInvalid("; ".join(faults).replace("DARKROOM_: ", "")) from error
+
+
+def open_store(settings: StorageSettings | None = None) -> ObjectStore:
+    """The store of `settings` (none: of the environment); nothing is asked of it yet, `check()` does that.
+
+    Raises StorageNotConfigured and StorageConfigInvalid.
+    """
+    settings = settings or load_settings()
+    if settings.storage_url is None:
+        msg = "no storage is configured"
+        raise StorageNotConfigured(msg)
+    parts = urlsplit(settings.storage_url)
+    if parts.query or parts.fragment:
+        raise _bad(settings.storage_url, "a query or fragment means nothing here")
+    if parts.scheme == "file":
+        return FolderStore(_folder(settings.storage_url))
+    if parts.scheme == "s3":
+        return _bucket(settings)
+    raise _bad(settings.storage_url, _FORMS)
+
+
+def _folder(url: str) -> Path:
+    parts = urlsplit(url)
+    path = Path(unquote(parts.path))
+    if parts.netloc not in ("", "localhost") or not path.is_absolute() or path == Path("/"):
+        raise _bad(url, "a folder is named by its absolute path, after three slashes: file:///folder")
+    return path
+
+
+def _bucket(settings: StorageSettings) -> ObjectStore:
+    url = settings.storage_url or ""
+    bucket, prefix = urlsplit(url).netloc, unquote(urlsplit(url).path).strip("/")
+    if not _BUCKET.fullmatch(bucket):
+        raise _bad(url, f"{bucket!r} is no bucket's name")
+    try:
+        check_key(prefix or "none")
+        # boto3 takes a third of a second to import, and a folder does without.
+        from darkroom.storage.s3 import S3Store
+    except KeyInvalid as error:
+        raise _bad(url, f"as a prefix, {error.message}") from error
+    except ModuleNotFoundError as error:
+        msg = f"storage in S3 needs {error.name}"
+        raise StorageConfigInvalid(msg, hint='pip install "darkroom[s3]"') from error
+    return S3Store(bucket, prefix, settings)
+
+
+def _bad(url: str, why: str) -> StorageConfigInvalid:
+    return StorageConfigInvalid(f"DARKROOM_STORAGE_URL {url!r}: {why}")
