@@ -65,7 +65,7 @@ def environment(placement: Placement | None = None) -> dict[str, str | int]:
         "threads": placement.threads if placement else torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "matmul_precision": torch.get_float32_matmul_precision(),
-        **{package: version(package) for package in RECORDED_PACKAGES},
+        **{package: str(version(package)) for package in RECORDED_PACKAGES},
     }
     return found | _cuda_environment(device) if device.type == "cuda" else found
 
@@ -111,8 +111,8 @@ def _cuda_environment(device: torch.device) -> dict[str, str | int]:
     return {
         "gpu": torch.cuda.get_device_name(device),
         "cuda": str(torch.version.cuda),
-        "cudnn": torch.backends.cudnn.version() or 0,
+        "cudnn": torch.backends.cudnn.version() or 0,  # type: ignore[no-untyped-call]
         "tf32_convolutions": int(torch.backends.cudnn.allow_tf32),
-        "flash_attention": int(torch.backends.cuda.flash_sdp_enabled()),
-        "memory_efficient_attention": int(torch.backends.cuda.mem_efficient_sdp_enabled()),
+        "flash_attention": int(torch.backends.cuda.flash_sdp_enabled()),  # type: ignore[no-untyped-call]
+        "memory_efficient_attention": int(torch.backends.cuda.mem_efficient_sdp_enabled()),  # type: ignore[no-untyped-call]
     }

@@ -1,21 +1,39 @@
-"""From a catalogue entry to real modules on their device."""
+"""From a catalogue entry to real modules on their device.
 
-import json
+Verified first, loaded second: no weight is read before every digest was compared. What is loaded as what is decided by
+the family, never by a name in the model's files; nothing is unpickled, nothing downloaded, no code of a repository run.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from darkroom.tasks.catalogue import ModelEntry
+from darkroom.worker.configs import read_json
 from darkroom.worker.device import Placement
+from darkroom.worker.digests import Progress
+from darkroom.worker.errors import ModelCorrupt, ModelIncompatible, ModelMissing, OutOfMemory
 from darkroom.worker.families import FamilySpec, family
+from darkroom.worker.layout import Layout
+from darkroom.worker.memory import place
 from darkroom.worker.settings import WorkerSettings
+from darkroom.worker.single_file import load_single_file
+from darkroom.worker.sources import verify_model
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to generate. `components` hold diffusers' names; the scheduler among them is never stepped."""
+    """A model ready to generate.
+
+    `components` hold diffusers' names; the scheduler among them is the model's own, a template that is never stepped.
+    `revision` is the hub's commit or "local", `digests` the SHA-256 of every file that was used. `options` are the
+    pipeline's own from `model_index.json`: hand them to `family.pipeline`.
+    """
 
     entry: ModelEntry
     family: FamilySpec
@@ -26,23 +44,85 @@ class LoadedModel:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def load_model(entry: ModelEntry, placement: Placement, settings: WorkerSettings) -> LoadedModel:
-    """Load `entry` as `placement` says. Raises a ModelError."""
-    spec, folder = family(entry.family), Path(entry.source.path)  # type: ignore[union-attr]
-    index = json.loads((folder / "model_index.json").read_text())
-    components = {name: _component(spec, name, folder / name, placement) for name in spec.components}
-    kind = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())["_class_name"]
-    components["scheduler"] = spec.schedulers[kind].from_pretrained(folder / "scheduler", local_files_only=True)
-    spec.check(components)
-    options = {name: index[name] for name in spec.options if name in index}
-    return LoadedModel(entry, spec, components, placement, "local", {}, options)
+def load_model(
+    entry: ModelEntry, placement: Placement, settings: WorkerSettings, progress: Progress | None = None
+) -> LoadedModel:
+    """Verify and load `entry` as `placement` says; `progress` hears how far the verification is.
+
+    Raises a ModelError, or OutOfMemory where the device does not hold it.
+    """
+    spec = family(entry.family)
+    with one_door(entry.name):
+        verified = verify_model(entry, settings, progress)
+        layout = verified.layout
+        components = {**_modules(spec, layout, placement), **_tokenizers(spec, layout.configs)}
+        components["scheduler"] = _scheduler(spec, layout.configs)
+        spec.check(components)
+        place({name: components[name] for name in spec.modules}, placement)
+    options = {name: layout.index[name] for name in spec.options if name in layout.index}
+    return LoadedModel(entry, spec, components, placement, verified.revision, verified.digests, options)
 
 
-def _component(spec: FamilySpec, name: str, folder: Path, placement: Placement) -> Any:
-    loaded_as = spec.components[name]
-    if name.startswith("tokenizer"):
-        return loaded_as.from_pretrained(folder, local_files_only=True)
-    module = loaded_as.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=placement.dtype)
-    if name == "vae" and placement.dtype == torch.float16 and module.config.force_upcast:
-        module = module.float()
-    return module.eval().requires_grad_(False).to(placement.device)
+@contextmanager
+def one_door(name: str) -> Iterator[None]:
+    """Errors of the libraries and the system while model `name` is loaded become ours."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(f"model {name} does not fit the device: {_first_line(error)}") from error
+    except SafetensorError as error:
+        raise ModelCorrupt(f"model {name}: {_first_line(error)}") from error
+    except OSError as error:
+        if error.errno is None:  # transformers and diffusers raise it for configs that they cannot use
+            raise ModelIncompatible(f"model {name}: {_first_line(error)}") from error
+        hint = None if isinstance(error, FileNotFoundError) else "the worker must be able to read the model's files"
+        raise ModelMissing(f"model {name}: {error.filename}: {error.strerror}", hint=hint) from error
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError) as error:
+        raise ModelIncompatible(f"model {name}: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _modules(spec: FamilySpec, layout: Layout, placement: Placement) -> dict[str, Any]:
+    dtypes = {name: _dtype(spec, name, layout.configs, placement) for name in spec.modules}
+    if layout.single:
+        modules = load_single_file(spec, layout.single, layout.configs, dtypes)
+    else:
+        modules = {name: _from_folder(spec, name, layout, dtypes[name]) for name in spec.modules}
+    return {name: module.eval().requires_grad_(requires_grad=False) for name, module in modules.items()}
+
+
+def _dtype(spec: FamilySpec, name: str, configs: Path, placement: Placement) -> torch.dtype:
+    """The placement's, but float32 for a VAE that overflows in float16."""
+    if not (name == "vae" and spec.upcasts_vae and placement.dtype == torch.float16):
+        return placement.dtype
+    upcast = read_json(configs / "vae" / "config.json").get("force_upcast", True)  # diffusers' own default
+    return torch.float32 if upcast else placement.dtype
+
+
+def _from_folder(spec: FamilySpec, name: str, layout: Layout, dtype: torch.dtype) -> Any:
+    module, info = spec.components[name].from_pretrained(
+        layout.configs / name,
+        dtype=dtype,
+        variant=layout.variants[name],
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    absent = sorted(info["missing_keys"])
+    if absent:  # the libraries would go on with random weights
+        raise ModelIncompatible(f"{layout.configs / name} lacks {len(absent)} of its weights, such as {absent[0]}")
+    return module
+
+
+def _tokenizers(spec: FamilySpec, configs: Path) -> dict[str, Any]:
+    names = [name for name in spec.components if name.startswith("tokenizer")]
+    return {name: spec.components[name].from_pretrained(configs / name, local_files_only=True) for name in names}
+
+
+def _scheduler(spec: FamilySpec, configs: Path) -> Any:
+    named = read_json(configs / "scheduler" / "scheduler_config.json")["_class_name"]
+    return spec.schedulers[named].from_pretrained(configs / "scheduler", local_files_only=True)

@@ -36,7 +36,7 @@ def vocabulary_size() -> int:
 
 def _tokens() -> list[str]:
     """CLIP's order: bytes, bytes that end a word, merges, then start and end."""
-    letters = list(bytes_to_unicode().values())
+    letters = list(bytes_to_unicode().values())  # type: ignore[no-untyped-call]
     merged = [first + second for first, second in _merges()]
     return [*letters, *(letter + WORD_END for letter in letters), *merged, START, END]
 

@@ -1,5 +1,6 @@
 """The model families: which parts a model has, which pipelines run it, how its prompt becomes tensors."""
 
+import darkroom.worker.quiet  # noqa: F401  before the pipelines are imported
 from darkroom.tasks.catalogue import Family
 from darkroom.worker.families.base import FamilySpec
 from darkroom.worker.families.playground import PLAYGROUND

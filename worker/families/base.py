@@ -22,7 +22,11 @@ class Encode(Protocol):
 
 @dataclass(frozen=True)
 class FamilySpec:
-    """One family. `components` are diffusers' names with the one class that each may be loaded as."""
+    """One family. `components` are diffusers' names with the one class that each may be loaded as.
+
+    `options` are the pipeline's arguments that the model decides, `fixed` those that Darkroom decides. `upcasts_vae`:
+    the family's pipelines honour `force_upcast` of a VAE that overflows in float16.
+    """
 
     name: Family
     components: dict[str, type[Any]]
@@ -30,6 +34,7 @@ class FamilySpec:
     pipelines: dict[Kind, type[Any]]
     options: tuple[str, ...]
     fixed: dict[str, Any]
+    upcasts_vae: bool
     encode_prompt: Encode
     check: Callable[[Components], None]
 

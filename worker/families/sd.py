@@ -1,5 +1,6 @@
 """Stable Diffusion 1.x and 2.x: one text encoder. What tells 2.x apart (v-prediction, OpenCLIP's text encoder,
-attention in float32) comes with the model's own configs."""
+attention in float32) comes with the model's own configs.
+"""
 
 from typing import Any
 
@@ -46,6 +47,7 @@ SD = FamilySpec(
     pipelines={"txt2img": StableDiffusionPipeline, "img2img": StableDiffusionImg2ImgPipeline},
     options=(),
     fixed={"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
+    upcasts_vae=False,
     encode_prompt=encode_prompt,
     check=check,
 )

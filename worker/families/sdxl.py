@@ -1,5 +1,6 @@
 """Stable Diffusion XL: two text encoders whose penultimate states are joined, size conditioning, a VAE that
-overflows in float16."""
+overflows in float16.
+"""
 
 from typing import Any
 
@@ -66,6 +67,7 @@ SDXL = FamilySpec(
     pipelines={"txt2img": StableDiffusionXLPipeline, "img2img": StableDiffusionXLImg2ImgPipeline},
     options=("force_zeros_for_empty_prompt",),
     fixed={"add_watermarker": False},  # else it depends on whether a package happens to be installed
+    upcasts_vae=True,
     encode_prompt=encode_prompt,
     check=check,
 )

@@ -1,0 +1,128 @@
+"""What a safetensors file holds, read from its header: no tensor is loaded, and a broken file is found early.
+
+Layout (https://github.com/huggingface/safetensors#format): 8 bytes with the header's length (little endian), the
+header as JSON, then the tensors' bytes without gaps.
+"""
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from darkroom.worker.errors import ModelCorrupt
+
+#: The format's own limit.
+MAX_HEADER = 100_000_000
+
+#: Bytes of one element.
+DTYPES = {
+    **dict.fromkeys(("F64", "I64", "U64", "C64"), 8),
+    **dict.fromkeys(("F32", "I32", "U32"), 4),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 2),
+    **dict.fromkeys(("BOOL", "I8", "U8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """One tensor; `bytes` in the file."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    bytes: int
+
+    @property
+    def parameters(self) -> int:
+        """Elements."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """One file; `bytes` with the header."""
+
+    path: Path
+    tensors: tuple[TensorInfo, ...]
+    metadata: dict[str, str] = field(default_factory=dict)
+    bytes: int = 0
+
+    @property
+    def parameters(self) -> int:
+        """Elements of all tensors."""
+        return sum(tensor.parameters for tensor in self.tensors)
+
+    @property
+    def dtypes(self) -> dict[str, int]:
+        """Parameters by dtype, most first."""
+        counts: dict[str, int] = {}
+        for tensor in self.tensors:
+            counts[tensor.dtype] = counts.get(tensor.dtype, 0) + tensor.parameters
+        return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def inspect_weights(path: Path) -> WeightsFile:
+    """Read and check the header. Raises ModelCorrupt, and OSError where the file cannot be read."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = int.from_bytes(start, "little")
+        _check_start(path, start, length, size)
+        header = _parse(path, file.read(length))
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ModelCorrupt(f"{path}: its metadata is not a table of texts")
+    spans = sorted((_span(path, name, entry) for name, entry in header.items()), key=lambda span: span[0])
+    _check_spans(path, spans, size - 8 - length)
+    return WeightsFile(path, tuple(info for _, info in spans), metadata, size)
+
+
+def _check_start(path: Path, start: bytes, length: int, size: int) -> None:
+    if start.startswith(b"version"):
+        raise ModelCorrupt(f"{path}: a git-lfs pointer, not the weights", hint="run `git lfs pull` in its folder")
+    if len(start) < 8 or (8 + length > size > 8 and length <= MAX_HEADER):
+        raise ModelCorrupt(f"{path}: truncated, it ends within its header")
+    if length > MAX_HEADER:
+        raise ModelCorrupt(f"{path}: not a safetensors file (a header of {length} bytes)")
+
+
+def _parse(path: Path, header: bytes) -> dict[str, Any]:
+    try:
+        parsed = json.loads(header, object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise ModelCorrupt(f"{path}: its header is not JSON ({error})") from None
+    if not isinstance(parsed, dict):
+        raise ModelCorrupt(f"{path}: its header is not a table")
+    return parsed
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError("a name twice")
+    return table
+
+
+def _span(path: Path, name: str, entry: Any) -> tuple[tuple[int, int], TensorInfo]:
+    """Begin and end of a tensor among the data, checked against its dtype and shape."""
+    try:
+        dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        whole = all(type(number) is int and number >= 0 for number in (*shape, begin, end))
+        if not whole or math.prod(shape) * DTYPES[dtype] != end - begin:
+            raise ValueError("shape, dtype and offsets do not agree")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelCorrupt(f"{path}: tensor {name!r} is described wrongly ({error})") from None
+    return (begin, end), TensorInfo(name, dtype, shape, end - begin)
+
+
+def _check_spans(path: Path, spans: list[tuple[tuple[int, int], TensorInfo]], available: int) -> None:
+    position = 0
+    for (begin, end), info in spans:
+        if begin != position:
+            raise ModelCorrupt(f"{path}: tensor {info.name!r} overlaps another one or leaves a gap")
+        position = end
+    if position > available:
+        raise ModelCorrupt(f"{path}: truncated, {position - available} bytes of its tensors are missing")
+    if position < available:
+        raise ModelCorrupt(f"{path}: {available - position} bytes follow its last tensor")
