@@ -1,1 +1,74 @@
-"""Darkroom."""
+"""The task API: all that a producer needs to submit generation jobs, follow them and fetch their pictures.
+
+from darkroom.tasks import Darkroom, Txt2Img
+
+with Darkroom() as client:
+job = client.submit(Txt2Img(prompt="a lighthouse at dusk")).wait().raise_for_state()
+job.images[0].save("lighthouse.png")
+"""
+
+from darkroom.tasks.aio import AsyncDarkroom, AsyncJobHandle
+from darkroom.tasks.catalogue import SCHEDULERS, ModelOffer
+from darkroom.tasks.client import Darkroom, JobHandle
+from darkroom.tasks.errors import (
+    DarkroomError,
+    Fault,
+    IdempotencyConflict,
+    InvalidRequest,
+    JobFailed,
+    JobNotFinished,
+    JobNotFound,
+    QueueAuthFailed,
+    QueueBroken,
+    QueueError,
+    QueueFull,
+    QueueUnavailable,
+    StorageFailed,
+    StorageNotConfigured,
+    WaitTimeout,
+)
+from darkroom.tasks.events import EVENT_TYPES, TERMINAL_EVENTS, Event
+from darkroom.tasks.job import Job, JobError, JobResult, Progress, State, StoredImage
+from darkroom.tasks.operations import Outcome, Submitted
+from darkroom.tasks.requests import Img2Img, Request, Txt2Img, parse_request
+from darkroom.tasks.settings import TaskSettings
+
+__all__ = [
+    "EVENT_TYPES",
+    "SCHEDULERS",
+    "TERMINAL_EVENTS",
+    "AsyncDarkroom",
+    "AsyncJobHandle",
+    "Darkroom",
+    "DarkroomError",
+    "Event",
+    "Fault",
+    "IdempotencyConflict",
+    "Img2Img",
+    "InvalidRequest",
+    "Job",
+    "JobError",
+    "JobFailed",
+    "JobHandle",
+    "JobNotFinished",
+    "JobNotFound",
+    "JobResult",
+    "ModelOffer",
+    "Outcome",
+    "Progress",
+    "QueueAuthFailed",
+    "QueueBroken",
+    "QueueError",
+    "QueueFull",
+    "QueueUnavailable",
+    "Request",
+    "State",
+    "StorageFailed",
+    "StorageNotConfigured",
+    "StoredImage",
+    "Submitted",
+    "TaskSettings",
+    "Txt2Img",
+    "WaitTimeout",
+    "parse_request",
+]

@@ -5,10 +5,11 @@ publishes the entries it serves, so that a producer validates against what is re
 """
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -99,12 +100,11 @@ class Limits(_Strict):
     max_prompt_chars: int = 4000
 
 
-class ModelEntry(_Strict):
-    """One model of the catalogue."""
+class ModelOffer(_Strict):
+    """What a producer must know of a model to ask for it; workers publish this much."""
 
     name: ModelName
     family: Family
-    source: Annotated[HubSource | FolderSource | FileSource, Field(discriminator="type")]
     defaults: Defaults
     limits: Limits = Limits()
     schedulers: list[str]
@@ -114,7 +114,7 @@ class ModelEntry(_Strict):
     prompt_tokens: int = Field(default=75, description="tokens of the prompt that the text encoders read")
 
     @model_validator(mode="after")
-    def _schedulers_exist(self) -> "ModelEntry":
+    def _schedulers_exist(self) -> Self:
         unknown = [s for s in [*self.schedulers, self.defaults.scheduler] if s not in SCHEDULERS]
         if unknown:
             raise ValueError(f"unknown schedulers {unknown}; known: {', '.join(SCHEDULERS)}")
@@ -123,10 +123,20 @@ class ModelEntry(_Strict):
         return self
 
 
-Catalogue = dict[str, ModelEntry]
+class ModelEntry(ModelOffer):
+    """One model of the catalogue: the offer, and where its weights come from."""
+
+    source: Annotated[HubSource | FolderSource | FileSource, Field(discriminator="type")]
+
+    def offer(self) -> ModelOffer:
+        """The entry without its source: paths of this machine are nobody else's business."""
+        return ModelOffer.model_construct(**{name: getattr(self, name) for name in ModelOffer.model_fields})
 
 
-def parse_catalogue(text: str, origin: str) -> Catalogue:
+Catalogue = Mapping[str, ModelOffer]
+
+
+def parse_catalogue(text: str, origin: str) -> dict[str, ModelEntry]:
     """Entries of one file: a JSON list of models. Raises CatalogueError with every fault."""
     try:
         entries = [ModelEntry.model_validate(item) for item in json.loads(text)["models"]]
@@ -139,12 +149,12 @@ def parse_catalogue(text: str, origin: str) -> Catalogue:
 
 
 @cache
-def builtin_catalogue() -> Catalogue:
+def builtin_catalogue() -> dict[str, ModelEntry]:
     """The models that Darkroom knows out of the box."""
     return parse_catalogue(files("darkroom.tasks").joinpath("catalogue.json").read_text(), "catalogue.json")
 
 
-def load_catalogue(path: Path | None) -> Catalogue:
+def load_catalogue(path: Path | None) -> dict[str, ModelEntry]:
     """Built-in entries, and over them the operator's file. Relative paths in it are relative to the file."""
     if path is None:
         return dict(builtin_catalogue())

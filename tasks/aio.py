@@ -1,0 +1,195 @@
+"""`AsyncDarkroom`: the producer's client for an event loop. Each call is that of `darkroom.tasks.client`, awaited."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from darkroom.tasks import operations, streams
+from darkroom.tasks.client import BATCH, BATCH_SECONDS
+from darkroom.tasks.errors import DarkroomError, QueueError, WaitTimeout
+from darkroom.tasks.events import Event
+from darkroom.tasks.job import Job, ObjectStore, State
+from darkroom.tasks.models import Market, read_market
+from darkroom.tasks.objects import StoreFinder, delete_objects, upload
+from darkroom.tasks.operations import Asked, Draft, Handle, Outcome
+from darkroom.tasks.redis_io import BLOCK_SECONDS, AsyncIO
+from darkroom.tasks.settings import TaskSettings
+
+
+@dataclass(frozen=True)
+class AsyncJobHandle(Handle):
+    """A job that was taken in, and the calls that concern it."""
+
+    client: "AsyncDarkroom"
+
+    async def get(self) -> Job:
+        """As AsyncDarkroom.get."""
+        return await self.client.get(self.id)
+
+    async def wait(self, timeout: float | None = None) -> Job:
+        """As AsyncDarkroom.wait."""
+        return await self.client.wait(self.id, timeout)
+
+    def watch(self, after: str | None = None) -> AsyncIterator[Event]:
+        """As AsyncDarkroom.watch."""
+        return self.client.watch(self.id, after)
+
+    async def cancel(self) -> str:
+        """As AsyncDarkroom.cancel."""
+        return await self.client.cancel(self.id)
+
+    async def position(self) -> int | None:
+        """As AsyncDarkroom.position."""
+        return await self.client.position(self.id)
+
+
+class AsyncDarkroom:
+    """As Darkroom, for one event loop. Pictures of its jobs are read with `aread`, `asave` and `aurl`."""
+
+    def __init__(self, settings: TaskSettings | None = None, *, storage: ObjectStore | None = None) -> None:
+        self._settings = settings or TaskSettings()
+        self._io = AsyncIO(self._settings)
+        self._store = StoreFinder(storage)
+        self._market: Market | None = None
+
+    async def submit(self, request: Asked, *, job_id: str | None = None) -> AsyncJobHandle:
+        """As Darkroom.submit."""
+        return AsyncJobHandle(await self._io.run(operations.submit(await self._draft(request, job_id))), self)
+
+    async def submit_many(self, requests: Iterable[Asked] | AsyncIterable[Asked]) -> AsyncIterator[Outcome]:
+        """As Darkroom.submit_many; takes an async iterable too."""
+        async for batch in _batches(requests):
+            drafts = [await self._try_draft(request) for _, request in batch]
+            sent = [item for item in drafts if isinstance(item, Draft)]
+            try:
+                results = await self._io.run(operations.submit_batch(sent)) if sent else []
+            except QueueError as error:
+                for outcome in operations.outcomes(batch, drafts, [operations.unsent(d, error) for d in sent]):
+                    yield outcome
+                raise
+            for outcome in operations.outcomes(batch, drafts, results):
+                yield outcome
+
+    async def get(self, job_id: str) -> Job:
+        """As Darkroom.get."""
+        return await self._io.run(operations.get(job_id, self._store.open))
+
+    async def wait(self, job_id: str, timeout: float | None = None) -> Job:
+        """As Darkroom.wait."""
+        loop = asyncio.get_running_loop()
+        deadline = math.inf if timeout is None else loop.time() + timeout
+        batch = await self._io.run(streams.first(job_id, None))
+        while not batch.ended:
+            left = deadline - loop.time()
+            if left <= 0:
+                raise WaitTimeout(f"job {job_id} has not ended within {timeout:g} s")
+            batch = await self._io.run(streams.following(job_id, batch.cursor, block=min(left, BLOCK_SECONDS)))
+        return await self.get(job_id)
+
+    async def watch(self, job_id: str, after: str | None = None) -> AsyncIterator[Event]:
+        """As Darkroom.watch."""
+        batch = await self._io.run(streams.first(job_id, after))
+        while True:
+            for event in batch.events:
+                yield event
+            if batch.ended:
+                return
+            batch = await self._io.run(streams.following(job_id, batch.cursor, previews=True))
+
+    async def feed(self, after: str | None = None) -> AsyncIterator[Event]:
+        """As Darkroom.feed."""
+        cursor = after if after is not None else await self._io.run(streams.newest_feed_id())
+        while True:
+            batch = await self._io.run(streams.feed(cursor))
+            cursor = batch.cursor
+            for event in batch.events:
+                yield event
+
+    async def cancel(self, job_id: str) -> str:
+        """As Darkroom.cancel."""
+        return await self._io.run(operations.cancel(job_id, self._settings.record_ttl))
+
+    async def jobs(
+        self,
+        *,
+        tenant: str | None = None,
+        state: State | str | Sequence[State | str] | None = None,
+        limit: int = 50,
+        before: str | None = None,
+    ) -> list[Job]:
+        """As Darkroom.jobs."""
+        chosen = operations.states(state)
+        return await self._io.run(operations.jobs(tenant, chosen, limit, before, self._store.open))
+
+    async def position(self, job_id: str) -> int | None:
+        """As Darkroom.position."""
+        return await self._io.run(operations.position(job_id))
+
+    async def delete(self, job_id: str) -> None:
+        """As Darkroom.delete."""
+        job = await self._io.run(operations.ended(job_id))
+        await asyncio.to_thread(delete_objects, job, self._store)
+        await self._io.run(operations.forget(job_id))
+
+    async def upload(self, picture: str | Path | bytes, *, tenant: str = "default") -> str:
+        """As Darkroom.upload."""
+        return await asyncio.to_thread(lambda: upload(self._store.open(), picture, tenant))
+
+    async def models(self) -> Market:
+        """As Darkroom.models."""
+        self._market = await self._io.run(read_market())
+        return self._market
+
+    async def ping(self) -> None:
+        """As Darkroom.ping."""
+        await self._io.run(operations.ping())
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._io.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _draft(self, request: Asked, job_id: str | None = None) -> Draft:
+        market = self._market if self._market and self._market.fresh else await self.models()
+        return operations.draft(request, market, self._settings, job_id)
+
+    async def _try_draft(self, request: Asked) -> Draft | DarkroomError:
+        try:
+            return await self._draft(request)
+        except DarkroomError as error:
+            return error
+
+
+async def _each(requests: Iterable[Asked] | AsyncIterable[Asked]) -> AsyncIterator[Asked]:
+    if isinstance(requests, AsyncIterable):
+        async for request in requests:
+            yield request
+    else:
+        for request in requests:
+            yield request
+
+
+async def _batches(requests: Iterable[Asked] | AsyncIterable[Asked]) -> AsyncIterator[list[tuple[int, Asked]]]:
+    loop = asyncio.get_running_loop()
+    batch: list[tuple[int, Asked]] = []
+    began, index = 0.0, 0
+    async for request in _each(requests):
+        began = began if batch else loop.time()
+        batch.append((index, request))
+        index += 1
+        if len(batch) == BATCH or loop.time() - began > BATCH_SECONDS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

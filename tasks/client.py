@@ -1,0 +1,191 @@
+"""`Darkroom`: the producer's client. `darkroom.tasks.aio` has the same for an event loop."""
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from darkroom.tasks import operations, streams
+from darkroom.tasks.errors import DarkroomError, QueueError, WaitTimeout
+from darkroom.tasks.events import Event
+from darkroom.tasks.job import Job, ObjectStore, State
+from darkroom.tasks.models import Market, read_market
+from darkroom.tasks.objects import StoreFinder, delete_objects, upload
+from darkroom.tasks.operations import Asked, Draft, Handle, Outcome
+from darkroom.tasks.redis_io import BLOCK_SECONDS, BlockingIO
+from darkroom.tasks.settings import TaskSettings
+
+BATCH = 128  # requests that submit_many writes in one pipeline
+BATCH_SECONDS = 0.1  # how long a slow source of requests is waited for before a smaller batch is written
+
+
+@dataclass(frozen=True)
+class JobHandle(Handle):
+    """A job that was taken in, and the calls that concern it."""
+
+    client: "Darkroom"
+
+    def get(self) -> Job:
+        """As Darkroom.get."""
+        return self.client.get(self.id)
+
+    def wait(self, timeout: float | None = None) -> Job:
+        """As Darkroom.wait."""
+        return self.client.wait(self.id, timeout)
+
+    def watch(self, after: str | None = None) -> Iterator[Event]:
+        """As Darkroom.watch."""
+        return self.client.watch(self.id, after)
+
+    def cancel(self) -> str:
+        """As Darkroom.cancel."""
+        return self.client.cancel(self.id)
+
+    def position(self) -> int | None:
+        """As Darkroom.position."""
+        return self.client.position(self.id)
+
+
+class Darkroom:
+    """Submits jobs and follows them. Safe to share between threads; use it as a context manager or close it.
+
+    Every call raises QueueError (QueueUnavailable within a few seconds) where Redis fails.
+    """
+
+    def __init__(self, settings: TaskSettings | None = None, *, storage: ObjectStore | None = None) -> None:
+        self._settings = settings or TaskSettings()
+        self._io = BlockingIO(self._settings)
+        self._store = StoreFinder(storage)
+        self._market: Market | None = None
+
+    def submit(self, request: Asked, *, job_id: str | None = None) -> JobHandle:
+        """Takes a job in and returns at once. Raises InvalidRequest, IdempotencyConflict.
+
+        After a QueueError, submitting again under the error's `job_id` makes no second job.
+        """
+        return JobHandle(self._io.run(operations.submit(self._draft(request, job_id))), self)
+
+    def submit_many(self, requests: Iterable[Asked]) -> Iterator[Outcome]:
+        """Takes in any number of requests through pipelined writes, in flat memory; yields one outcome per request.
+
+        Where Redis fails, the outcomes of that batch carry the error and its job id, and the error is raised.
+        """
+        for batch in _batches(requests):
+            drafts = [self._try_draft(request) for _, request in batch]
+            sent = [item for item in drafts if isinstance(item, Draft)]
+            try:
+                results = self._io.run(operations.submit_batch(sent)) if sent else []
+            except QueueError as error:
+                yield from operations.outcomes(batch, drafts, [operations.unsent(d, error) for d in sent])
+                raise
+            yield from operations.outcomes(batch, drafts, results)
+
+    def get(self, job_id: str) -> Job:
+        """The record as it is now. Raises JobNotFound."""
+        return self._io.run(operations.get(job_id, self._store.open))
+
+    def wait(self, job_id: str, timeout: float | None = None) -> Job:
+        """Waits for the end, `timeout` seconds at most. Raises WaitTimeout, JobNotFound.
+
+        A job that failed is returned too: `raise_for_state()` turns it into an exception.
+        """
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        batch = self._io.run(streams.first(job_id, None))
+        while not batch.ended:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise WaitTimeout(f"job {job_id} has not ended within {timeout:g} s")
+            batch = self._io.run(streams.following(job_id, batch.cursor, block=min(left, BLOCK_SECONDS)))
+        return self.get(job_id)
+
+    def watch(self, job_id: str, after: str | None = None) -> Iterator[Event]:
+        """Events of a job from the start, or after an event id, to its end. Raises JobNotFound."""
+        batch = self._io.run(streams.first(job_id, after))
+        yield from batch.events
+        while not batch.ended:
+            batch = self._io.run(streams.following(job_id, batch.cursor, previews=True))
+            yield from batch.events
+
+    def feed(self, after: str | None = None) -> Iterator[Event]:
+        """State changes of all jobs from now on, or after an event id; never ends."""
+        cursor = after if after is not None else self._io.run(streams.newest_feed_id())
+        while True:
+            batch = self._io.run(streams.feed(cursor))
+            cursor = batch.cursor
+            yield from batch.events
+
+    def cancel(self, job_id: str) -> str:
+        """`canceled` (at once), `cancellation_requested` (at the next step), `already_finished` or `not_found`."""
+        return self._io.run(operations.cancel(job_id, self._settings.record_ttl))
+
+    def jobs(
+        self,
+        *,
+        tenant: str | None = None,
+        state: State | str | Sequence[State | str] | None = None,
+        limit: int = 50,
+        before: str | None = None,
+    ) -> list[Job]:
+        """Newest first; `before` takes the last id of the page before."""
+        chosen = operations.states(state)
+        return self._io.run(operations.jobs(tenant, chosen, limit, before, self._store.open))
+
+    def position(self, job_id: str) -> int | None:
+        """How many jobs go before it; None where it does not wait. Raises JobNotFound."""
+        return self._io.run(operations.position(job_id))
+
+    def delete(self, job_id: str) -> None:
+        """Forgets a job that has ended: objects, events, record. Raises JobNotFound, JobNotFinished, StorageFailed."""
+        delete_objects(self._io.run(operations.ended(job_id)), self._store)
+        self._io.run(operations.forget(job_id))
+
+    def upload(self, picture: str | Path | bytes, *, tenant: str = "default") -> str:
+        """Stores an input picture (bytes, or a file's path); returns the key to pass as `image`."""
+        return upload(self._store.open(), picture, tenant)
+
+    def models(self) -> Market:
+        """What can be asked for, and how many workers serve it."""
+        self._market = self._io.run(read_market())
+        return self._market
+
+    def ping(self) -> None:
+        """Raises QueueError where Redis cannot be used."""
+        self._io.run(operations.ping())
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._io.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _draft(self, request: Asked, job_id: str | None = None) -> Draft:
+        market = self._market if self._market and self._market.fresh else self.models()
+        return operations.draft(request, market, self._settings, job_id)
+
+    def _try_draft(self, request: Asked) -> Draft | DarkroomError:
+        try:
+            return self._draft(request)
+        except DarkroomError as error:
+            return error
+
+
+def _batches(requests: Iterable[Asked]) -> Iterator[list[tuple[int, Asked]]]:
+    batch: list[tuple[int, Asked]] = []
+    began = 0.0
+    for item in enumerate(requests):
+        began = began if batch else time.monotonic()
+        batch.append(item)
+        if len(batch) == BATCH or time.monotonic() - began > BATCH_SECONDS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

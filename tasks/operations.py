@@ -1,0 +1,238 @@
+"""What a producer can do, written once: `Darkroom` and `AsyncDarkroom` run these on their own kind of I/O."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from uuid_utils import uuid7
+
+from darkroom.tasks.errors import (
+    DarkroomError,
+    Fault,
+    IdempotencyConflict,
+    InvalidRequest,
+    JobNotFinished,
+    JobNotFound,
+    QueueError,
+)
+from darkroom.tasks.job import Job, OpenStore, State, no_store
+from darkroom.tasks.message import knock, queue_name
+from darkroom.tasks.models import Market
+from darkroom.tasks.redis_io import Call, Key, Operation, command, script
+from darkroom.tasks.requests import Request
+from darkroom.tasks.settings import TaskSettings
+from darkroom.tasks.validate import canonical, digest, resolve, warnings_of
+
+Asked = Request | Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A job that was taken in. `repeated`: it was there already, under this id or idempotency key."""
+
+    id: str
+    seeds: list[int]
+    model: str
+    warnings: list[str]
+    repeated: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "id": self.id,
+            "seeds": self.seeds,
+            "model": self.model,
+            "warnings": self.warnings,
+            "repeated": self.repeated,
+        }
+
+
+@dataclass(frozen=True)
+class Handle:
+    """A job that was taken in; the clients' handles add the calls that concern it."""
+
+    submitted: Submitted
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self.submitted.id
+
+    @property
+    def seeds(self) -> list[int]:
+        """One per image, fixed."""
+        return self.submitted.seeds
+
+    @property
+    def warnings(self) -> list[str]:
+        """`no_worker`, `prompt_truncated`."""
+        return self.submitted.warnings
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one item of `submit_many`: a job, or why it was refused."""
+
+    index: int
+    job: Submitted | None = None
+    error: DarkroomError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A request on its way into Redis."""
+
+    id: str
+    call: Call
+    warnings: list[str]
+
+
+def draft(request: Asked, market: Market, settings: TaskSettings, job_id: str | None = None) -> Draft:
+    """Validates a request and writes the call that submits it. Raises InvalidRequest with every fault."""
+    identity = _job_id(job_id)
+    resolved = resolve(request, market.offers, lambda: settings.default_model or market.sole_model())
+    filled, offer = resolved.filled, resolved.offer
+    lasting = warnings_of(filled, offer)
+    call = script(
+        "submit",
+        identity,
+        filled.tenant,
+        offer.name,
+        filled.lane,
+        filled.kind,
+        canonical(filled),
+        digest(canonical(resolved.asked)),
+        json.dumps(lasting),
+        filled.idempotency_key or "",
+        settings.idempotency_ttl,
+        knock(identity, queue_name(offer.name, filled.lane)),
+    )
+    return Draft(identity, call, lasting if market.workers.get(offer.name) else ["no_worker", *lasting])
+
+
+def _job_id(job_id: str | None) -> str:
+    if job_id is None:
+        return str(uuid7())
+    try:
+        return str(UUID(job_id))
+    except (ValueError, TypeError, AttributeError):
+        raise InvalidRequest([Fault("job_id", "invalid_value", "is no UUID")]) from None
+
+
+def submit(drafted: Draft) -> Operation[Submitted]:
+    """Sends one draft. A QueueError carries the job's id: submitting again under it is safe."""
+    try:
+        reply = yield drafted.call
+    except QueueError as error:
+        error.job_id = drafted.id
+        raise
+    return _submitted(drafted, reply)
+
+
+def submit_batch(drafts: Sequence[Draft]) -> Operation[list[Submitted | DarkroomError]]:
+    """Sends drafts in one pipeline; a conflict concerns its own item alone."""
+    replies = yield [drafted.call for drafted in drafts]
+    results: list[Submitted | DarkroomError] = []
+    for drafted, reply in zip(drafts, replies, strict=True):
+        try:
+            results.append(_submitted(drafted, reply))
+        except DarkroomError as error:
+            results.append(error)
+    return results
+
+
+def _submitted(drafted: Draft, reply: list[bytes]) -> Submitted:
+    verdict, job_id, request = reply[0].decode(), reply[1].decode(), json.loads(reply[2])
+    if verdict == "conflict":
+        raise IdempotencyConflict(f"job {job_id} was submitted with another request under this key or id")
+    lasting = drafted.warnings
+    return Submitted(job_id, request["seeds"], request["model"], lasting, repeated=verdict == "repeated")
+
+
+def get(job_id: str, open_store: OpenStore) -> Operation[Job]:
+    """The record. Raises JobNotFound."""
+    fields = yield command("HGETALL", Key(f"job:{job_id}"))
+    if not fields:
+        raise JobNotFound(f"no job {job_id}")
+    return Job.decode(_pairs(fields), open_store)
+
+
+def cancel(job_id: str, record_ttl: int) -> Operation[str]:
+    """`canceled`, `cancellation_requested`, `already_finished` or `not_found`."""
+    reply = yield script("cancel", job_id, record_ttl)
+    return str(reply.decode())
+
+
+def position(job_id: str) -> Operation[int | None]:
+    """How many jobs go before it; None where it does not wait. Raises JobNotFound."""
+    state, rank = yield script("position", job_id)
+    if not state:
+        raise JobNotFound(f"no job {job_id}")
+    return None if rank < 0 else int(rank)
+
+
+def forget(job_id: str) -> Operation[None]:
+    """Deletes record and events of a job that has ended. Raises JobNotFound, JobNotFinished."""
+    reply = yield script("delete", job_id)
+    if reply == b"active":
+        raise JobNotFinished(f"job {job_id} has not ended")
+    if reply == b"not_found":
+        raise JobNotFound(f"no job {job_id}")
+
+
+def jobs(
+    tenant: str | None, states: Sequence[State], limit: int, before: str | None, open_store: OpenStore
+) -> Operation[list[Job]]:
+    """Newest first, at most `limit`; `before` is the last job's id of the page before. Raises JobNotFound for that."""
+    found = yield script("list", tenant or "", limit, before or "", *states)
+    if found is None:
+        raise JobNotFound(f"no job {before}")
+    return [Job.decode(_pairs(fields), open_store) for fields in found]
+
+
+def _pairs(flat: Any) -> Mapping[bytes, bytes]:
+    """A hash's fields: a script answers with a flat list, HGETALL with a mapping."""
+    return flat if isinstance(flat, Mapping) else dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def ended(job_id: str) -> Operation[Job]:
+    """The record of a job that has ended. Raises JobNotFound, JobNotFinished."""
+    job = yield from get(job_id, no_store)
+    if not job.state.final:
+        raise JobNotFinished(f"job {job_id} is {job.state}")
+    return job
+
+
+def ping() -> Operation[None]:
+    """Asks Redis for a sign of life that needs the rights of every day."""
+    yield command("EXISTS", Key("clock"))
+
+
+def states(chosen: State | str | Sequence[State | str] | None) -> list[State]:
+    """States by name; all of them for None. Raises InvalidRequest."""
+    wanted = [chosen] if isinstance(chosen, str) else list(chosen or State)
+    try:
+        return [State(state) for state in wanted]
+    except ValueError as error:
+        raise InvalidRequest([Fault("state", "invalid_value", f"{error}; there are: {', '.join(State)}")]) from None
+
+
+def unsent(drafted: Draft, error: QueueError) -> DarkroomError:
+    """The error of one item of a batch that Redis failed, with the id under which to try again."""
+    own = type(error)(error.message, hint=error.hint)
+    own.job_id = drafted.id
+    return own
+
+
+def outcomes(
+    batch: Sequence[tuple[int, Asked]],
+    drafts: Sequence[Draft | DarkroomError],
+    results: Sequence[Submitted | DarkroomError],
+) -> Iterator[Outcome]:
+    """Joins the items of a batch with what became of them, in their order."""
+    answered = iter(results)
+    for (index, _), drafted in zip(batch, drafts, strict=True):
+        found = next(answered) if isinstance(drafted, Draft) else drafted
+        yield Outcome(index, found) if isinstance(found, Submitted) else Outcome(index, error=found)

@@ -1,0 +1,210 @@
+"""The door to Redis: operations are written once, as generators of calls, and run by a blocking or an asyncio driver.
+
+An operation yields a Call, or a list of them (one pipeline), and is sent the reply, or the list of replies. Errors of
+redis-py become ours here and nowhere else.
+"""
+
+import hashlib
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, TypeVar
+
+import redis
+import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    RedisError,
+    ResponseError,
+)
+
+from darkroom.tasks.errors import QueueAuthFailed, QueueBroken, QueueError, QueueFull, QueueUnavailable
+from darkroom.tasks.settings import TaskSettings
+
+T = TypeVar("T")
+BLOCK_SECONDS = 1.0  # how long one blocking read waits at the server
+
+
+class Key(str):
+    """An argument that is a key: the prefix is put before it on the way out."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One command. `script` names a file of `scripts/`; its first argument, the key prefix, is put before `args`."""
+
+    args: Sequence[Any]
+    script: str | None = None
+    blocks: bool = False
+
+
+Operation = Generator[Call | list[Call], Any, T]
+
+
+def script(name: str, *args: Any) -> Call:
+    """A call of `scripts/{name}.lua`."""
+    return Call(args, script=name)
+
+
+def command(*args: Any, blocks: bool = False) -> Call:
+    """A call of a Redis command."""
+    return Call(args, blocks=blocks)
+
+
+@cache
+def _source(name: str) -> str:
+    folder = files("darkroom.tasks").joinpath("scripts")
+    return folder.joinpath("prelude.lua").read_text() + folder.joinpath(f"{name}.lua").read_text()
+
+
+@cache
+def _sha(name: str) -> str:
+    return hashlib.sha1(_source(name).encode(), usedforsecurity=False).hexdigest()
+
+
+def ours(error: Exception) -> QueueError:
+    """Redis-py's error as one of our tree."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, AuthenticationError | NoPermissionError) or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
+        return QueueAuthFailed(f"Redis refused the credentials: {text}")
+    if isinstance(error, OutOfMemoryError) or text.startswith("OOM") or "OOM command not allowed" in text:
+        return QueueFull("Redis is out of memory")
+    if isinstance(error, ResponseError) and not text.startswith(("LOADING", "READONLY", "MASTERDOWN", "TRYAGAIN")):
+        return QueueBroken(f"Redis refused: {text}")
+    return QueueUnavailable(f"Redis did not answer: {text}")
+
+
+def _options(settings: TaskSettings, *, blocking: bool) -> dict[str, Any]:
+    # A blocking read must outlast the server's wait. Nothing is retried here: the command that timed out may have run,
+    # and a producer on a stuck server must hear of it within seconds.
+    timeout = settings.redis_timeout + (BLOCK_SECONDS if blocking else 0)
+    return {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": settings.redis_timeout,
+        "socket_keepalive": True,
+        "health_check_interval": 0,
+        "protocol": 2,
+        "client_name": "darkroom",
+    }
+
+
+def _conversation(operation: Operation[T], prefix: str) -> Generator["Batch", list[Any], T]:
+    """What both drivers need around an operation: scripts the server lacks are loaded, errors become ours."""
+    try:
+        asked = next(operation)
+        while True:
+            calls = [asked] if isinstance(asked, Call) else asked
+            replies = yield [_wire(call, prefix) for call in calls]
+            unloaded = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+            if unloaded:  # these did not run: the server has not seen the scripts since it started
+                yield [_load(name) for name in {str(calls[i].script) for i in unloaded}]
+                again = yield [_wire(calls[i], prefix) for i in unloaded]
+                for i, reply in zip(unloaded, again, strict=True):
+                    replies[i] = reply
+            failed = next((reply for reply in replies if isinstance(reply, Exception)), None)
+            if failed is not None:
+                asked = operation.throw(ours(failed))
+            else:
+                asked = operation.send(replies[0] if isinstance(asked, Call) else replies)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+Batch = list[Call]
+
+
+def _wire(call: Call, prefix: str) -> Call:
+    if call.script is None:
+        args = [prefix + arg if isinstance(arg, Key) else arg for arg in call.args]
+        return Call(args, blocks=call.blocks)
+    return Call(("EVALSHA", _sha(call.script), 0, prefix, *call.args), blocks=call.blocks)
+
+
+def _load(name: str) -> Call:
+    return command("SCRIPT LOAD", _source(name))
+
+
+class BlockingIO:
+    """Runs operations on redis-py's blocking client. Safe to share between threads."""
+
+    def __init__(self, settings: TaskSettings) -> None:
+        self._prefix = settings.redis_prefix
+        retry = redis.retry.Retry(NoBackoff(), 0)
+        address = settings.redis_url.get_secret_value()
+        self._client = redis.Redis.from_url(address, retry=retry, **_options(settings, blocking=False))
+        self._reader = redis.Redis.from_url(address, retry=retry, **_options(settings, blocking=True))
+
+    def run(self, operation: Operation[T]) -> T:
+        """The operation's result. Raises QueueError where Redis fails and the operation does not handle it."""
+        talk = _conversation(operation, self._prefix)
+        try:
+            batch = next(talk)
+            while True:
+                batch = talk.send(self._send(batch))
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+
+    def _send(self, batch: Batch) -> list[Any]:
+        try:
+            if len(batch) == 1:
+                client = self._reader if batch[0].blocks else self._client
+                return [client.execute_command(*batch[0].args)]
+            with self._client.pipeline(transaction=False) as pipe:
+                for call in batch:
+                    pipe.execute_command(*call.args)
+                return pipe.execute(raise_on_error=False)
+        except (RedisError, OSError) as error:
+            return [error] * len(batch)
+
+    def close(self) -> None:
+        """Gives the connections back."""
+        self._client.close()
+        self._reader.close()
+
+
+class AsyncIO:
+    """Runs operations on redis-py's asyncio client. Belongs to one event loop."""
+
+    def __init__(self, settings: TaskSettings) -> None:
+        self._prefix = settings.redis_prefix
+        retry = redis.asyncio.retry.Retry(NoBackoff(), 0)
+        address = settings.redis_url.get_secret_value()
+        self._client = redis.asyncio.Redis.from_url(address, retry=retry, **_options(settings, blocking=False))
+        self._reader = redis.asyncio.Redis.from_url(address, retry=retry, **_options(settings, blocking=True))
+
+    async def run(self, operation: Operation[T]) -> T:
+        """As BlockingIO.run."""
+        talk = _conversation(operation, self._prefix)
+        try:
+            batch = next(talk)
+            while True:
+                batch = talk.send(await self._send(batch))
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+
+    async def _send(self, batch: Batch) -> list[Any]:
+        try:
+            if len(batch) == 1:
+                client = self._reader if batch[0].blocks else self._client
+                return [await client.execute_command(*batch[0].args)]
+            async with self._client.pipeline(transaction=False) as pipe:
+                for call in batch:
+                    pipe.execute_command(*call.args)
+                return await pipe.execute(raise_on_error=False)
+        except (RedisError, OSError) as error:
+            return [error] * len(batch)
+
+    async def close(self) -> None:
+        """Gives the connections back."""
+        await self._client.aclose()
+        await self._reader.aclose()

@@ -1,0 +1,147 @@
+"""What a caller may ask for: one class per kind of job.
+
+A field left out is filled in at submit from the model's catalogue entry (`darkroom.tasks.validate`). Faults that need
+no catalogue are found here, all at once, and raised as InvalidRequest.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from darkroom.tasks.catalogue import SCHEDULERS, ModelName, scheduler_id
+from darkroom.tasks.errors import Fault, InvalidRequest
+
+MAX_SEED = 2**53 - 1  # safe in JSON: the largest integer that every reader keeps exact
+MAX_REQUEST_BYTES = 256 * 1024
+
+_FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def _printable(text: str) -> str:
+    found = _FORBIDDEN.search(text)
+    if found:
+        raise ValueError(f"has the control character U+{ord(found[0]):04X} at position {found.start()}")
+    return text
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty")
+    return text
+
+
+def _known_scheduler(name: object) -> object:
+    if not isinstance(name, str):
+        return name  # the type check that follows names the fault
+    if scheduler_id(name) not in SCHEDULERS:
+        raise ValueError(f"no such scheduler; there are: {', '.join(SCHEDULERS)}")
+    return scheduler_id(name)
+
+
+Text = Annotated[str, Field(max_length=10_000), AfterValidator(_printable)]
+Prompt = Annotated[Text, AfterValidator(_not_blank)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Side = Annotated[int, Field(ge=8, le=16_384, multiple_of=8, description="pixels")]
+Tenant = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Lane = Literal["interactive", "bulk"]
+OutputFormat = Literal["png", "jpeg", "webp"]
+
+
+class _Generation(BaseModel):
+    """The fields that every kind of generation has. Types are strict: `"512"` is no number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    model: ModelName | None = Field(default=None, description="a catalogue name; default: the model that is served")
+    prompt: Prompt
+    negative_prompt: Text | None = Field(default=None, description="None and the empty text differ for SDXL")
+    width: Side | None = None
+    height: Side | None = None
+    num_inference_steps: int | None = Field(default=None, ge=1, le=1000)
+    guidance_scale: float | None = Field(default=None, ge=0, le=30, allow_inf_nan=False)
+    scheduler: Annotated[str, BeforeValidator(_known_scheduler)] | None = None
+    seed: Seed | None = Field(default=None, description="of the first image; the next ones count up from it")
+    num_images: int | None = Field(default=None, ge=1, le=256)
+    seeds: list[Seed] | None = Field(default=None, min_length=1, max_length=256, description="one per image")
+    output_format: OutputFormat = "png"
+
+    lane: Lane = "interactive"
+    tenant: Tenant = "default"
+    idempotency_key: str | None = Field(default=None, min_length=1, max_length=200)
+    metadata: dict[str, Any] = Field(default_factory=dict, description="the caller's own, returned untouched")
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_fit(cls, seeds: list[int] | None, info: ValidationInfo) -> list[int] | None:
+        images = info.data.get("num_images")
+        if seeds is not None and info.data.get("seed") is not None:
+            raise ValueError("give seed or seeds, not both")
+        if seeds is not None and images is not None and images != len(seeds):
+            raise ValueError(f"{len(seeds)} seeds for {images} images; give one per image")
+        return seeds
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _faults_are_ours(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(data)
+        except ValidationError as error:
+            raise InvalidRequest(_faults(error)) from None
+
+
+class Txt2Img(_Generation):
+    """Make pictures from a prompt."""
+
+    kind: Literal["txt2img"] = "txt2img"
+
+
+class Img2Img(_Generation):
+    """Make pictures from a picture and a prompt.
+
+    Without width and height the result has the picture's size, scaled into the model's limits.
+    """
+
+    kind: Literal["img2img"] = "img2img"
+    image: Annotated[str, Field(min_length=1)] = Field(
+        description="a storage key that the tenant may read, a data: URL, or an https: URL"
+    )
+    strength: float | None = Field(
+        default=None, ge=0, le=1, allow_inf_nan=False, description="0 keeps the picture, 1 ignores it"
+    )
+
+
+Request = Txt2Img | Img2Img
+KINDS: dict[str, type[Txt2Img] | type[Img2Img]] = {"txt2img": Txt2Img, "img2img": Img2Img}
+
+
+def parse_request(data: Any) -> Request:
+    """A request from plain data (JSON, a mapping). Raises InvalidRequest with every fault."""
+    kind = data.get("kind", "txt2img") if isinstance(data, Mapping) else None
+    if not isinstance(kind, str) or kind not in KINDS:
+        known = ", ".join(KINDS)
+        raise InvalidRequest([Fault("kind", "unknown_kind", f"a request is a mapping with a kind of: {known}")])
+    return KINDS[kind].model_validate(dict(data))
+
+
+def _faults(error: ValidationError) -> list[Fault]:
+    """Pydantic's findings as ours, one per field and cause."""
+    found: dict[tuple[str, str], Fault] = {}
+    for item in error.errors(include_url=False, include_input=False, include_context=False):
+        message = str(item["msg"]).removeprefix("Value error, ")
+        field = ".".join(str(part) for part in item["loc"])
+        code = "invalid_value" if item["type"] == "value_error" else item["type"]
+        found.setdefault((field, message), Fault(field, code, message[:1].lower() + message[1:]))
+    return list(found.values())

@@ -1,0 +1,28 @@
+-- A worker takes a job: one that waits, or one that runs on a lease that is over. Everything else: the knock is dropped.
+-- ARGV: prefix, id, token, worker, lease in ms, seconds that the record is kept if it ends here
+-- -> {"claimed", request, warnings, claims, created, started, feed-safe tenant} or {reason}
+local _, id, token, worker, lease_ms, record_ttl = unpack(ARGV)
+local job = load(id)
+if not job then return {"missing"} end
+if job.state == "running" then
+  if not lease_over(job) then return {"running"} end
+elseif job.state ~= "queued" then
+  return {job.state}
+end
+if job.cancel then
+  finish(job, "canceled", "", "", "{}", record_ttl)
+  return {"canceled"}
+end
+
+local started = now()
+local claims = redis.call("HINCRBY", job_key(id), "claims", 1)
+redis.call("HSET", job_key(id), "token", token, "worker", worker, "started", started)
+redis.call("HDEL", job_key(id), "progress")
+redis.call("ZADD", key("leases"), started + lease_ms, id)
+redis.call("ZREM", key("queued", job.lane), id)
+move(job, "running")
+local high = tonumber(redis.call("HGET", key("marks"), job.lane .. "/high") or "0")
+if tonumber(job.created) > high then redis.call("HSET", key("marks"), job.lane .. "/high", job.created) end
+emit(id, job.tenant, "job.started", cjson.encode({worker = worker, claim = claims}), true)
+local r = redis.call("HMGET", job_key(id), "request", "warnings")
+return {"claimed", r[1], r[2], claims, job.created, started}

@@ -1,0 +1,102 @@
+-- What every script shares, put before each of them. All keys are named here and nowhere else.
+-- ARGV[1] is the prefix of all keys ("darkroom:"); job ids are UUIDs; times are milliseconds of the server's clock.
+--
+--   job:{id}                 hash    the record: identity, request, state, claim token, progress, result
+--   events:{id}              stream  everything that happened to the job, capped; lives as long as the record
+--   preview:{id}             string  the newest preview, a small JPEG; lives as long as the record
+--   feed                     stream  state changes of all jobs, kept by age
+--   clock                    string  the last event id that was given out
+--   index:{state}            zset    ids of all tenants in the state, by time of submission
+--   index:{state}:{tenant}   zset    the same of one tenant
+--   queued:{model}:{lane}    zset    ids that wait, by time of submission: the rank is the place in the queue
+--   queue:{model}:{lane}     list    the messages that Celery reads: knocks on the door
+--   lanes                    set     every {model}:{lane} that was ever used
+--   marks                    hash    {lane}/high: newest submission claimed; {lane}/seen and /at: what the janitor saw
+--   leases                   zset    ids that run, by the end of their lease
+--   idempotency:{tenant}:{k} string  "id digest", expires
+--   models                   hash    name -> offer (JSON) of every model that was served
+--   serving:{model}          zset    workers that serve it, by the end of their word
+--   worker:{name}            string  what a worker says of itself (JSON), expires
+--   janitor                  string  who holds the duty, expires
+
+local P = ARGV[1]
+local function key(...) return P .. table.concat({...}, ":") end
+local function job_key(id) return P .. "job:" .. id end
+
+local function now()
+  local t = redis.call("TIME")
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+-- Ids rise even when the clock steps back, and one id serves both streams.
+local function next_event_id(ms)
+  local last = redis.call("GET", key("clock"))
+  local seq = 0
+  if last then
+    local last_ms, last_seq = string.match(last, "(%d+)-(%d+)")
+    if tonumber(last_ms) >= ms then ms, seq = tonumber(last_ms), tonumber(last_seq) + 1 end
+  end
+  local id = string.format("%.0f-%.0f", ms, seq)
+  redis.call("SET", key("clock"), id)
+  return id
+end
+
+local JOB_EVENTS = 2000            -- entries that a job's own stream keeps at least
+local FEED_MS = 24 * 3600 * 1000   -- how long the feed keeps a state change
+
+local function emit(id, tenant, type, data, in_feed)
+  local ms = now()
+  local event = next_event_id(ms)
+  local time = string.format("%.3f", ms / 1000)
+  redis.call("XADD", key("events", id), "MAXLEN", "~", JOB_EVENTS, event,
+             "type", type, "time", time, "job_id", id, "tenant", tenant, "data", data)
+  if in_feed then
+    redis.call("XADD", key("feed"), "MINID", "~", string.format("%.0f", ms - FEED_MS), event,
+               "type", type, "time", time, "job_id", id, "tenant", tenant, "data", data)
+  end
+end
+
+-- The record's fields that most scripts need; nil when there is no record.
+local function load(id)
+  local v = redis.call("HMGET", job_key(id), "state", "tenant", "lane", "created", "token", "cancel", "claims")
+  if not v[1] then return nil end
+  return {id = id, state = v[1], tenant = v[2], lane = v[3], created = v[4], token = v[5], cancel = v[6] == "1",
+          claims = v[7]}
+end
+
+local function move(job, state)
+  redis.call("ZREM", key("index", job.state), job.id)
+  redis.call("ZREM", key("index", job.state, job.tenant), job.id)
+  redis.call("ZADD", key("index", state), job.created, job.id)
+  redis.call("ZADD", key("index", state, job.tenant), job.created, job.id)
+  redis.call("HSET", job_key(job.id), "state", state)
+  job.state = state
+end
+
+-- Records expire by themselves; their places in the index are swept here, two old ones for each new one.
+local function sweep_index(index)
+  for _, id in ipairs(redis.call("ZRANGE", index, 0, 1)) do
+    if redis.call("EXISTS", job_key(id)) == 0 then redis.call("ZREM", index, id) end
+  end
+end
+
+-- The one way into a terminal state. `field` and `payload`: what the record keeps of it ("result", "error" or "").
+local function finish(job, state, field, payload, event_data, record_ttl)
+  redis.call("ZREM", key("leases"), job.id)
+  redis.call("ZREM", key("queued", job.lane), job.id)
+  move(job, state)
+  redis.call("HSET", job_key(job.id), "ended", now())
+  if field ~= "" then redis.call("HSET", job_key(job.id), field, payload) end
+  emit(job.id, job.tenant, "job." .. state, event_data, true)
+  for _, name in ipairs({"job", "events", "preview"}) do redis.call("EXPIRE", key(name, job.id), record_ttl) end
+  sweep_index(key("index", state))
+  sweep_index(key("index", state, job.tenant))
+end
+
+local function lease_over(job)
+  local ends = redis.call("ZSCORE", key("leases"), job.id)
+  return not ends or tonumber(ends) <= now()
+end
+
+-- The fence: only the holder of the newest claim may write.
+local function holds(job, token) return job and job.state == "running" and job.token == token end

@@ -1,0 +1,10 @@
+-- A worker says what it serves, and that it lives.
+-- ARGV: prefix, worker, what it says of itself (JSON), seconds that its word holds, then model, offer, model, offer ...
+local _, worker, about, ttl = unpack(ARGV)
+redis.call("SET", key("worker", worker), about, "EX", ttl)
+for i = 5, #ARGV, 2 do
+  local serving = key("serving", ARGV[i])
+  redis.call("HSET", key("models"), ARGV[i], ARGV[i + 1])
+  redis.call("ZREMRANGEBYSCORE", serving, "-inf", now())
+  redis.call("ZADD", serving, now() + ttl * 1000, worker)
+end

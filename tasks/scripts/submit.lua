@@ -1,0 +1,31 @@
+-- Record, index, event and message of a new job, all or nothing; safe to repeat under the same id.
+-- ARGV: prefix, id, tenant, model, lane, kind, request, digest, warnings, idempotency key or "", its seconds, message
+-- -> {"queued" | "repeated" | "conflict", id, request, warnings}
+local _, id, tenant, model, lane, kind, request, digest, warnings, idem, idem_ttl, message = unpack(ARGV)
+
+local function existing(other)
+  local r = redis.call("HMGET", job_key(other), "digest", "request", "warnings")
+  if not r[1] then return nil end
+  return {r[1] == digest and "repeated" or "conflict", other, r[2], r[3]}
+end
+
+local found = existing(id)
+if not found and idem ~= "" then
+  local kept = redis.call("GET", key("idempotency", tenant, idem))
+  if kept then found = existing(string.match(kept, "^(%S+)")) end
+end
+if found then return found end
+
+local created = now()
+local queue = model .. ":" .. lane
+redis.call("HSET", job_key(id), "id", id, "tenant", tenant, "model", model, "lane", queue, "kind", kind,
+           "request", request, "digest", digest, "warnings", warnings, "state", "queued", "created", created,
+           "queued", created, "claims", 0, "failures", 0)
+redis.call("ZADD", key("index", "queued"), created, id)
+redis.call("ZADD", key("index", "queued", tenant), created, id)
+redis.call("ZADD", key("queued", queue), created, id)
+redis.call("SADD", key("lanes"), queue)
+if idem ~= "" then redis.call("SET", key("idempotency", tenant, idem), id .. " " .. digest, "EX", idem_ttl) end
+emit(id, tenant, "job.queued", cjson.encode({model = model, lane = lane, kind = kind, reason = "submitted"}), true)
+redis.call("LPUSH", key("queue", queue), message)
+return {"queued", id, request, warnings}

@@ -1,0 +1,96 @@
+"""Reading events: a job's own stream to its end, and the feed of all jobs."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from darkroom.tasks.errors import Fault, InvalidRequest, JobNotFound
+from darkroom.tasks.events import Event
+from darkroom.tasks.job import State
+from darkroom.tasks.redis_io import BLOCK_SECONDS, Call, Key, Operation, command
+
+START = "0-0"
+_PAGE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some events, the id to go on from, and whether none will follow."""
+
+    events: list[Event]
+    cursor: str
+    ended: bool = False
+
+
+def first(job_id: str, after: str | None) -> Operation[Batch]:
+    """What a job's stream holds after an event id, without waiting. Raises JobNotFound, InvalidRequest."""
+    cursor = _cursor(after)
+    state, entries = yield [
+        command("HGET", Key(f"job:{job_id}"), "state"),
+        command("XRANGE", Key(f"events:{job_id}"), f"({cursor}", "+", "COUNT", _PAGE),
+    ]
+    if state is None:
+        raise JobNotFound(f"no job {job_id}")
+    return _batch(_events(entries), cursor, ended=State(state.decode()).final and not entries)
+
+
+def following(job_id: str, cursor: str, *, block: float = BLOCK_SECONDS, previews: bool = False) -> Operation[Batch]:
+    """What comes next in a job's stream; waits `block` seconds for it. Raises JobNotFound."""
+    reply = yield _read(Key(f"events:{job_id}"), cursor, block)
+    events = _of_streams(reply)
+    if not events:
+        return (yield from first(job_id, cursor))
+    if previews and any(event.data.get("preview") for event in events):
+        picture = yield command("GET", Key(f"preview:{job_id}"))
+        _show(events, picture)
+    return _batch(events, cursor)
+
+
+def newest_feed_id() -> Operation[str]:
+    """The id after which the feed's next event comes."""
+    entries = yield command("XREVRANGE", Key("feed"), "+", "-", "COUNT", 1)
+    return entries[0][0].decode() if entries else START
+
+
+def feed(cursor: str) -> Operation[Batch]:
+    """State changes of all jobs after an event id; waits about a second. Raises InvalidRequest."""
+    reply = yield _read(Key("feed"), _cursor(cursor), BLOCK_SECONDS)
+    return _batch(_of_streams(reply), cursor)
+
+
+def _read(stream: Key, cursor: str, block: float) -> Call:
+    wait_ms = max(1, round(block * 1000))  # 0 would wait for ever
+    return command("XREAD", "COUNT", _PAGE, "BLOCK", wait_ms, "STREAMS", stream, cursor, blocks=True)
+
+
+def _cursor(after: str | None) -> str:
+    if after is None:
+        return START
+    ms, _, sequence = after.partition("-")
+    if not (ms.isdigit() and (sequence or "0").isdigit()):
+        raise InvalidRequest([Fault("after", "invalid_value", f"{after!r} is no event id")])
+    return after
+
+
+def _batch(events: list[Event], cursor: str, *, ended: bool = False) -> Batch:
+    if not events:
+        return Batch([], cursor, ended)
+    return Batch(events, events[-1].id, events[-1].terminal)
+
+
+def _of_streams(reply: Any) -> list[Event]:
+    streams = list(reply.values()) if isinstance(reply, Mapping) else [entries for _, entries in reply or []]
+    return [event for entries in streams for event in _events(entries)]
+
+
+def _events(entries: Any) -> list[Event]:
+    return [Event.decode(entry_id, fields) for entry_id, fields in entries]
+
+
+def _show(events: list[Event], picture: bytes | None) -> None:
+    """Puts the newest preview into the newest event that has one; Redis keeps no older ones."""
+    for event in reversed(events):
+        if picture and event.data.get("preview"):
+            event.data["preview"] = "data:image/jpeg;base64," + base64.b64encode(picture).decode()
+            return

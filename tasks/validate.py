@@ -1,0 +1,169 @@
+"""From a request to a job that can be run: the catalogue's limits, its defaults, and the seeds.
+
+Everything that a worker needs is decided here, at submit, so that a job means the same whoever runs it and whenever.
+"""
+
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from darkroom.tasks.catalogue import SCHEDULERS, Catalogue, ModelOffer, scheduler_id
+from darkroom.tasks.errors import Fault, InvalidRequest
+from darkroom.tasks.requests import KINDS, MAX_REQUEST_BYTES, MAX_SEED, Img2Img, Request, Txt2Img, parse_request
+
+# What CLIP's tokenizer splits a text into before it looks for word pieces; each match is at least one token
+# (openai/CLIP, simple_tokenizer.py).
+_CLIP_WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|[^\s\w]+|_+", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A valid request: as it was asked, with every default filled in, and the model's offer."""
+
+    asked: Request
+    filled: Request
+    offer: ModelOffer
+
+
+def resolve(
+    request: Request | Mapping[str, Any], catalogue: Catalogue, default_model: Callable[[], str | None]
+) -> Resolved:
+    """Fills in every default and one seed per image. Raises InvalidRequest with every fault.
+
+    A mapping's faults of form and against the catalogue are named together, as far as its fields can be read.
+    """
+    asked = request if isinstance(request, Txt2Img | Img2Img) else _parsed(request, catalogue)
+    name = asked.model or default_model()
+    offer = catalogue.get(name) if name else None
+    if offer is None:
+        raise InvalidRequest([_unknown_model(name, catalogue)])
+    faults = list(_faults(asked, offer))
+    if faults:
+        raise InvalidRequest(faults)
+    return Resolved(asked, _filled(asked, offer), offer)
+
+
+def _parsed(data: Mapping[str, Any], catalogue: Catalogue) -> Request:
+    try:
+        return parse_request(data)
+    except InvalidRequest as error:
+        more = _catalogue_faults_of(data, error.faults, catalogue) if isinstance(data, Mapping) else []
+        raise InvalidRequest([*error.faults, *more]) from None
+
+
+def warnings_of(request: Request, entry: ModelOffer) -> list[str]:
+    """`prompt_truncated` where the text encoders certainly do not read the prompt to its end.
+
+    A lower bound without the tokenizer: the worker counts exactly and adds the warning to the result.
+    """
+    texts = [request.prompt, request.negative_prompt or ""]
+    return ["prompt_truncated"] if any(least_tokens(text) > entry.prompt_tokens for text in texts) else []
+
+
+def least_tokens(text: str) -> int:
+    """How many CLIP tokens a text has at the least."""
+    return len(_CLIP_WORDS.findall(text))
+
+
+def canonical(request: Request) -> bytes:
+    """The request as JSON bytes, the same for the same request. Raises InvalidRequest where JSON cannot hold it."""
+    try:
+        text = json.dumps(request.model_dump(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        data = text.encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InvalidRequest([Fault("metadata", "not_json", f"cannot be written as JSON: {error}")]) from None
+    if len(data) > MAX_REQUEST_BYTES:
+        raise InvalidRequest([_too_large(len(data))])
+    return data
+
+
+def digest(asked: bytes) -> str:
+    """Tells whether two requests under one idempotency key are the same."""
+    return hashlib.sha256(asked).hexdigest()
+
+
+def _too_large(size: int) -> Fault:
+    hint = "upload pictures and pass their keys"
+    return Fault("request", "request_too_large", f"{size} bytes, at most {MAX_REQUEST_BYTES} are allowed; {hint}")
+
+
+def _unknown_model(name: str | None, catalogue: Catalogue) -> Fault:
+    known = ", ".join(sorted(catalogue))
+    if name is None:
+        return Fault("model", "missing", f"several models or none are served: name one of {known}")
+    return Fault("model", "unknown_model", f"{name!r} is not in the catalogue; there are: {known}")
+
+
+def _catalogue_faults_of(data: Mapping[str, Any], known: list[Fault], catalogue: Catalogue) -> list[Fault]:
+    """Faults against the catalogue of a mapping that is broken elsewhere: its unbroken fields are looked at."""
+    broken = {fault.field.partition(".")[0] for fault in known}
+    kind = KINDS.get(str(data.get("kind", "txt2img")))
+    if kind is None or "model" in broken or not isinstance(data.get("model"), str):
+        return []
+    entry = catalogue.get(data["model"])
+    if entry is None:
+        return [_unknown_model(data["model"], catalogue)]
+    whole = {k: v for k, v in data.items() if k in kind.model_fields and k not in broken}
+    unset = {k: None for k in kind.model_fields if k not in whole}
+    return list(_faults(kind.model_construct(**{**unset, **whole}), entry))
+
+
+def _faults(request: Request, entry: ModelOffer) -> Iterable[Fault]:
+    limits = entry.limits
+    if request.kind not in entry.kinds:
+        yield Fault("kind", "kind_not_supported", f"{entry.name} does {', '.join(entry.kinds)}")
+    for field, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt)):
+        if text is not None and len(text) > limits.max_prompt_chars:
+            yield Fault(field, "too_long", f"{len(text)} characters, at most {limits.max_prompt_chars} are allowed")
+    yield from _size_faults(request, entry)
+    if request.num_inference_steps is not None and request.num_inference_steps > limits.max_steps:
+        yield Fault("num_inference_steps", "too_large", f"{entry.name} allows at most {limits.max_steps}")
+    images = len(request.seeds) if request.seeds else request.num_images
+    if images is not None and images > limits.max_images:
+        yield Fault("num_images", "too_large", f"{entry.name} allows at most {limits.max_images} a job")
+    if request.scheduler is not None and scheduler_id(request.scheduler) not in entry.schedulers:
+        label = SCHEDULERS[scheduler_id(request.scheduler)][0]
+        fitting = ", ".join(entry.schedulers)
+        yield Fault("scheduler", "scheduler_not_supported", f"{label} does not fit {entry.name}; there are: {fitting}")
+
+
+def _size_faults(request: Request, entry: ModelOffer) -> Iterable[Fault]:
+    limits = entry.limits
+    if isinstance(request, Img2Img) and (request.width is None) != (request.height is None):
+        missing = "width" if request.width is None else "height"
+        yield Fault(missing, "missing", "give width and height, or neither to keep the picture's own size")
+    width, height = request.width or entry.defaults.width, request.height or entry.defaults.height
+    for field, side, asked in (("width", width, request.width), ("height", height, request.height)):
+        if asked is None:
+            continue
+        if side % limits.grid:
+            near = max(limits.grid, round(side / limits.grid) * limits.grid)
+            yield Fault(field, "off_grid", f"{side} is not a multiple of {limits.grid}; {near} is near")
+        if not limits.min_side <= side <= limits.max_side:
+            yield Fault(field, "out_of_range", f"{side} is not within {limits.min_side} to {limits.max_side} pixels")
+    if (request.width or request.height) and width * height > limits.max_pixels:
+        yield Fault("width", "too_many_pixels", f"{width}x{height} is over {entry.name}'s {limits.max_pixels} pixels")
+
+
+def _filled(request: Request, entry: ModelOffer) -> Request:
+    defaults = entry.defaults.model_dump()
+    if isinstance(request, Img2Img):  # its size is the picture's, unless asked for
+        del defaults["width"], defaults["height"]
+    values = {k: v for k, v in defaults.items() if k in type(request).model_fields and getattr(request, k) is None}
+    seeds = _seeds(request)
+    return request.model_copy(
+        update={**values, "model": entry.name, "seed": None, "seeds": seeds, "num_images": len(seeds)}
+    )
+
+
+def _seeds(request: Request) -> list[int]:
+    if request.seeds is not None:
+        return request.seeds
+    images = request.num_images or 1
+    if request.seed is None:
+        return [secrets.randbelow(MAX_SEED + 1) for _ in range(images)]
+    return [(request.seed + i) % (MAX_SEED + 1) for i in range(images)]
