@@ -1,7 +1,7 @@
 """What tests of every kind share."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import pytest
@@ -11,11 +11,14 @@ from darkroom.tasks.catalogue import Family, ModelEntry
 TinyModels = Callable[[Family], ModelEntry]
 
 
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The developer's own DARKROOM_ settings do not reach a test."""
-    for name in [name for name in os.environ if name.startswith("DARKROOM_")]:
-        monkeypatch.delenv(name)
+@pytest.fixture(scope="session", autouse=True)
+def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The developer's own settings reach no test, and no test pins models in the developer's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("DARKROOM_")]:
+            patch.delenv(name)
+        patch.setenv("DARKROOM_MODELS_DIR", str(tmp_path_factory.mktemp("models-dir")))
+        yield
 
 
 @pytest.fixture(scope="session")

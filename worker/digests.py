@@ -18,7 +18,7 @@ _THREADS = 4  # hashing releases the interpreter lock; more than a disk's worth 
 
 def hash_files(files: Mapping[str, Path], progress: Progress | None = None) -> dict[str, LockedFile]:
     """SHA-256 and size of every file, several at a time. Raises OSError."""
-    counter = _Counter(sum(path.stat().st_size for path in files.values()), progress)
+    counter = ByteCounter(sum(path.stat().st_size for path in files.values()), progress)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="hash") as pool:
         hashed = list(pool.map(lambda path: _hash(path, counter), files.values()))
     return dict(zip(files, hashed, strict=True))
@@ -60,19 +60,22 @@ def _check_size(name: str, file: str, found: int, locked: LockedModel) -> None:
     raise ModelCorrupt(f"model {name}: {file} is {found} bytes long where {pinned} were pinned")
 
 
-class _Counter:
+class ByteCounter:
+    """Adds up bytes of several threads for `progress`."""
+
     def __init__(self, total: int, progress: Progress | None) -> None:
         self._total, self._progress, self._done = total, progress, 0
         self._guard = threading.Lock()
 
     def add(self, count: int) -> None:
+        """Count them, and tell; more than there should be are not told."""
         if self._progress:
             with self._guard:
                 self._done += count
-                self._progress(self._done, self._total)
+                self._progress(min(self._done, self._total), self._total)
 
 
-def _hash(path: Path, counter: _Counter) -> LockedFile:
+def _hash(path: Path, counter: ByteCounter) -> LockedFile:
     digest, size, buffer = hashlib.sha256(), 0, memoryview(bytearray(_CHUNK))
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(buffer):

@@ -12,7 +12,7 @@ from darkroom.worker.families import FamilySpec
 #: Formats that unpickle, and so can run code when they are loaded.
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
 
-_TOKENIZER_FILES = (".json", ".txt", ".model", ".jinja")
+TOKENIZER_FILES = (".json", ".txt", ".model", ".jinja")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def folder_layout(spec: FamilySpec, root: Path, variant: str | None = None) -> L
     weights: list[str] = []
     variants: dict[str, str | None] = {}
     for name in spec.modules:
-        variants[name], found = _weights(root / name, _stem(spec, name), variant)
+        variants[name], found = _weights(root / name, weight_stem(spec, name), variant)
         weights += [f"{name}/{file}" for file in found if file.endswith(".safetensors")]
         files |= {f"{name}/{file}": root / name / file for file in found}
     return Layout(root, index, files, tuple(weights), variants)
@@ -99,7 +99,7 @@ def _tokenizer_configs(folder: Path) -> Iterator[Path]:
     )
     if not complete:
         raise ModelMissing(f"{folder}: neither tokenizer.json nor vocab.json and merges.txt are there")
-    yield from sorted(path for path in folder.rglob("*") if path.suffix in _TOKENIZER_FILES and path.is_file())
+    yield from sorted(path for path in folder.rglob("*") if path.suffix in TOKENIZER_FILES and path.is_file())
 
 
 def _check_scheduler(path: Path, config: dict[str, Any], spec: FamilySpec) -> None:
@@ -108,7 +108,8 @@ def _check_scheduler(path: Path, config: dict[str, Any], spec: FamilySpec) -> No
         raise ModelIncompatible(f"{path}: a {config.get('_class_name')}; the family {spec.name} takes {known}")
 
 
-def _stem(spec: FamilySpec, name: str) -> str:
+def weight_stem(spec: FamilySpec, name: str) -> str:
+    """The libraries' file name of the weights of a part."""
     return "diffusion_pytorch_model" if _of_diffusers(spec.components[name]) else "model"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
+from diffusers.loaders.single_file_utils import SingleFileComponentError, create_diffusers_clip_model_from_ldm
 from safetensors.torch import load_file
 
 from darkroom.worker.errors import ModelIncompatible
@@ -22,26 +22,22 @@ def load_single_file(spec: FamilySpec, path: Path, configs: Path, dtypes: dict[s
 
 
 def _module(spec: FamilySpec, name: str, checkpoint: dict[str, torch.Tensor], configs: Path, dtype: torch.dtype) -> Any:
-    tensors = dict(checkpoint)  # the converters take out what they use
-    if name in spec.encoders:
-        module = create_diffusers_clip_model_from_ldm(
-            spec.components[name],
-            tensors,
-            subfolder=name,
-            config=str(configs),
-            torch_dtype=dtype,
-            local_files_only=True,
-        )
-    else:
-        module = spec.components[name].from_single_file(
-            tensors, config=str(configs), subfolder=name, torch_dtype=dtype, local_files_only=True
-        )
+    load = _text_encoder if name in spec.encoders else _of_diffusers
+    try:
+        module = load(spec.components[name], dict(checkpoint), name, str(configs), dtype)  # converters empty the dict
+    except SingleFileComponentError:
+        raise ModelIncompatible(f"{name}: the file has no weights for it") from None
     empty = [key for key, value in module.state_dict().items() if value.device.type == "meta"]
     if empty:
-        raise ModelIncompatible(f"{path_hint(name)}: the file lacks {len(empty)} of its weights, such as {empty[0]}")
+        raise ModelIncompatible(f"{name}: the file lacks {len(empty)} of its weights, such as {empty[0]}")
     return module
 
 
-def path_hint(name: str) -> str:
-    """How messages name a part."""
-    return name.replace("_", " ")
+def _text_encoder(loaded_as: Any, tensors: dict[str, torch.Tensor], name: str, configs: str, dtype: torch.dtype) -> Any:
+    return create_diffusers_clip_model_from_ldm(
+        loaded_as, tensors, subfolder=name, config=configs, torch_dtype=dtype, local_files_only=True
+    )
+
+
+def _of_diffusers(loaded_as: Any, tensors: dict[str, torch.Tensor], name: str, configs: str, dtype: torch.dtype) -> Any:
+    return loaded_as.from_single_file(tensors, config=configs, subfolder=name, torch_dtype=dtype, local_files_only=True)

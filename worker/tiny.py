@@ -17,7 +17,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from darkroom.tasks.catalogue import Defaults, Family, FolderSource, Limits, ModelEntry
 from darkroom.worker.tiny_tokenizer import vocabulary_size, write_tokenizer
 
-HIDDEN = 32
+#: Widths of the text encoders: different ones, as in the real models, since single-file loading tells them by it.
+FIRST, SECOND = 32, 48
 
 _DIFFUSION = {
     "beta_start": 0.00085,
@@ -64,9 +65,9 @@ def tiny_entry(family: Family, folder: Path, size: int = 64) -> ModelEntry:
 
 
 def _sdxl_parts(family: Family) -> dict[str, Any]:
-    second = _text_config(hidden_act="gelu", projection_dim=HIDDEN)
+    second = _text_config(SECOND, hidden_act="gelu", projection_dim=SECOND)
     return {
-        "text_encoder": CLIPTextModel(_text_config(hidden_act="quick_gelu")),
+        "text_encoder": CLIPTextModel(_text_config(FIRST, hidden_act="quick_gelu")),
         "text_encoder_2": CLIPTextModelWithProjection(second),
         "unet": _unet(
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -74,11 +75,11 @@ def _sdxl_parts(family: Family) -> dict[str, Any]:
             block_out_channels=(16, 32, 32),
             transformer_layers_per_block=(1, 1, 2),
             attention_head_dim=(2, 4, 4),
-            cross_attention_dim=2 * HIDDEN,
+            cross_attention_dim=FIRST + SECOND,
             use_linear_projection=True,
             addition_embed_type="text_time",
             addition_time_embed_dim=8,
-            projection_class_embeddings_input_dim=HIDDEN + 6 * 8,  # pooled text, and six sizes
+            projection_class_embeddings_input_dim=SECOND + 6 * 8,  # pooled text, and six sizes
         ),
         "vae": _playground_vae() if family == "playground" else _vae(scaling_factor=0.13025, force_upcast=True),
         "scheduler": _edm_scheduler() if family == "playground" else _euler_scheduler(),
@@ -87,13 +88,13 @@ def _sdxl_parts(family: Family) -> dict[str, Any]:
 
 def _sd_parts() -> dict[str, Any]:
     return {
-        "text_encoder": CLIPTextModel(_text_config(hidden_act="quick_gelu")),
+        "text_encoder": CLIPTextModel(_text_config(FIRST, hidden_act="quick_gelu")),
         "unet": _unet(
             down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
             block_out_channels=(16, 32, 32, 32),
             attention_head_dim=4,
-            cross_attention_dim=HIDDEN,
+            cross_attention_dim=FIRST,
         ),
         "vae": _vae(scaling_factor=0.18215),
         "scheduler": PNDMScheduler(**_DIFFUSION, skip_prk_steps=True, set_alpha_to_one=False),
@@ -128,12 +129,12 @@ def _playground_vae() -> AutoencoderKL:
     )
 
 
-def _text_config(**config: Any) -> CLIPTextConfig:
+def _text_config(width: int, **config: Any) -> CLIPTextConfig:
     size = vocabulary_size()
     return CLIPTextConfig(
         vocab_size=size,
-        hidden_size=HIDDEN,
-        intermediate_size=2 * HIDDEN,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=3,
         num_attention_heads=4,
         max_position_embeddings=77,
