@@ -1,0 +1,168 @@
+"""From a prepared job and a seed to a picture: stock diffusers pipelines over one set of weights.
+
+Every image has its own pipeline object, scheduler and CPU generator, all made from its seed, so an image is the same
+alone, beside others, and in a job of many. Model calls run on the engine's thread, the rest on the caller's.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+
+from darkroom.tasks.catalogue import Kind
+from darkroom.worker.asked import Asked
+from darkroom.worker.engine import Engine, set_threads
+from darkroom.worker.failures import failures_become_ours
+from darkroom.worker.loading import LoadedModel
+from darkroom.worker.pictures import prepare_source
+from darkroom.worker.previews import preview_jpeg
+from darkroom.worker.proxies import DenoiserProxy, VaeProxy
+from darkroom.worker.schedulers import check_schedulers, make_scheduler
+
+OnStep = Callable[[int, int, torch.Tensor], None]
+
+
+@dataclass(frozen=True)
+class PreparedJob:
+    """What all images of a job share. `conditioning` is the pipelines' keyword arguments; nothing writes to it."""
+
+    asked: Asked
+    conditioning: dict[str, torch.Tensor]
+    warnings: list[str]
+
+
+class Generator:
+    """One loaded model, ready to make pictures; built once, used by any number of threads."""
+
+    def __init__(self, model: LoadedModel, engine: Engine) -> None:
+        """Raises ModelIncompatible where the catalogue entry names schedulers that the model cannot use."""
+        check_schedulers(model.entry, model.components["scheduler"])
+        self.model = model
+        self._engine = engine
+        device = model.placement.device
+        self._unet = DenoiserProxy(model.components["unet"], engine, device)
+        self._vae = VaeProxy(model.components["vae"], engine, device)
+        texts = {name: part for name, part in model.components.items() if name not in ("unet", "vae", "scheduler")}
+        self._encoding = self._pipeline("txt2img", model.entry.defaults.scheduler, 0, texts)
+        self._no_texts = dict.fromkeys(texts)
+
+    def prepare(self, request: Any) -> PreparedJob:
+        """Encode the prompts of a resolved request, once for all of its images.
+
+        `warnings` has `prompt_truncated` where the text encoders do not read a prompt to its end.
+        Raises InvalidRequest for what this model does not do, OutOfMemory, GenerationFailed.
+        """
+        asked = Asked.of(request, self.model.entry)
+        with failures_become_ours():
+            conditioning, truncated = self._engine.call(self._encode, asked)
+        return PreparedJob(asked, conditioning, ["prompt_truncated"] if truncated else [])
+
+    def generate(self, prepared: PreparedJob, seed: int, source: Image.Image | None, on_step: OnStep) -> Image.Image:
+        """The picture of this seed, in RGB.
+
+        `on_step` is told after each denoiser call the step, the number of steps, and the latents (1, 4, h/8, w/8);
+        what it raises ends the generation and comes out unchanged. Raises OutOfMemory, GenerationFailed.
+        """
+        set_threads(1)  # beside the engine's, every job thread would bring an OpenMP team of its own
+        steps = _Steps(prepared.asked.steps, on_step)
+        try:
+            with failures_become_ours(steps.is_raised):
+                return self._generate(prepared, seed, source, steps)
+        finally:
+            steps.raised = None  # it holds the frames of the pipeline, and they hold this
+
+    def preview(self, latents: torch.Tensor) -> bytes:
+        """A small JPEG of latents in mid-generation, by a linear map; the VAE is not asked."""
+        return preview_jpeg(latents, self.model.entry.family, self._vae.config)
+
+    def warm(self) -> None:
+        """Two steps of every kind, so that the first job pays nothing; at the smallest size on a CPU."""
+        entry = self.model.entry
+        small = self.model.placement.device.type == "cpu"
+        width, height = (entry.limits.min_side,) * 2 if small else (entry.defaults.width, entry.defaults.height)
+        for kind in entry.kinds:
+            asked = Asked(kind, "a photograph", "", width, height, 2, 5.0, entry.defaults.scheduler, 0.5)
+            with failures_become_ours():
+                conditioning, _ = self._engine.call(self._encode, asked)
+            source = Image.new("RGB", (width, height)) if kind == "img2img" else None
+            self.generate(PreparedJob(asked, conditioning, []), 0, source, lambda *_: None)
+
+    def _encode(self, asked: Asked) -> tuple[dict[str, torch.Tensor], bool]:
+        # On the engine's thread: the pipelines toggle the tokenizers between padding modes.
+        read = [asked.prompt, *([asked.negative_prompt] if asked.guidance and asked.negative_prompt else [])]
+        truncated = any(self._too_long(text) for text in read)
+        conditioning = self.model.family.encode_prompt(
+            self._encoding, asked.prompt, asked.negative_prompt, asked.guidance, self.model.placement.device
+        )
+        return conditioning, truncated
+
+    def _too_long(self, text: str) -> bool:
+        tokenizers = [part for name, part in self.model.components.items() if name.startswith("tokenizer")]
+        counts = ((self.model.family.count_tokens(one, text), one.model_max_length - 2) for one in tokenizers)
+        return any(count > room for count, room in counts)
+
+    def _generate(self, prepared: PreparedJob, seed: int, source: Image.Image | None, steps: "_Steps") -> Image.Image:
+        asked = prepared.asked
+        if asked.kind == "txt2img":
+            return self._denoise("txt2img", prepared, seed, steps, width=asked.width, height=asked.height)
+        if source is None:
+            raise ValueError("img2img without a source picture")
+        picture = prepare_source(source, asked.width, asked.height, self.model.entry.limits)
+        if asked.steps < 1:
+            return self._round_trip(picture)
+        if asked.from_noise:
+            return self._denoise("txt2img", prepared, seed, steps, width=picture.width, height=picture.height)
+        return self._denoise("img2img", prepared, seed, steps, image=picture, strength=asked.strength)
+
+    def _denoise(self, kind: Kind, prepared: PreparedJob, seed: int, steps: "_Steps", **extent: Any) -> Image.Image:
+        asked = prepared.asked
+        pipeline = self._pipeline(kind, asked.scheduler, seed, self._no_texts)
+        made = pipeline(
+            **prepared.conditioning,
+            **extent,
+            num_inference_steps=asked.num_inference_steps,
+            guidance_scale=asked.guidance_scale,
+            generator=torch.Generator("cpu").manual_seed(seed),
+            callback_on_step_end=steps,
+        )
+        return made.images[0]  # type: ignore[no-any-return]
+
+    def _round_trip(self, picture: Image.Image) -> Image.Image:
+        pixels = self._encoding.image_processor.preprocess(picture)
+        decoded = self._vae.decode(self._vae.encode(pixels).latent_dist.mode(), return_dict=False)[0]
+        return self._encoding.image_processor.postprocess(decoded, output_type="pil")[0]  # type: ignore[no-any-return]
+
+    def _pipeline(self, kind: Kind, scheduler: str, seed: int, texts: dict[str, Any]) -> Any:
+        template, family = self.model.components["scheduler"], self.model.entry.family
+        own = make_scheduler(scheduler, template, family, seed)
+        parts = {**texts, "unet": self._unet, "vae": self._vae, "scheduler": own}
+        pipeline = self.model.family.pipeline(kind, parts, self.model.options)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+
+class _Steps:
+    """The pipelines' callback: counts in the steps that were asked for, and remembers what `on_step` raised.
+
+    Some schedulers call the denoiser more than once a step.
+    """
+
+    def __init__(self, wanted: int, on_step: OnStep) -> None:
+        self._wanted, self._on_step = wanted, on_step
+        self.raised: BaseException | None = None
+
+    def __call__(self, pipeline: Any, index: int, _timestep: Any, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+        calls = pipeline.num_timesteps
+        step = -(-(index + 1) * self._wanted // calls)
+        try:
+            self._on_step(step, self._wanted, tensors["latents"])
+        except BaseException as error:
+            self.raised = error
+            raise
+        return {}
+
+    def is_raised(self, error: BaseException) -> bool:
+        """Whether the error is the one that `on_step` raised."""
+        return error is self.raised

@@ -1,0 +1,81 @@
+"""What the pipelines see in place of the shared denoiser and VAE.
+
+Every image has a pipeline of its own; all of them hold these proxies, which hand each call to the engine. They are
+modules without parameters, so that a pipeline finds its device by them and cannot move the real ones.
+"""
+
+from typing import Any, Self
+
+import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
+
+from darkroom.worker.engine import Engine
+from darkroom.worker.errors import GenerationFailed
+
+
+class _Proxy(torch.nn.Module):
+    real: Any
+
+    def __init__(self, real: Any, engine: Engine, device: torch.device) -> None:
+        super().__init__()
+        object.__setattr__(self, "real", real)  # past nn.Module, which would take it for a part of this one
+        self._engine = engine
+        self._device = device
+
+    @property
+    def config(self) -> Any:
+        return self.real.config
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.real.dtype  # type: ignore[no-any-return]
+
+    @property
+    def device(self) -> torch.device:
+        """Where calls run; under offloading the weights rest elsewhere."""
+        return self._device
+
+    def to(self, *_args: Any, **_kwargs: Any) -> Self:
+        """Nothing: a pipeline that moves or casts the module would do it to its neighbours."""
+        return self
+
+
+class DenoiserProxy(_Proxy):
+    """The denoiser; the one place where calls of several images can be stacked."""
+
+    @property
+    def add_embedding(self) -> Any:
+        """SDXL's pipelines read the width of its first layer."""
+        return self.real.add_embedding
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The real denoiser's result: noise for latents (rows, 4, h/8, w/8), two rows an image under guidance."""
+        return self._engine.call(self.real, *args, **kwargs)
+
+
+class VaeProxy(_Proxy):
+    """The VAE, in the dtype that it was loaded in: calls are cast to it, and no pipeline changes it."""
+
+    def encode(self, pixels: torch.Tensor) -> AutoencoderKLOutput:
+        """The distribution of latents of pixels (1, 3, h, w) in -1…1, in the dtype of the pixels."""
+        found = self._engine.call(self.real.encode, pixels.to(self.device, self.dtype)).latent_dist
+        return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(found.parameters.to(pixels.dtype)))
+
+    def decode(self, latents: torch.Tensor, **options: Any) -> Any:
+        """Pixels (1, 3, h, w) of latents (1, 4, h/8, w/8), as diffusers returns them.
+
+        Raises GenerationFailed where they are no numbers: such a picture would come out black.
+        """
+        decoded = self._engine.call(self.real.decode, latents.to(self.device, self.dtype), **options)
+        if not torch.isfinite(decoded[0]).all():
+            raise _not_finite("VAE" if torch.isfinite(latents).all() else "denoiser", latents.dtype)
+        return decoded
+
+
+def _not_finite(part: str, dtype: torch.dtype) -> GenerationFailed:
+    name = str(dtype).removeprefix("torch.")
+    return GenerationFailed(
+        f"the {part} gave values that are no numbers, in {name}",
+        hint="start the worker with --dtype float32, or bfloat16 on a GPU that has it; else the weights are broken",
+    )

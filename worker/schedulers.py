@@ -1,0 +1,95 @@
+"""Schedulers by their ids (`darkroom.tasks.catalogue.SCHEDULERS`): a fresh object for every image.
+
+A scheduler holds a cursor, and some hold the image's noise, so none is ever shared. What the model was trained with
+(betas, prediction type, spacing, sigmas) comes from the model's own scheduler; the id decides how it is sampled.
+"""
+
+import warnings
+from typing import Any
+
+import diffusers
+
+from darkroom.tasks.catalogue import SCHEDULERS, Family, ModelOffer
+from darkroom.worker.errors import ModelIncompatible
+
+# torchsde rounds its interval to six digits, then complains of a sigma that lies a rounding outside of it.
+warnings.filterwarnings("ignore", message="Should have t[ab]", module="torchsde")
+
+# An id means one schedule of sigmas, also where a model's own file asks for another.
+_PLAIN_SIGMAS = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
+
+# Latents reach well beyond [-1, 1], where DDIM and DDPM would clip them unless told; PNDM's Runge-Kutta start was
+# made for pixels and cannot do few steps.
+_LATENTS = {**_PLAIN_SIGMAS, "clip_sample": False, "skip_prk_steps": True}
+
+_DPMPP = {"algorithm_type": "dpmsolver++", "solver_order": 2}
+
+_RECIPES: dict[str, tuple[type[Any], dict[str, Any]]] = {
+    "euler": (diffusers.EulerDiscreteScheduler, {}),
+    "euler_a": (diffusers.EulerAncestralDiscreteScheduler, {}),
+    "dpmpp_2m": (diffusers.DPMSolverMultistepScheduler, _DPMPP),
+    "dpmpp_2m_karras": (diffusers.DPMSolverMultistepScheduler, {**_DPMPP, "use_karras_sigmas": True}),
+    "dpmpp_2m_sde": (diffusers.DPMSolverMultistepScheduler, {**_DPMPP, "algorithm_type": "sde-dpmsolver++"}),
+    "dpmpp_sde": (diffusers.DPMSolverSDEScheduler, {}),
+    "ddim": (diffusers.DDIMScheduler, {}),
+    "ddpm": (diffusers.DDPMScheduler, {}),
+    "unipc": (diffusers.UniPCMultistepScheduler, {}),
+    "pndm": (diffusers.PNDMScheduler, {}),
+    "lcm": (diffusers.LCMScheduler, {}),
+    "edm_dpmpp_2m": (diffusers.EDMDPMSolverMultistepScheduler, {**_DPMPP}),
+    "edm_euler": (diffusers.EDMEulerScheduler, {}),
+}
+
+# What a family's pipelines demand of a scheduler: they change it otherwise, with a warning for every image.
+_DEMANDED: dict[Family, dict[str, Any]] = {"sd": {"steps_offset": 1}}
+
+
+def make_scheduler(name: str, template: Any, family: Family, seed: int) -> Any:
+    """The scheduler `name` for one image of a model whose own scheduler is `template`, which stays as it is.
+
+    DPM++ SDE draws its noise from a Brownian tree of its own, grown from `seed`; the others use the generator that
+    the pipeline hands them. Raises ModelIncompatible where `name` is of another kind than the model.
+    """
+    if not fits(name, template):
+        raise ModelIncompatible(
+            f"the scheduler {SCHEDULERS[name][0]} is not for a model with a {type(template).__name__}",
+            hint="correct `schedulers` in the catalogue entry",
+        )
+    made_as, options = _RECIPES[name]
+    if name == "dpmpp_sde":
+        options = {"noise_sampler_seed": seed}
+    return made_as.from_config({**_training(template), **_sampling(name, family), **options})
+
+
+def fits(name: str, template: Any) -> bool:
+    """EDM schedulers belong to EDM models (they have `sigma_data`), all others to the rest."""
+    return (SCHEDULERS[name][1] == "edm") == ("sigma_data" in template.config)
+
+
+def check_schedulers(offer: ModelOffer, template: Any) -> None:
+    """Raises ModelIncompatible where the entry names schedulers that do not fit the model; names all of them."""
+    wrong = [name for name in offer.schedulers if not fits(name, template)]
+    if wrong:
+        raise ModelIncompatible(
+            f"{offer.name} has a {type(template).__name__}: {', '.join(wrong)} cannot run it",
+            hint="correct `schedulers` in the catalogue entry",
+        )
+
+
+def scheduler_record(name: str, template: Any, family: Family) -> tuple[str, dict[str, Any]]:
+    """Class name and config as a manifest keeps them, without what differs from image to image."""
+    made = make_scheduler(name, template, family, seed=0)
+    config = {key: value for key, value in sorted(made.config.items()) if not key.startswith("_")}
+    config.pop("noise_sampler_seed", None)
+    return type(made).__name__, config
+
+
+def _training(template: Any) -> dict[str, Any]:
+    """The template's config without values that nobody chose: another class has its own defaults for those."""
+    config = dict(template.config)
+    unchosen = config.pop("_use_default_values", [])
+    return {key: value for key, value in config.items() if key not in unchosen}
+
+
+def _sampling(name: str, family: Family) -> dict[str, Any]:
+    return {} if SCHEDULERS[name][1] == "edm" else {**_LATENTS, **_DEMANDED.get(family, {})}
