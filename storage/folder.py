@@ -29,7 +29,7 @@ from darkroom.storage.keys import check_key, check_prefix
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
-_IN_THE_WAY = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
+_IN_THE_WAY = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP}
 
 
 class FolderStore:
@@ -98,12 +98,11 @@ class FolderStore:
     def _start(self, path: Path) -> Path:
         """An empty file beside `path` to write to: only within one directory is replacing sure to be atomic."""
         temporary = path.with_name(f".{uuid.uuid4().hex}.part")
-        while True:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # A delete may take the directory away as empty in between.
-            with contextlib.suppress(FileNotFoundError):
-                temporary.touch(exist_ok=False)
-                return temporary
+        for _ in range(20):
+            # A delete may take the directory away as empty, in the middle of either step.
+            with contextlib.suppress(FileNotFoundError, FileExistsError):
+                return _touched(temporary)
+        return _touched(temporary)
 
     def _remove_empty(self, folder: Path) -> None:
         with contextlib.suppress(OSError):
@@ -128,6 +127,12 @@ def _stored(entry: os.DirEntry[str], key: str) -> list[StoredObject]:
         status = entry.stat(follow_symlinks=False)
         return [StoredObject(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))]
     return []
+
+
+def _touched(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(exist_ok=False)
+    return path
 
 
 def _is_real(path: Path) -> bool:

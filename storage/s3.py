@@ -1,5 +1,6 @@
 """A store in a bucket of Amazon's S3, or of any server that speaks its protocol."""
 
+import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping
 from io import BytesIO
@@ -55,7 +56,8 @@ class S3Store:
         name = self._name(key)
         with door(self._where(key)):
             found = self._client.get_object(Bucket=self._bucket, Key=name)
-            with found["Body"] as body:
+            # Not StreamingBody's own context manager: that hands out the raw stream, with urllib3's errors.
+            with contextlib.closing(found["Body"]) as body:
                 if limit is not None and found["ContentLength"] > limit:
                     msg = f"{key} has {found['ContentLength']} bytes, over the limit of {limit}"
                     raise ObjectTooLarge(msg)

@@ -1,0 +1,163 @@
+"""What only a folder has: a disk that fills up, owners, links, and files in the way."""
+
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from darkroom.storage import ObjectStore, StorageSettings, errors, open_store
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def store(root: Path) -> ObjectStore:
+    return open_store(StorageSettings(storage_url=root.as_uri()))
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[None]:
+    """Root may write anywhere; these tests need somebody who may not."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(user)
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """The system refuses to let any file grow over 64 kB, in the way that a full disk or a quota does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def put(store: ObjectStore, key: str, data: bytes = b"x") -> None:
+    store.put(key, data, content_type="image/png")
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_disk_full_leaves_what_was_there(store: ObjectStore, root: Path) -> None:
+    put(store, "a/b", b"the old")
+    with pytest.raises(errors.StorageFull, match="a/b") as caught:
+        put(store, "a/b", bytes(100_000))
+    assert "free space" in caught.value.hint
+    assert store.get("a/b") == b"the old"
+    assert names(root / "a") == ["b"]
+
+
+def test_folder_of_somebody_else(store: ObjectStore, root: Path, request: pytest.FixtureRequest) -> None:
+    put(store, "a/b")
+    for path, mode in ((root / "a" / "b", 0o000), (root / "a", 0o555), (root, 0o555)):
+        path.chmod(mode)
+    request.getfixturevalue("unprivileged")
+    # pytest's own folders may be closed to others, which is refused just the same.
+    for call in (lambda: put(store, "c"), lambda: put(store, "a/b"), lambda: store.get("a/b"), store.check):
+        with pytest.raises(errors.StorageDenied, match=str(root)) as caught:
+            call()
+        assert "owns" in caught.value.hint
+
+
+def test_folder_that_is_not_there_yet(store: ObjectStore, root: Path) -> None:
+    assert list(store.list("")) == []
+    with pytest.raises(errors.ObjectNotFound):
+        store.get("a")
+    with pytest.raises(errors.StorageUnavailable, match="No such file"):
+        store.check(write=False)
+    store.check()
+    assert root.is_dir()
+
+
+def test_folder_that_is_a_file(store: ObjectStore, root: Path) -> None:
+    root.write_text("in the way")
+    for call in (lambda: put(store, "a"), store.check, lambda: store.check(write=False)):
+        with pytest.raises(errors.StorageBroken, match="stands where"):
+            call()
+    assert list(store.list("")) == []
+
+
+def test_key_below_a_key(store: ObjectStore) -> None:
+    put(store, "a")
+    put(store, "b/c")
+    for key in ("a/b", "b"):
+        with pytest.raises(errors.StorageBroken, match="stands where"):
+            put(store, key)
+    with pytest.raises(errors.ObjectNotFound):
+        store.get("b")
+    store.delete("b")
+    assert [found.key for found in store.list("")] == ["a", "b/c"]
+
+
+@pytest.mark.parametrize("target", ["secret", "."])
+def test_links_lead_nowhere(store: ObjectStore, root: Path, tmp_path: Path, target: str) -> None:
+    """A link could have been put there by whoever else may write to the folder."""
+    (tmp_path / "secret").write_text("not yours")
+    put(store, "inputs/me/a")
+    (root / "inputs" / "me" / "link").symlink_to(tmp_path / target)
+    for key in ("inputs/me/link", "inputs/me/link/secret"):
+        for use in (store.get, store.exists, store.delete, lambda key: put(store, key)):
+            with pytest.raises(errors.KeyInvalid, match="symbolic link"):
+                use(key)
+    assert [found.key for found in store.list("inputs/me/")] == ["inputs/me/a"]
+    assert list(store.list("inputs/me/link/")) == []
+    assert (tmp_path / "secret").read_text() == "not yours"
+
+
+def test_links_in_a_circle(store: ObjectStore, root: Path) -> None:
+    root.mkdir()
+    (root / "round").symlink_to(root / "round")
+    for key in ("round", "round/below"):
+        with pytest.raises(errors.StorageBroken):
+            store.get(key)
+
+
+def test_the_folder_itself_may_be_a_link(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "big-disk").mkdir()
+    root.symlink_to(tmp_path / "big-disk")
+    store = open_store(StorageSettings(storage_url=root.as_uri()))
+    put(store, "a/b", b"there")
+    assert (tmp_path / "big-disk" / "a" / "b").read_bytes() == b"there"
+
+
+def test_writes_under_way_are_not_listed(store: ObjectStore, root: Path) -> None:
+    put(store, "a/b")
+    (root / "a" / ".0123.part").write_bytes(b"half")
+    assert [found.key for found in store.list("")] == ["a/b"]
+
+
+def test_delete_takes_empty_folders_along(store: ObjectStore, root: Path) -> None:
+    put(store, "a/b/c")
+    put(store, "a/d")
+    store.delete("a/b/c")
+    assert names(root / "a") == ["d"]
+    store.delete("a/d")
+    assert names(root) == []
+
+
+def test_files_are_for_others_too(store: ObjectStore, root: Path) -> None:
+    """A temporary file's usual mode would lock out a producer that runs as another user."""
+    mask = os.umask(0o022)
+    try:
+        put(store, "a")
+    finally:
+        os.umask(mask)
+    assert (root / "a").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(
+    "url", ["file://relative/folder", "file:///", "file:", "http://host/x", "/plain/path", "bucket"]
+)
+def test_bad_storage_urls(url: str) -> None:
+    with pytest.raises(errors.StorageConfigInvalid, match="DARKROOM_STORAGE_URL"):
+        open_store(StorageSettings(storage_url=url))
