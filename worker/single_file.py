@@ -18,26 +18,24 @@ from darkroom.worker.families import FamilySpec
 def load_single_file(spec: FamilySpec, path: Path, configs: Path, dtypes: dict[str, torch.dtype]) -> dict[str, Any]:
     """The family's modules by name, on the CPU, in `dtypes`. Raises ModelIncompatible where weights are missing."""
     checkpoint = load_file(path)
-    return {name: _module(spec, name, checkpoint, configs, dtypes[name]) for name in spec.modules}
+    modules = {}
+    for name in spec.modules:
+        load = _text_encoder if name in spec.encoders else _of_diffusers
+        try:
+            module = load(spec.components[name], dict(checkpoint), name, str(configs))  # converters empty the dict
+            modules[name] = module.to(dtypes[name])
+        except SingleFileComponentError:
+            raise ModelIncompatible(f"{path}: no weights for the {name}") from None
+        except NotImplementedError:  # torch moves no parameter that got no value
+            raise ModelIncompatible(f"{path}: it lacks some of the weights of the {name}") from None
+    return modules
 
 
-def _module(spec: FamilySpec, name: str, checkpoint: dict[str, torch.Tensor], configs: Path, dtype: torch.dtype) -> Any:
-    load = _text_encoder if name in spec.encoders else _of_diffusers
-    try:
-        module = load(spec.components[name], dict(checkpoint), name, str(configs), dtype)  # converters empty the dict
-    except SingleFileComponentError:
-        raise ModelIncompatible(f"{name}: the file has no weights for it") from None
-    empty = [key for key, value in module.state_dict().items() if value.device.type == "meta"]
-    if empty:
-        raise ModelIncompatible(f"{name}: the file lacks {len(empty)} of its weights, such as {empty[0]}")
-    return module
-
-
-def _text_encoder(loaded_as: Any, tensors: dict[str, torch.Tensor], name: str, configs: str, dtype: torch.dtype) -> Any:
+def _text_encoder(loaded_as: Any, tensors: dict[str, torch.Tensor], name: str, configs: str) -> Any:
     return create_diffusers_clip_model_from_ldm(
-        loaded_as, tensors, subfolder=name, config=configs, torch_dtype=dtype, local_files_only=True
+        loaded_as, tensors, subfolder=name, config=configs, local_files_only=True
     )
 
 
-def _of_diffusers(loaded_as: Any, tensors: dict[str, torch.Tensor], name: str, configs: str, dtype: torch.dtype) -> Any:
-    return loaded_as.from_single_file(tensors, config=configs, subfolder=name, torch_dtype=dtype, local_files_only=True)
+def _of_diffusers(loaded_as: Any, tensors: dict[str, torch.Tensor], name: str, configs: str) -> Any:
+    return loaded_as.from_single_file(tensors, config=configs, subfolder=name, local_files_only=True)

@@ -81,7 +81,7 @@ def inspect_weights(path: Path) -> WeightsFile:
 def _check_start(path: Path, start: bytes, length: int, size: int) -> None:
     if start.startswith(b"version"):
         raise ModelCorrupt(f"{path}: a git-lfs pointer, not the weights", hint="run `git lfs pull` in its folder")
-    if len(start) < 8 or (8 + length > size > 8 and length <= MAX_HEADER):
+    if len(start) < 8 or size < 8 + length <= 8 + MAX_HEADER:
         raise ModelCorrupt(f"{path}: truncated, it ends within its header")
     if length > MAX_HEADER:
         raise ModelCorrupt(f"{path}: not a safetensors file (a header of {length} bytes)")

@@ -10,7 +10,6 @@ from darkroom.worker.families.sdxl import SDXL, check_architecture
 def check(components: Components) -> None:
     """Raises ModelIncompatible for a model that is none of this family."""
     check_architecture(components, "playground")
-    require("sigma_data" in components["scheduler"].config, "playground", "its scheduler is not an EDM one")
     vae = components["vae"].config
     known = vae.get("latents_mean") is not None and vae.get("latents_std") is not None
     require(known, "playground", "its VAE has no latents_mean and latents_std")

@@ -57,7 +57,6 @@ def check_architecture(components: Components, name: Any) -> None:
 def check(components: Components) -> None:
     """Raises ModelIncompatible for a model that is none of this family."""
     check_architecture(components, "sdxl")
-    require("sigma_data" not in components["scheduler"].config, "sdxl", "it has an EDM scheduler")
 
 
 SDXL = FamilySpec(

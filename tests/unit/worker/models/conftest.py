@@ -1,0 +1,52 @@
+"""Models that a test may spoil, and where they are pinned."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from darkroom.tasks.catalogue import Family, FolderSource, ModelEntry
+from darkroom.worker.device import Placement
+from darkroom.worker.settings import WorkerSettings
+from tests.conftest import TinyModels
+
+Copied = Callable[[Family], ModelEntry]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> WorkerSettings:
+    return WorkerSettings(models_dir=tmp_path / "models-dir")
+
+
+@pytest.fixture
+def placement() -> Placement:
+    return Placement(torch.device("cpu"), torch.float32, "full", 1)
+
+
+@pytest.fixture
+def copied(tiny_models: TinyModels, tmp_path: Path) -> Copied:
+    """A copy of a tiny model in `tmp_path/model`."""
+
+    def copy(family: Family) -> ModelEntry:
+        source = tiny_models(family).source
+        assert isinstance(source, FolderSource)
+        folder = tmp_path / "model"
+        shutil.copytree(source.path, folder)
+        return tiny_models(family).model_copy(update={"source": FolderSource(path=folder)})
+
+    return copy
+
+
+@pytest.fixture
+def edit() -> Callable[..., None]:
+    """Change keys of a JSON file; None takes a key out."""
+
+    def change(path: Path, **keys: Any) -> None:
+        table = {**json.loads(path.read_text()), **keys}
+        path.write_text(json.dumps({key: value for key, value in table.items() if value is not None}))
+
+    return change

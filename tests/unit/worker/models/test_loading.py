@@ -1,0 +1,247 @@
+"""Loading: what comes out of a whole model, and what is said of a broken one."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from darkroom.tasks.catalogue import Family, FolderSource
+from darkroom.worker import loading
+from darkroom.worker.device import Placement
+from darkroom.worker.errors import (
+    ModelCorrupt,
+    ModelDigestMismatch,
+    ModelIncompatible,
+    ModelMissing,
+    ModelUnsafe,
+    OutOfMemory,
+)
+from darkroom.worker.families import family
+from darkroom.worker.layout import folder_layout
+from darkroom.worker.loading import load_model, one_door
+from darkroom.worker.lockfile import read_lock
+from darkroom.worker.settings import WorkerSettings
+from tests.conftest import TinyModels
+from tests.unit.worker.models.conftest import Copied
+
+UNET = "unet/diffusion_pytorch_model.safetensors"
+
+
+@pytest.mark.parametrize("name", ["sdxl", "playground", "sd"])
+def test_a_family_loads_ready_for_use(
+    tiny_models: TinyModels, settings: WorkerSettings, placement: Placement, name: Family
+) -> None:
+    model = load_model(tiny_models(name), placement, settings)
+    assert set(model.components) == {*model.family.components, "scheduler"}
+    for part in model.family.modules:
+        module = model.components[part]
+        assert not module.training
+        assert not any(parameter.requires_grad for parameter in module.parameters())
+        assert module.dtype == torch.float32
+    assert model.revision == "local"
+    assert model.options == ({} if name == "sd" else {"force_zeros_for_empty_prompt": True})
+
+
+def test_every_file_that_was_used_has_its_digest(
+    copied: Copied, settings: WorkerSettings, placement: Placement
+) -> None:
+    entry = copied("sdxl")
+    assert isinstance(entry.source, FolderSource)
+    model = load_model(entry, placement, settings)
+    on_disk = {str(path.relative_to(entry.source.path)) for path in entry.source.path.rglob("*") if path.is_file()}
+    assert set(model.digests) == on_disk
+    locked = read_lock(settings.models_dir).models[entry.name]
+    assert {name: file.sha256 for name, file in locked.files.items()} == model.digests
+
+
+def test_the_second_time_verifies_against_the_first(
+    copied: Copied, settings: WorkerSettings, placement: Placement
+) -> None:
+    entry = copied("sd")
+    told: list[int] = []
+    first = load_model(entry, placement, settings)
+    again = load_model(entry, placement, settings, lambda done, total: told.append(total - done))
+    assert again.digests == first.digests
+    assert told[-1] == 0
+
+
+def test_a_changed_weight_is_refused_before_it_is_read(
+    copied: Copied, settings: WorkerSettings, placement: Placement, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = copied("sd")
+    load_model(entry, placement, settings)
+    tensors = load_file(tmp_path / "model" / UNET)
+    tensors["conv_in.bias"] += 1
+    save_file(tensors, tmp_path / "model" / UNET, metadata={"format": "pt"})
+    monkeypatch.setattr(loading, "_modules", None)  # reading any weight would fail
+    with pytest.raises(ModelDigestMismatch, match=UNET) as caught:
+        load_model(entry, placement, settings)
+    assert "lock file" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["model_index.json", "scheduler/scheduler_config.json", "tokenizer/merges.txt"])
+def test_configs_and_tokenizers_count_like_weights(
+    copied: Copied, settings: WorkerSettings, placement: Placement, tmp_path: Path, name: str
+) -> None:
+    entry = copied("sd")
+    load_model(entry, placement, settings)
+    path = tmp_path / "model" / name
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(ModelDigestMismatch, match=name):
+        load_model(entry, placement, settings)
+
+
+def test_a_file_that_came_later_is_refused(
+    copied: Copied, settings: WorkerSettings, placement: Placement, tmp_path: Path
+) -> None:
+    entry = copied("sd")
+    load_model(entry, placement, settings)
+    (tmp_path / "model" / "tokenizer" / "tokenizer.json").write_text("{}")
+    with pytest.raises(ModelDigestMismatch, match=r"tokenizer/tokenizer.json would be loaded"):
+        load_model(entry, placement, settings)
+
+
+def test_a_lost_file_is_named(copied: Copied, settings: WorkerSettings, placement: Placement, tmp_path: Path) -> None:
+    entry = copied("sd")
+    load_model(entry, placement, settings)
+    (tmp_path / "model" / UNET).unlink()
+    with pytest.raises(ModelMissing, match=UNET):
+        load_model(entry, placement, settings)
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_a_truncated_weight_is_corrupt(
+    copied: Copied, settings: WorkerSettings, placement: Placement, tmp_path: Path, pinned: bool
+) -> None:
+    entry = copied("sd")
+    if pinned:
+        load_model(entry, placement, settings)
+    path = tmp_path / "model" / UNET
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ModelCorrupt, match=r"truncated, 100 bytes"):
+        load_model(entry, placement, settings)
+
+
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [(UNET, "conv_out.weight"), ("text_encoder_2/model.safetensors", "text_projection.weight")],
+)
+def test_weights_that_are_not_there_are_not_made_up(
+    copied: Copied, settings: WorkerSettings, placement: Placement, tmp_path: Path, file: str, key: str
+) -> None:
+    """Both libraries would warn and go on with random numbers."""
+    entry = copied("sdxl")
+    tensors = load_file(tmp_path / "model" / file)
+    del tensors[key]
+    save_file(tensors, tmp_path / "model" / file, metadata={"format": "pt"})
+    with pytest.raises(ModelIncompatible, match="lacks 1 of its weights"):
+        load_model(entry, placement, settings)
+
+
+def test_weights_of_another_shape_do_not_fit(
+    copied: Copied, settings: WorkerSettings, placement: Placement, tmp_path: Path
+) -> None:
+    entry = copied("sd")
+    tensors = load_file(tmp_path / "model" / UNET)
+    tensors["conv_in.weight"] = torch.zeros(16, 9, 3, 3)  # an inpainting model's
+    save_file(tensors, tmp_path / "model" / UNET)
+    with pytest.raises(ModelIncompatible, match=r"conv_in\.weight"):
+        load_model(entry, placement, settings)
+
+
+def test_pickles_beside_safetensors_are_never_opened(
+    copied: Copied, settings: WorkerSettings, placement: Placement, tmp_path: Path
+) -> None:
+    entry = copied("sd")
+    (tmp_path / "model" / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    model = load_model(entry, placement, settings)
+    assert not any(name.endswith(".bin") for name in model.digests)
+
+
+def test_variants_fall_back_part_by_part(
+    copied: Copied, settings: WorkerSettings, placement: Placement, tmp_path: Path
+) -> None:
+    entry = copied("sd")
+    unet = tmp_path / "model" / UNET
+    unet.rename(unet.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    layout = folder_layout(family(entry.family), tmp_path / "model", "fp16")
+    assert layout.variants == {"text_encoder": None, "unet": "fp16", "vae": None}
+    assert "unet/diffusion_pytorch_model.fp16.safetensors" in layout.files
+    with pytest.raises(ModelMissing, match=r"unet/diffusion_pytorch_model.safetensors"):
+        load_model(entry, placement, settings)  # a folder source asks for no variant
+
+
+def test_shards_are_found_verified_and_loaded(
+    copied: Copied, settings: WorkerSettings, placement: Placement, tmp_path: Path
+) -> None:
+    entry = copied("sd")
+    whole = load_model(entry, placement, settings).components["unet"]
+    whole.save_pretrained(tmp_path / "model" / "unet", max_shard_size="1MB")
+    (tmp_path / "model" / UNET).unlink()
+    model = load_model(entry, placement, WorkerSettings(models_dir=tmp_path / "other"))
+    shards = [name for name in model.digests if "-of-" in name]
+    assert len(shards) >= 2
+    assert "unet/diffusion_pytorch_model.safetensors.index.json" in model.digests
+    assert torch.equal(model.components["unet"].conv_in.weight, whole.conv_in.weight)
+
+
+def test_shards_must_lie_beside_their_index(
+    copied: Copied, settings: WorkerSettings, placement: Placement, tmp_path: Path
+) -> None:
+    entry = copied("sd")
+    index = {"metadata": {}, "weight_map": {"a": "../../elsewhere.safetensors"}}
+    (tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelUnsafe, match="beside it"):
+        load_model(entry, placement, settings)
+
+
+def test_half_precision_keeps_sdxls_vae_in_float32(tiny_models: TinyModels, settings: WorkerSettings) -> None:
+    """Loading needs no device that can run float16."""
+    half = Placement(torch.device("cpu"), torch.float16, "full", 1)
+    sdxl, sd = (load_model(tiny_models(name), half, settings).components for name in ("sdxl", "sd"))
+    assert (sdxl["unet"].dtype, sdxl["text_encoder_2"].dtype, sdxl["vae"].dtype) == (
+        torch.float16,
+        torch.float16,
+        torch.float32,
+    )
+    assert sd["vae"].dtype == torch.float16
+    brain = Placement(torch.device("cpu"), torch.bfloat16, "full", 1)
+    assert load_model(tiny_models("sdxl"), brain, settings).components["vae"].dtype == torch.bfloat16
+
+
+def test_a_fixed_vae_is_not_upcast(
+    copied: Copied, settings: WorkerSettings, tmp_path: Path, edit: Callable[..., None]
+) -> None:
+    entry = copied("sdxl")
+    edit(tmp_path / "model" / "vae" / "config.json", force_upcast=False)
+    half = Placement(torch.device("cpu"), torch.float16, "full", 1)
+    assert load_model(entry, half, settings).components["vae"].dtype == torch.float16
+
+
+def test_loading_prints_nothing(
+    tiny_models: TinyModels, settings: WorkerSettings, placement: Placement, capfd: pytest.CaptureFixture[str]
+) -> None:
+    load_model(tiny_models("sdxl"), placement, settings)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("raised", "becomes"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory.\nmore"), OutOfMemory),
+        (FileNotFoundError(2, "No such file", "weights"), ModelMissing),
+        (PermissionError(13, "Permission denied", "weights"), ModelMissing),
+        (OSError("Can't load the configuration"), ModelIncompatible),
+        (RuntimeError("size mismatch"), ModelIncompatible),
+        (KeyError("betas"), ModelIncompatible),
+        (ImportError("bitsandbytes"), ModelIncompatible),
+        (ModelUnsafe("pickle"), ModelUnsafe),
+    ],
+)
+def test_errors_become_ours_at_one_door(raised: Exception, becomes: type[Exception]) -> None:
+    with pytest.raises(becomes) as caught, one_door("m"):
+        raise raised
+    assert "\n" not in str(caught.value)
