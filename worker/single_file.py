@@ -23,12 +23,19 @@ def load_single_file(spec: FamilySpec, path: Path, configs: Path, dtypes: dict[s
         load = _text_encoder if name in spec.encoders else _of_diffusers
         try:
             module = load(spec.components[name], dict(checkpoint), name, str(configs))  # converters empty the dict
-            modules[name] = module.to(dtypes[name])
+            _check_complete(module)
         except SingleFileComponentError:
             raise ModelIncompatible(f"{path}: no weights for the {name}") from None
-        except NotImplementedError:  # torch moves no parameter that got no value
+        except NotImplementedError:
             raise ModelIncompatible(f"{path}: it lacks some of the weights of the {name}") from None
+        modules[name] = module.to(dtypes[name])
     return modules
+
+
+def _check_complete(module: torch.nn.Module) -> None:
+    """As torch does where it is asked to move a parameter that got no value."""
+    if any(parameter.is_meta for parameter in module.parameters()):
+        raise NotImplementedError
 
 
 def _text_encoder(loaded_as: Any, tensors: dict[str, torch.Tensor], name: str, configs: str) -> Any:
