@@ -47,6 +47,7 @@ class CatalogueError(DarkroomError):
     """A catalogue file cannot be used; the message names every fault."""
 
     code = "catalogue_invalid"
+    exit_code = 4
 
 
 class _Strict(BaseModel):

@@ -27,6 +27,7 @@ class DarkroomError(Exception):
 
     code: ClassVar[str] = "darkroom_error"
     retryable: ClassVar[bool] = False
+    exit_code: ClassVar[int] = 1  # of the command `darkroom`; docs/cli.md has them all
     hint: str = ""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
@@ -62,6 +63,7 @@ class InvalidRequest(DarkroomError):
     """The request has faults; all of them are in `faults`, in the order of the fields."""
 
     code = "invalid_request"
+    exit_code = 2
 
     def __init__(self, faults: list[Fault]) -> None:
         self.faults = faults
@@ -72,6 +74,7 @@ class IdempotencyConflict(DarkroomError):
     """The idempotency key already belongs to a job with another request."""
 
     code = "idempotency_conflict"
+    exit_code = 2
     hint = "use a new key for a new request"
 
 
@@ -79,6 +82,7 @@ class JobNotFound(DarkroomError):
     """No record under this id."""
 
     code = "job_not_found"
+    exit_code = 7
     hint = "it never existed, was deleted, or its record expired"
 
 
@@ -86,6 +90,7 @@ class JobNotFinished(DarkroomError):
     """The call needs a job that has ended."""
 
     code = "job_not_finished"
+    exit_code = 7
     hint = "wait for it or cancel it first"
 
 
@@ -93,6 +98,7 @@ class JobFailed(DarkroomError):
     """The job ended without the images that were asked for."""
 
     code = "job_failed"
+    exit_code = 8
 
     def __init__(self, message: str, error: dict[str, Any] | None = None, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -103,11 +109,13 @@ class WaitTimeout(DarkroomError):
     """The job had not ended in the time given; it goes on."""
 
     code = "wait_timeout"
+    exit_code = 9
 
 
 class QueueError(DarkroomError):
     """Redis did not do as asked. `job_id` is set where a submit raised: submitting again under it is safe."""
 
+    exit_code = 3
     job_id: str | None = None
 
 
@@ -144,6 +152,7 @@ class StorageNotConfigured(DarkroomError):
     """Results were asked for, but no store is named."""
 
     code = "storage_not_configured"
+    exit_code = 5
     hint = 'set DARKROOM_STORAGE_URL (s3://bucket/prefix or file:///folder) and install "darkroom[s3]"'
 
 
@@ -151,6 +160,7 @@ class StorageFailed(DarkroomError):
     """The store did not do as asked; `reason` is its own code."""
 
     code = "storage_failed"
+    exit_code = 5
 
     def __init__(self, message: str, reason: str = "storage_error", *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)

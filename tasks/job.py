@@ -84,11 +84,11 @@ class StoredImage(BaseModel):
     sha256: str
     bytes: int
     content_type: str
-    _open_store: OpenStore = PrivateAttr(default=no_store)
+    _open_store: OpenStore | None = PrivateAttr(default=None)
 
     def read(self) -> builtins.bytes:
         """The encoded picture. Raises StorageNotConfigured, StorageFailed."""
-        data: builtins.bytes = stored(lambda: self._open_store().get(self.key))
+        data: builtins.bytes = stored(lambda: self._store().get(self.key))
         return data
 
     def save(self, path: str | Path) -> Path:
@@ -101,8 +101,11 @@ class StoredImage(BaseModel):
 
     def url(self, seconds: int = 3600) -> str:
         """A link that works without credentials for so many seconds (a file: link where the store is a folder)."""
-        link: str = stored(lambda: self._open_store().url(self.key, seconds))
+        link: str = stored(lambda: self._store().url(self.key, seconds))
         return link
+
+    def _store(self) -> ObjectStore:
+        return (self._open_store or no_store)()
 
     async def aread(self) -> builtins.bytes:
         """`read` for an event loop."""

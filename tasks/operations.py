@@ -236,3 +236,9 @@ def outcomes(
     for (index, _), drafted in zip(batch, drafts, strict=True):
         found = next(answered) if isinstance(drafted, Draft) else drafted
         yield Outcome(index, found) if isinstance(found, Submitted) else Outcome(index, error=found)
+
+
+def owner(job_id: str) -> Operation[str | None]:
+    """The tenant that a job belongs to, if there is such a job."""
+    tenant = yield command("HGET", Key(f"job:{job_id}"), "tenant")
+    return tenant.decode() if tenant else None

@@ -11,8 +11,6 @@ WorkerError
 ├── DeviceUnavailable         device_unavailable       no such device, or it cannot do what was asked of it
 ├── GenerationFailed          generation_failed        the pipeline raised
 ├── OutOfMemory               out_of_memory      (r)   the device's memory did not suffice
-├── InputUnusable             code of the cause  (r?)  the input picture cannot be fetched or read
-├── ResultNotStored           storage_failed     (r)   the store refused the result
 └── ManifestInvalid           manifest_invalid         a manifest that cannot be replayed
 
 (r): worth trying again as it is.
@@ -31,6 +29,7 @@ class ModelError(WorkerError):
     """This process cannot serve the model."""
 
     code = "model_error"
+    exit_code = 4
 
 
 class ModelUnknown(ModelError):
@@ -79,6 +78,7 @@ class DeviceUnavailable(WorkerError):
     """No such device, or it cannot do what was asked of it."""
 
     code = "device_unavailable"
+    exit_code = 6
     hint = "`darkroom doctor` lists the devices"
 
 
@@ -96,22 +96,8 @@ class OutOfMemory(WorkerError):
     hint = "ask for a smaller picture, or start the worker with a leaner --memory mode"
 
 
-class InputUnusable(WorkerError):
-    """The input picture cannot be fetched or read; the code is that of the cause."""
-
-    def __init__(self, message: str, *, code: str, retryable: bool, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.code, self.retryable = code, retryable  # type: ignore[misc]
-
-
-class ResultNotStored(WorkerError):
-    """The store refused the result."""
-
-    code = "storage_failed"
-    retryable = True
-
-
 class ManifestInvalid(WorkerError):
     """A manifest that cannot be replayed."""
 
     code = "manifest_invalid"
+    exit_code = 2

@@ -27,3 +27,8 @@ class WorkerSettings(BaseSettings):
     concurrency: int = Field(default=0, ge=0, description="jobs in flight in one process; 0: by device")
     lease_seconds: float = Field(default=30.0, ge=2, description="how long a silent worker keeps a job")
     preview_every: float = Field(default=1.0, ge=0, description="seconds between previews of a job; 0: none")
+    log_format: Literal["auto", "json", "text"] = Field(
+        default="auto", description="auto: text on a terminal, else JSON"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info")
+    lifeline: bool = Field(default=False, description="stop when standard input ends: the parent is gone")

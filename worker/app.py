@@ -1,0 +1,92 @@
+"""The Celery app of a worker: which queues it reads and how. Producers need none of it."""
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+from celery import Celery
+from celery.worker import state
+from kombu import Exchange, Queue
+
+from darkroom.tasks.message import LANES, TASK_NAME, queue_name
+from darkroom.tasks.settings import TaskSettings
+
+
+def make_app(settings: TaskSettings, models: Sequence[str], run: Callable[[str], None]) -> Celery:
+    """An app with one task, which runs a job by its id."""
+    app = Celery("darkroom", broker=settings.redis_url.get_secret_value(), set_as_current=False)
+    app.conf.update(
+        task_queues=_queues(models),
+        task_default_queue=queue_name(models[0], LANES[0]),
+        task_create_missing_queues=False,
+        task_acks_late=False,  # the lease protects a job, not its message
+        task_ignore_result=True,
+        task_track_started=False,
+        accept_content=["json"],
+        task_serializer="json",
+        worker_pool="darkroom.worker.pool:JobPool",
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        worker_enable_remote_control=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_send_task_events=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options=_transport(settings),
+    )
+
+    @app.task(name=TASK_NAME, shared=False, lazy=False)  # type: ignore[untyped-decorator]
+    def run_job(job_id: str) -> None:
+        run(job_id)
+
+    return app
+
+
+def _queues(models: Sequence[str]) -> list[Queue]:
+    """Every interactive lane before any bulk lane."""
+    exchange = Exchange("darkroom", type="direct")
+    names = [queue_name(model, lane) for lane in LANES for model in models]
+    return [Queue(name, exchange, routing_key=name) for name in names]
+
+
+def _transport(settings: TaskSettings) -> dict[str, object]:
+    return {
+        "global_keyprefix": settings.redis_prefix,
+        "queue_order_strategy": "priority",  # the default takes turns, "sorted" would read bulk first
+        "priority_steps": [0],
+        "client_name": "darkroom-worker",
+        "socket_timeout": 5,
+        "socket_connect_timeout": 3,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+        "unacked_mutex_expire": 10,
+    }
+
+
+def consume(app: Celery, concurrency: int, on_ready: Callable[[], None]) -> None:
+    """Takes messages until SIGTERM or SIGINT, then lets the running jobs end; a second signal ends at once."""
+    app.set_default()  # the pool's threads look their app up there
+    controller = app.WorkController(
+        pool_cls=app.conf.worker_pool,
+        concurrency=concurrency,
+        without_heartbeat=True,
+        without_mingle=True,
+        without_gossip=True,
+        ready_callback=lambda _: on_ready(),
+    )
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        controller.start()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    if state.should_stop is not None:
+        os._exit(128 + number)  # the leases run out, and other workers take the jobs
+    state.should_stop = 0  # Celery's loop looks at it between two messages

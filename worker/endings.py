@@ -1,0 +1,20 @@
+"""What a job's record says of an exception: the one door from exceptions to `JobError`."""
+
+from darkroom.storage import StorageError
+from darkroom.tasks.errors import DarkroomError
+from darkroom.tasks.job import JobError
+
+MAX_MESSAGE = 500  # characters
+
+
+def job_error(error: BaseException) -> JobError:
+    """Errors of our trees keep code and hint; anything else is `internal_error`, a fault of ours."""
+    if isinstance(error, DarkroomError | StorageError):
+        return JobError(
+            code=error.code, message=error.message[:MAX_MESSAGE], retryable=error.retryable, hint=error.hint
+        )
+    return JobError(
+        code="internal_error",
+        message=f"{type(error).__name__}: {error}"[:MAX_MESSAGE],
+        hint="the worker's log has more; please report it",
+    )

@@ -1,0 +1,58 @@
+"""The janitor knocks again for jobs that nobody looks after: their lease is over, or their message was lost.
+
+A duty of every worker, done by one at a time under a lock in Redis.
+"""
+
+import threading
+
+import structlog
+
+from darkroom.tasks.claims import overdue, requeue
+from darkroom.tasks.errors import QueueError
+from darkroom.tasks.redis_io import BlockingIO, Key, Operation, command
+
+ROUND_SECONDS = 2.0
+PATIENCE_SECONDS = 30.0  # after a later job of the lane was claimed, a message counts as lost
+MOST = 200  # jobs a round
+
+
+def sweep(worker: str, record_ttl: int, patience: float = PATIENCE_SECONDS) -> Operation[dict[str, str]]:
+    """One round, if nobody else has the duty; what was done, by job id."""
+    lock = command("SET", Key("janitor"), worker, "NX", "PX", round(ROUND_SECONDS * 900))
+    if not (yield lock):
+        return {}
+    done = {}
+    for found in (yield from overdue(patience, MOST)):
+        done[found.job_id] = yield from requeue(found, record_ttl)
+    return done
+
+
+class Janitor:
+    """Does the rounds on a thread of its own, so that a slow round delays no lease."""
+
+    def __init__(self, io: BlockingIO, worker: str, record_ttl: int) -> None:
+        self._io, self._worker, self._record_ttl = io, worker, record_ttl
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="darkroom-janitor", daemon=True)
+        self._log = structlog.get_logger()
+
+    def start(self) -> None:
+        """Begins the rounds."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closing.wait(ROUND_SECONDS):
+            try:
+                done = self._io.run(sweep(self._worker, self._record_ttl))
+            except QueueError as error:
+                self._log.warning("janitor.round_failed", code=error.code)
+                continue
+            for job_id, what in done.items():
+                if what != "kept":
+                    self._log.info("janitor.knocked", job_id=job_id, outcome=what)

@@ -1,0 +1,48 @@
+"""A worker's word that it lives and what it serves: given when it is ready, repeated, taken back when it stops."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from darkroom.tasks.catalogue import ModelOffer
+from darkroom.tasks.claims import retire, serve
+from darkroom.tasks.errors import QueueError
+from darkroom.tasks.redis_io import BlockingIO
+
+WORD_SECONDS = 15  # how long the word holds
+REPEAT_SECONDS = 5.0
+
+
+class Presence:
+    """What one worker process says of itself."""
+
+    def __init__(self, io: BlockingIO, worker: str, offers: Sequence[ModelOffer], about: Mapping[str, object]) -> None:
+        self._io, self._worker, self._offers = io, worker, offers
+        self._about = {**about, "models": [offer.name for offer in offers], "started": time.time()}
+        self._next: float | None = None  # nothing is said before `begin`
+
+    def begin(self) -> None:
+        """Messages are taken from now on."""
+        self._next = 0.0
+        structlog.get_logger().info("worker.ready", worker=self._worker, models=self._about["models"])
+        try:
+            self.beat()
+        except QueueError as error:  # the next beat says it
+            structlog.get_logger().warning("worker.not_heard", code=error.code)
+
+    def beat(self) -> None:
+        """Repeats the word if it is time to. Raises QueueError."""
+        now = time.monotonic()
+        if self._next is None or now < self._next:
+            return
+        self._io.run(serve(self._worker, self._about, WORD_SECONDS, self._offers))
+        self._next = now + REPEAT_SECONDS
+
+    def retire(self) -> None:
+        """Takes the word back; where Redis is away it runs out by itself."""
+        self._next = None
+        try:
+            self._io.run(retire(self._worker, [offer.name for offer in self._offers]))
+        except QueueError as error:
+            structlog.get_logger().warning("worker.not_heard", code=error.code)

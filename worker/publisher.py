@@ -1,0 +1,42 @@
+"""Tells of a job's progress: every step to the record, as often as is useful, with a preview now and then."""
+
+import time
+from collections.abc import Callable
+
+import structlog
+
+from darkroom.tasks.claims import progress
+from darkroom.tasks.errors import QueueError
+from darkroom.tasks.redis_io import BlockingIO
+from darkroom.worker.leases import Attempt
+
+STEP_SECONDS = 0.1  # at the least between two progress events of a job; a job's last step is always told
+SILENCE_SECONDS = 5.0  # after a failure, so that a Redis that is away does not slow the denoising
+
+
+class ProgressPublisher:
+    """The progress of one attempt. Progress is a courtesy: where Redis fails, the job goes on without it."""
+
+    def __init__(self, io: BlockingIO, attempt: Attempt, preview_every: float) -> None:
+        self._io, self._attempt, self._preview_every = io, attempt, preview_every
+        self._next_step = 0.0
+        self._next_preview = time.monotonic() + preview_every if preview_every else float("inf")
+
+    def step(self, image: int, step: int, of: int, preview: Callable[[], bytes]) -> None:
+        """Tells of a step, if it is time to; `preview` makes the JPEG. Raises Stopped where the attempt must end."""
+        self._attempt.check()
+        now = time.monotonic()
+        if now < self._next_step and step != of:
+            return
+        picture = preview() if now >= self._next_preview else None
+        data = {"image": image, "step": step, "of": of, "preview": picture is not None}
+        try:
+            self._attempt.heard(self._io.run(progress(self._attempt.claim, data, picture)))
+        except QueueError as error:
+            structlog.get_logger().warning("job.progress_not_told", code=error.code)
+            self._next_step = now + SILENCE_SECONDS
+            return
+        self._next_step = now + STEP_SECONDS
+        if picture is not None:
+            self._next_preview = now + self._preview_every
+        self._attempt.check()

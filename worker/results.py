@@ -1,0 +1,45 @@
+"""Stores what a job made: pictures under their digests, and the manifest that makes them again."""
+
+import hashlib
+from dataclasses import dataclass
+
+from PIL import Image
+
+from darkroom.storage import ObjectStore
+from darkroom.worker.asked import Asked
+from darkroom.worker.manifest import ImageRecord, Manifest
+from darkroom.worker.pictures import OutputFormat, encode, parameters_text
+
+_ENDINGS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A picture and its file: what the manifest says of it, and the bytes to store under its key."""
+
+    record: ImageRecord
+    data: bytes
+
+
+def encode_picture(
+    job_id: str, index: int, seed: int, picture: Image.Image, asked: Asked, *, form: OutputFormat, model: str
+) -> Made:
+    """The picture's file. The digest in its key keeps a late writer from replacing what a record names."""
+    data, content_type = encode(picture, form, parameters_text(asked, seed, picture.size, model))
+    key = f"{job_id}/{index}-{hashlib.sha256(data).hexdigest()[:16]}.{_ENDINGS[form]}"
+    return Made(ImageRecord.of(index, seed, picture, data, key, content_type), data)
+
+
+def store_picture(store: ObjectStore, made: Made) -> None:
+    """Stores one picture. Raises StorageError."""
+    record = made.record
+    store.put(record.key, made.data, content_type=record.content_type, metadata={"sha256": record.sha256})
+
+
+def store_manifest(store: ObjectStore, manifest: Manifest) -> str:
+    """Stores the manifest; returns its key. Raises StorageError."""
+    data = manifest.to_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    key = f"{manifest.job_id}/manifest-{digest[:16]}.json"
+    store.put(key, data, content_type="application/json", metadata={"sha256": digest})
+    return key

@@ -1,0 +1,97 @@
+"""One worker process: load, verify, warm; only then take messages; stop in order."""
+
+import os
+import platform
+import secrets
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from importlib.metadata import version
+
+import structlog
+
+from darkroom.storage import StorageSettings, open_store
+from darkroom.tasks.catalogue import ModelEntry, load_catalogue
+from darkroom.tasks.redis_io import BlockingIO
+from darkroom.tasks.settings import TaskSettings
+from darkroom.worker.app import consume, make_app
+from darkroom.worker.device import Placement, choose_placement, default_concurrency
+from darkroom.worker.engine import Engine
+from darkroom.worker.errors import ModelUnknown
+from darkroom.worker.generate import Generator
+from darkroom.worker.janitor import Janitor
+from darkroom.worker.leases import LeaseKeeper
+from darkroom.worker.loading import load_model
+from darkroom.worker.presence import Presence
+from darkroom.worker.runner import JobRunner, Surroundings
+from darkroom.worker.settings import WorkerSettings
+
+
+class Service:
+    """A worker process from start to end."""
+
+    def __init__(self, models: Sequence[str], tasks: TaskSettings, worker: WorkerSettings) -> None:
+        """Raises CatalogueError, ModelUnknown."""
+        self._tasks, self._settings = tasks, worker
+        self._entries = _entries(models, worker)
+        self.name = f"{platform.node()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self._log = structlog.get_logger().bind(worker=self.name)
+
+    def run(self) -> None:
+        """Serves until a signal ends it. Raises ModelError, DeviceUnavailable, StorageError.
+
+        Stopping is the reverse of starting: no new messages and the running jobs to their end (Celery's warm
+        shutdown), then the word that this worker serves, then leases and janitor, then the models.
+        """
+        storage = StorageSettings()
+        placement = choose_placement(self._settings)
+        store = open_store(storage)
+        store.check()
+        with ExitStack() as stack:
+            engine = stack.enter_context(Engine(placement.threads))
+            generators = {entry.name: self._ready(entry, placement, engine) for entry in self._entries}
+            io = BlockingIO(self._tasks)
+            stack.callback(io.close)
+            presence = Presence(io, self.name, [entry.offer() for entry in self._entries], _about(placement))
+            stack.callback(presence.retire)
+            leases = LeaseKeeper(io, self._settings.lease_seconds, presence.beat)
+            for duty in (leases, Janitor(io, self.name, self._tasks.record_ttl)):
+                duty.start()
+                stack.callback(duty.close)
+            around = Surroundings(
+                io=io,
+                store=store,
+                storage=storage,
+                generators=generators,
+                leases=leases,
+                worker=self.name,
+                lease_seconds=self._settings.lease_seconds,
+                record_ttl=self._tasks.record_ttl,
+                preview_every=self._settings.preview_every,
+            )
+            app = make_app(self._tasks, list(generators), JobRunner(around))
+            consume(app, self._settings.concurrency or default_concurrency(placement), presence.begin)
+        self._log.info("worker.stopped")
+
+    def _ready(self, entry: ModelEntry, placement: Placement, engine: Engine) -> Generator:
+        """A model loaded, verified and warmed."""
+        began = time.monotonic()
+        generator = Generator(load_model(entry, placement, self._settings), engine)
+        generator.warm()
+        self._log.info("model.loaded", model=entry.name, device=str(placement.device), dtype=str(placement.dtype),
+                       memory=placement.memory, seconds=round(time.monotonic() - began, 2))  # fmt: skip
+        return generator
+
+
+def _entries(models: Sequence[str], settings: WorkerSettings) -> list[ModelEntry]:
+    catalogue = load_catalogue(settings.catalogue)
+    unknown = [name for name in models if name not in catalogue]
+    if unknown:
+        raise ModelUnknown(f"not in the catalogue: {', '.join(unknown)}; there are: {', '.join(sorted(catalogue))}")
+    return [catalogue[name] for name in dict.fromkeys(models)]
+
+
+def _about(placement: Placement) -> dict[str, object]:
+    return {"pid": os.getpid(), "host": platform.node(), "device": str(placement.device),
+            "dtype": str(placement.dtype).removeprefix("torch."), "memory": placement.memory,
+            "version": version("darkroom")}  # fmt: skip
