@@ -1,0 +1,67 @@
+"""From settings to a store."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from darkroom.storage import StorageError, StorageNotConfigured, StorageSettings, open_store
+from darkroom.storage.errors import StorageConfigInvalid
+from darkroom.storage.stores import load_settings
+
+
+def test_nothing_configured() -> None:
+    with pytest.raises(StorageNotConfigured, match="DARKROOM_STORAGE_URL") as caught:
+        open_store()
+    assert caught.value.code == "storage_not_configured"
+
+
+def test_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARKROOM_STORAGE_URL", (tmp_path / "with space").as_uri())
+    store = open_store()
+    store.put("a", b"x", content_type="image/png")
+    assert (tmp_path / "with space" / "a").read_bytes() == b"x"
+    assert store.url("a", 60) == (tmp_path / "with space" / "a").as_uri()
+
+
+def test_empty_variables_are_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a compose file passes on what nobody set."""
+    for name in ("STORAGE_URL", "S3_ENDPOINT_URL", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY", "S3_ATTEMPTS"):
+        monkeypatch.setenv(f"DARKROOM_{name}", "")
+    assert load_settings() == StorageSettings()
+
+
+def test_every_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARKROOM_S3_ENDPOINT_URL", "minio:9000")
+    monkeypatch.setenv("DARKROOM_S3_ATTEMPTS", "many")
+    with pytest.raises(StorageConfigInvalid) as caught:
+        open_store()
+    assert "DARKROOM_S3_ENDPOINT_URL: " in caught.value.message
+    assert "DARKROOM_S3_ATTEMPTS: " in caught.value.message
+
+
+@pytest.mark.parametrize("url", ["host:9000", "ftp://host", "http://", "http://user:password@host"])
+def test_endpoints(url: str) -> None:
+    with pytest.raises(ValidationError, match="http://host"):
+        StorageSettings(s3_endpoint_url=url)
+
+
+def test_key_without_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARKROOM_S3_ACCESS_KEY_ID", "key")
+    with pytest.raises(StorageConfigInvalid, match="given together"):
+        open_store()
+
+
+def test_the_secret_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARKROOM_S3_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("DARKROOM_S3_SECRET_ACCESS_KEY", "hush")
+    assert "hush" not in repr(load_settings())
+
+
+def test_s3_without_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    monkeypatch.delitem(sys.modules, "darkroom.storage.s3", raising=False)
+    with pytest.raises(StorageError, match="needs boto3") as caught:
+        open_store(StorageSettings(storage_url="s3://bucket"))
+    assert caught.value.hint == 'pip install "darkroom[s3]"'
