@@ -30,6 +30,7 @@ from tests.unit.worker.models.conftest import Copied
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
 
+@pytest.mark.usefixtures("no_network")
 @pytest.mark.parametrize("name", ["sdxl", "playground", "sd"])
 def test_a_family_loads_ready_for_use(
     tiny_models: TinyModels, settings: WorkerSettings, placement: Placement, name: Family

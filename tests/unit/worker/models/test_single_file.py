@@ -1,9 +1,7 @@
 """One file with all weights under the original keys, loaded offline."""
 
-import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -43,16 +41,7 @@ def single(copied: Copied, placement: Placement, settings: WorkerSettings, tmp_p
     return make
 
 
-@pytest.fixture
-def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError("loading must not open a connection")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-
-
-@pytest.mark.usefixtures("_no_network")
+@pytest.mark.usefixtures("no_network")
 @pytest.mark.parametrize("name", ["sdxl", "playground", "sd"])
 def test_every_weight_arrives_where_it_was(
     single: Single, placement: Placement, settings: WorkerSettings, name: Family

@@ -1,0 +1,321 @@
+"""Pulling, against a folder that answers as the hub does."""
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from darkroom.tasks.catalogue import Family, HubSource, ModelEntry
+from darkroom.worker.device import Placement
+from darkroom.worker.errors import (
+    ModelCorrupt,
+    ModelDigestMismatch,
+    ModelIncompatible,
+    ModelMissing,
+    ModelUnsafe,
+)
+from darkroom.worker.families import family
+from darkroom.worker.hub import RemoteFile, RemoteModel
+from darkroom.worker.loading import load_model
+from darkroom.worker.lockfile import LockedModel, pin, read_lock
+from darkroom.worker.pull import pull, wanted_files
+from darkroom.worker.settings import WorkerSettings
+from tests.unit.worker.models.conftest import Copied
+
+FIRST, SECOND = "1" * 40, "2" * 40
+UNET = "unet/diffusion_pytorch_model.safetensors"
+
+
+@dataclass
+class FolderHub:
+    """Commits of one repository, each a folder. Records what was asked for."""
+
+    commits: dict[str, Path]
+    main: str
+    fetched: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def listing(self, repo: str, revision: str) -> RemoteModel:
+        self.asked.append(revision)
+        commit = self.main if revision == "main" else revision
+        files = sorted(path for path in self.commits[commit].rglob("*") if path.is_file())
+        return RemoteModel(commit, {str(path.relative_to(self.commits[commit])): self._file(path) for path in files})
+
+    def _file(self, path: Path) -> RemoteFile:
+        data = path.read_bytes()
+        large = path.suffix == ".safetensors"  # only large files have their digest in the listing
+        return RemoteFile(len(data), hashlib.sha256(data).hexdigest() if large else None)
+
+    def snapshot(self, *, revision: str, local_dir: Path, allow_patterns: list[str], **_: Any) -> str:
+        source = self.commits[revision]
+        for path in sorted(path for path in source.rglob("*") if path.is_file()):
+            name, target = str(path.relative_to(source)), local_dir / path.relative_to(source)
+            if any(fnmatch(name, pattern) for pattern in allow_patterns) and not target.exists():
+                self.fetched.append(name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, target)
+        return str(local_dir)
+
+
+@pytest.fixture
+def hub(copied: Copied, tmp_path: Path) -> Callable[[Family], tuple[ModelEntry, FolderHub]]:
+    def make(name: Family) -> tuple[ModelEntry, FolderHub]:
+        entry = copied(name)
+        (tmp_path / "model" / "README.md").write_text("card")
+        source = HubSource(repo="some/model", variant="fp16")
+        return entry.model_copy(update={"source": source}), FolderHub({FIRST: tmp_path / "model"}, FIRST)
+
+    return make
+
+
+Hub = Callable[[Family], tuple[ModelEntry, FolderHub]]
+
+
+def fetch(entry: ModelEntry, hub: FolderHub, settings: WorkerSettings, **options: Any) -> LockedModel:
+    return pull(entry, settings, listing=hub.listing, snapshot=hub.snapshot, **options)
+
+
+def test_what_was_pulled_loads_at_its_commit(hub: Hub, settings: WorkerSettings, placement: Placement) -> None:
+    entry, remote = hub("sdxl")
+    told: list[tuple[int, int]] = []
+    locked = fetch(entry, remote, settings, progress=lambda done, total: told.append((done, total)))
+    assert (locked.source, locked.asked, locked.revision, locked.variant) == ("some/model", "main", FIRST, "fp16")
+    assert told[-1][0] == told[-1][1]
+    model = load_model(entry, placement, settings)
+    assert model.revision == FIRST
+    assert set(model.digests) == set(locked.files)
+    assert (settings.models_dir / entry.name / FIRST / "README.md").is_file()
+
+
+def test_a_model_that_was_not_pulled_says_how(hub: Hub, settings: WorkerSettings, placement: Placement) -> None:
+    entry, _ = hub("sd")
+    with pytest.raises(ModelMissing, match="some/model at main, variant fp16") as caught:
+        load_model(entry, placement, settings)
+    assert caught.value.hint == f"run `darkroom models pull {entry.name}`"
+
+
+def test_the_second_pull_asks_nothing_when_all_is_there(hub: Hub, settings: WorkerSettings) -> None:
+    entry, remote = hub("sd")
+    first = fetch(entry, remote, settings)
+    remote.asked.clear()
+    assert fetch(entry, remote, settings) == first
+    assert remote.asked == []
+
+
+def test_the_second_pull_fetches_the_pinned_commit_whatever_main_is_now(
+    hub: Hub, settings: WorkerSettings, tmp_path: Path
+) -> None:
+    entry, remote = hub("sd")
+    first = fetch(entry, remote, settings)
+    shutil.copytree(tmp_path / "model", tmp_path / "newer")
+    (tmp_path / "newer" / "tokenizer" / "merges.txt").write_text("#version: 0.2\n")
+    remote.commits[SECOND], remote.main = tmp_path / "newer", SECOND
+    shutil.rmtree(settings.models_dir / entry.name)
+    assert fetch(entry, remote, settings) == first
+    assert remote.asked[-1] == FIRST
+
+
+@pytest.mark.parametrize("spoil", ["truncate", "change", "delete"])
+def test_a_spoilt_file_alone_is_fetched_again(
+    hub: Hub, settings: WorkerSettings, placement: Placement, spoil: str
+) -> None:
+    entry, remote = hub("sd")
+    fetch(entry, remote, settings)
+    path = settings.models_dir / entry.name / FIRST / UNET
+    data = path.read_bytes()
+    path.write_bytes({"truncate": data[:-5], "change": data[:-1] + b"?", "delete": b""}[spoil])
+    if spoil == "delete":
+        path.unlink()
+    with pytest.raises((ModelCorrupt, ModelDigestMismatch, ModelMissing), match="unet"):
+        load_model(entry, placement, settings)
+    remote.fetched.clear()
+    fetch(entry, remote, settings)
+    assert remote.fetched == [UNET]
+    assert load_model(entry, placement, settings).revision == FIRST
+
+
+def test_a_commit_whose_files_are_others_than_were_pinned_is_refused(
+    hub: Hub, settings: WorkerSettings, tmp_path: Path
+) -> None:
+    entry, remote = hub("sd")
+    fetch(entry, remote, settings)
+    shutil.rmtree(settings.models_dir / entry.name)
+    index = tmp_path / "model" / "model_index.json"
+    index.write_text(index.read_text() + " ")
+    with pytest.raises((ModelDigestMismatch, ModelCorrupt), match=r"model_index\.json"):
+        fetch(entry, remote, settings)
+
+
+def test_a_download_that_is_not_what_the_hub_lists_is_not_pinned(hub: Hub, settings: WorkerSettings) -> None:
+    entry, remote = hub("sd")
+    honest = remote.snapshot
+
+    def broken(**asked: Any) -> None:
+        honest(**asked)
+        path = asked["local_dir"] / UNET
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+    with pytest.raises(ModelCorrupt, match="did not arrive"):
+        pull(entry, settings, listing=remote.listing, snapshot=broken)
+    assert read_lock(settings.models_dir).models == {}
+
+
+def test_an_edited_catalogue_entry_is_pulled_anew(hub: Hub, settings: WorkerSettings, placement: Placement) -> None:
+    entry, remote = hub("sd")
+    fetch(entry, remote, settings)
+    plain = entry.model_copy(update={"source": HubSource(repo="some/model")})
+    with pytest.raises(ModelMissing, match="was not pulled"):
+        load_model(plain, placement, settings)
+    assert fetch(plain, remote, settings).variant is None
+    assert load_model(plain, placement, settings).revision == FIRST
+
+
+def test_variant_files_are_taken_alone_and_parts_without_them_plain(
+    hub: Hub, settings: WorkerSettings, tmp_path: Path
+) -> None:
+    entry, remote = hub("sd")
+    unet = tmp_path / "model" / UNET
+    shutil.copy(unet, unet.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    fetch(entry, remote, settings)
+    weights = [name for name in remote.fetched if name.endswith(".safetensors")]
+    assert weights == [
+        "text_encoder/model.safetensors",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "vae/diffusion_pytorch_model.safetensors",
+    ]
+
+
+SDXL_REPOSITORY = [
+    ".gitattributes",
+    "LICENSE.md",
+    "README.md",
+    "comfyui.json",
+    "model_index.json",
+    "pipeline.py",
+    "sd_xl_base_1.0.safetensors",
+    "scheduler/scheduler_config.json",
+    *(f"text_encoder/{name}" for name in ("config.json", "model.fp16.safetensors", "model.safetensors", "model.onnx")),
+    *(f"text_encoder_2/{name}" for name in ("config.json", "model.fp16.safetensors", "pytorch_model.bin")),
+    *(
+        f"{part}/{name}"
+        for part in ("tokenizer", "tokenizer_2")
+        for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "evil.py")
+    ),
+    *(
+        f"unet/{name}"
+        for name in (
+            "config.json",
+            "diffusion_pytorch_model.safetensors",
+            "diffusion_pytorch_model.fp16-00001-of-00002.safetensors",
+            "diffusion_pytorch_model.fp16-00002-of-00002.safetensors",
+            "diffusion_pytorch_model.safetensors.index.fp16.json",
+            "diffusion_pytorch_model.fp16.bin",
+            "diffusion_pytorch_model.non_ema.safetensors",
+        )
+    ),
+    *(f"vae/{name}" for name in ("config.json", "diffusion_pytorch_model.safetensors")),
+    "vae_1_0/diffusion_pytorch_model.safetensors",
+    "safety_checker/model.safetensors",
+]
+
+
+def test_of_a_large_repository_only_what_is_loaded_is_wanted() -> None:
+    tokenizers = [name for name in SDXL_REPOSITORY if name.startswith("tokenizer") and not name.endswith(".py")]
+    assert sorted(wanted_files(family("sdxl"), SDXL_REPOSITORY, "fp16")) == sorted(
+        [
+            "LICENSE.md",
+            "README.md",
+            "model_index.json",
+            "scheduler/scheduler_config.json",
+            "text_encoder/config.json",
+            "text_encoder/model.fp16.safetensors",
+            "text_encoder_2/config.json",
+            "text_encoder_2/model.fp16.safetensors",
+            *tokenizers,
+            "unet/config.json",
+            "unet/diffusion_pytorch_model.fp16-00001-of-00002.safetensors",
+            "unet/diffusion_pytorch_model.fp16-00002-of-00002.safetensors",
+            "unet/diffusion_pytorch_model.safetensors.index.fp16.json",
+            "vae/config.json",
+            "vae/diffusion_pytorch_model.safetensors",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "said"),
+    [
+        ([name for name in SDXL_REPOSITORY if not name.startswith("vae/")], ModelIncompatible, "no vae"),
+        (
+            [name.replace("vae/diffusion_pytorch_model.safetensors", "vae/w.bin") for name in SDXL_REPOSITORY],
+            ModelUnsafe,
+            "w.bin",
+        ),
+        (["vae/config.json", "tokenizer/vocab.json"], ModelIncompatible, "no tokenizer_2"),
+    ],
+)
+def test_a_repository_that_will_not_do_is_refused_before_the_download(
+    names: list[str], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        wanted_files(family("sdxl"), names, "fp16")
+
+
+def test_unsafe_configs_are_refused_before_they_are_pinned(
+    hub: Hub, settings: WorkerSettings, tmp_path: Path, edit: Callable[..., None]
+) -> None:
+    entry, remote = hub("sd")
+    edit(tmp_path / "model" / "unet" / "config.json", auto_map={"AutoModel": "evil.Model"})
+    with pytest.raises(ModelUnsafe):
+        fetch(entry, remote, settings)
+    assert read_lock(settings.models_dir).models == {}
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_download(hub: Hub, settings: WorkerSettings) -> None:
+    entry, remote = hub("sd")
+    listed = remote.listing("some/model", "main")
+    huge = RemoteModel(FIRST, {**listed.files, UNET: RemoteFile(10**18)})
+    with pytest.raises(ModelMissing, match="GB more"):
+        pull(entry, settings, listing=lambda repo, revision: huge, snapshot=remote.snapshot)
+    assert remote.fetched == []
+
+
+def test_a_local_model_has_nothing_to_pull(copied: Copied, settings: WorkerSettings) -> None:
+    with pytest.raises(ModelIncompatible, match="nothing to pull"):
+        pull(copied("sd"), settings)
+
+
+def test_without_the_hub_a_pull_says_so_and_a_pinned_model_loads(
+    hub: Hub, settings: WorkerSettings, placement: Placement
+) -> None:
+    entry, remote = hub("sd")
+
+    def offline(repo: str, revision: str) -> RemoteModel:
+        raise LocalEntryNotFoundError("Cannot find an appropriate cached snapshot folder")
+
+    with pytest.raises(ModelMissing, match="cannot be reached"):
+        pull(entry, settings, listing=offline, snapshot=remote.snapshot)
+    locked = fetch(entry, remote, settings)
+    assert pull(entry, settings, listing=offline, snapshot=remote.snapshot) == locked
+    assert load_model(entry, placement, settings).revision == FIRST
+
+
+def test_a_pin_for_a_commit_that_is_not_here_is_missing(
+    hub: Hub, settings: WorkerSettings, placement: Placement
+) -> None:
+    """A lock file under version control, on a fresh machine."""
+    entry, remote = hub("sd")
+    locked = fetch(entry, remote, settings)
+    fresh = WorkerSettings(models_dir=settings.models_dir / "fresh")
+    pin(fresh.models_dir, entry.name, locked)
+    with pytest.raises(ModelMissing, match="is not there") as caught:
+        load_model(entry, placement, fresh)
+    assert "darkroom models pull" in caught.value.hint
+    assert fetch(entry, remote, fresh) == locked
+    assert load_model(entry, placement, fresh).digests == {name: f.sha256 for name, f in locked.files.items()}
