@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
 from darkroom.tasks.errors import DarkroomError, JobFailed, QueueBroken, StorageFailed, StorageNotConfigured
-from darkroom.tasks.requests import Img2Img, Request, Txt2Img, parse_request
+from darkroom.tasks.requests import Request, parse_request
 
 
 class State(StrEnum):
@@ -162,7 +162,7 @@ class Job(BaseModel):
     model: str
     lane: str
     kind: str
-    request: Txt2Img | Img2Img
+    request: Request
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from darkroom.tasks.catalogue import Catalogue
 from darkroom.tasks.errors import InvalidRequest
-from darkroom.tasks.requests import Img2Img, Seed, Txt2Img, parse_request
+from darkroom.tasks.requests import Img2Img, Request, Seed, Txt2Img, parse_request
 from darkroom.tasks.validate import resolve
 from darkroom.worker.device import environment
 from darkroom.worker.errors import ManifestInvalid
@@ -51,7 +51,7 @@ class Manifest(Record):
     version: Literal[1] = 1
     darkroom: Text
     job_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-    request: Annotated[Txt2Img | Img2Img, BeforeValidator(_request)]
+    request: Annotated[Request, BeforeValidator(_request)]
     seeds: list[Seed] = Field(min_length=1, max_length=256)
     model: ModelRecord
     scheduler: SchedulerRecord
@@ -84,7 +84,6 @@ def make_manifest(
 ) -> Manifest:
     """The manifest of a resolved request that `model` has run; `input_sha256` is that of the source picture's file."""
     facts: dict[str, Any] = {
-        "darkroom": version("darkroom"),
         "job_id": job_id,
         "request": request,
         "seeds": request.seeds,
@@ -99,6 +98,7 @@ def make_manifest(
 def circumstances(model: LoadedModel, scheduler: str) -> dict[str, Any]:
     """What the bits of a picture depend on besides the request: the manifest's fields of these names."""
     return {
+        "darkroom": version("darkroom"),
         "model": model_record(model),
         "scheduler": scheduler_record_of(model, scheduler),
         "dtype": str(model.placement.dtype).removeprefix("torch."),
