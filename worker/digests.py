@@ -38,17 +38,21 @@ def verify(
     hashed = hash_files(files, progress)
     wrong = [file for file in files if hashed[file].sha256 != locked.files[file].sha256]
     if wrong:
-        raise ModelDigestMismatch(f"model {name}: {', '.join(wrong)} changed since the digests were pinned")
+        raise ModelDigestMismatch(f"model {name}: {_few(wrong)} changed since the digests were pinned")
     return {file: found.sha256 for file, found in hashed.items()}
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _check_names(name: str, files: Mapping[str, Path], locked: LockedModel) -> None:
     missing = sorted(locked.files.keys() - files.keys())
     if missing:
-        raise ModelMissing(f"model {name}: {', '.join(missing)} is pinned but not there")
+        raise ModelMissing(f"model {name}: {_few(missing)} pinned but not there")
     unpinned = sorted(files.keys() - locked.files.keys())
     if unpinned:
-        raise ModelDigestMismatch(f"model {name}: {', '.join(unpinned)} would be loaded, but was never pinned")
+        raise ModelDigestMismatch(f"model {name}: {_few(unpinned)} would be loaded, but never pinned")
 
 
 def _check_size(name: str, file: str, found: int, locked: LockedModel) -> None:

@@ -19,6 +19,7 @@ from huggingface_hub.utils import tqdm
 
 from darkroom.tasks.catalogue import HubSource
 from darkroom.worker.digests import ByteCounter, Progress
+from darkroom.worker.door import first_line
 from darkroom.worker.errors import ModelError, ModelMissing
 
 #: The root of the HTTP client's errors, whichever client the installed hub library is built on.
@@ -77,18 +78,13 @@ def _ours(source: HubSource, error: Exception) -> ModelMissing:
         hint = "check `revision` in the catalogue entry"
         return ModelMissing(f"{repo} has no revision {source.revision!r}", hint=hint)
     if isinstance(error, HfHubHTTPError):
-        return ModelMissing(f"the hub refused {repo}: {_first_line(error)}", hint="try again later; check HF_TOKEN")
+        return ModelMissing(f"the hub refused {repo}: {first_line(error)}", hint="try again later; check HF_TOKEN")
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
         return ModelMissing(f"{error.filename or repo}: {error.strerror}", hint="the models folder must be writable")
     offline = isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError)
     hint = "check the network and HF_HUB_OFFLINE" if offline else "check the network"
     hint += "; or copy the model's folder here and name it in your catalogue file"
-    return ModelMissing(f"the hub cannot be reached for {repo}: {_first_line(error)}", hint=hint)
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return ModelMissing(f"the hub cannot be reached for {repo}: {first_line(error)}", hint=hint)
 
 
 def byte_bar(total: int, progress: Progress | None) -> type[tqdm]:

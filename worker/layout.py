@@ -1,5 +1,6 @@
 """Which files a model consists of: exactly those that loading would open, found without opening a weight."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +120,7 @@ def _of_diffusers(component: type[Any]) -> bool:
 
 def _weights(folder: Path, stem: str, variant: str | None) -> tuple[str | None, list[str]]:
     """The variant to ask the library for and the files that it may then choose from."""
-    for tried in dict.fromkeys((variant, None)):
+    for tried in dict.fromkeys((variant, None, _only_variant(folder, stem))):
         found = [file for file in weight_names(stem, tried) if (folder / file).is_file()]
         shards = [shard for file in found if file.endswith(".json") for shard in _shards(folder / file)]
         if found:
@@ -128,6 +129,13 @@ def _weights(folder: Path, stem: str, variant: str | None) -> tuple[str | None, 
     if pickled:
         raise ModelUnsafe(f"{folder}: {pickled[0]} can run code when loaded, and there is no {stem}.safetensors")
     raise ModelMissing(f"{folder / stem}.safetensors is not there")
+
+
+def _only_variant(folder: Path, stem: str) -> str | None:
+    """The variant of a folder that has nothing else, as when only the fp16 files were copied."""
+    named = [re.fullmatch(rf"{stem}\.(\w+)\.safetensors", path.name) for path in folder.iterdir()]
+    variants = [found[1] for found in named if found]
+    return variants[0] if len(variants) == 1 else None
 
 
 def weight_names(stem: str, variant: str | None) -> tuple[str, ...]:

@@ -4,20 +4,18 @@ Verified first, loaded second: no weight is read before every digest was compare
 the family, never by a name in the model's files; nothing is unpickled, nothing downloaded, no code of a repository run.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from darkroom.tasks.catalogue import ModelEntry
 from darkroom.worker.configs import read_json
 from darkroom.worker.device import Placement
 from darkroom.worker.digests import Progress
-from darkroom.worker.errors import ModelCorrupt, ModelIncompatible, ModelMissing, OutOfMemory
+from darkroom.worker.door import one_door
+from darkroom.worker.errors import ModelIncompatible
 from darkroom.worker.families import FamilySpec, family
 from darkroom.worker.layout import Layout
 from darkroom.worker.memory import place
@@ -61,29 +59,6 @@ def load_model(
         place({name: components[name] for name in spec.modules}, placement)
     options = {name: layout.index[name] for name in spec.options if name in layout.index}
     return LoadedModel(entry, spec, components, placement, verified.revision, verified.digests, options)
-
-
-@contextmanager
-def one_door(name: str) -> Iterator[None]:
-    """Errors of the libraries and the system while model `name` is loaded become ours."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory(f"model {name} does not fit the device: {_first_line(error)}") from error
-    except SafetensorError as error:
-        raise ModelCorrupt(f"model {name}: {_first_line(error)}") from error
-    except OSError as error:
-        if error.errno is None:  # transformers and diffusers raise it for configs that they cannot use
-            raise ModelIncompatible(f"model {name}: {_first_line(error)}") from error
-        hint = None if isinstance(error, FileNotFoundError) else "the worker must be able to read the model's files"
-        raise ModelMissing(f"model {name}: {error.filename}: {error.strerror}", hint=hint) from error
-    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError) as error:
-        raise ModelIncompatible(f"model {name}: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
 
 
 def _modules(spec: FamilySpec, layout: Layout, placement: Placement) -> dict[str, Any]:

@@ -7,11 +7,11 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from darkroom.worker.errors import ModelError
 
@@ -36,6 +36,17 @@ class LockedFile(_Strict):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+def _inside(name: str) -> str:
+    """The lock file may come from elsewhere: no name in it leads out of the model's folder."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError("leads out of the model's folder")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_inside)]
+
+
 class LockedModel(_Strict):
     """One model: `source` is the repository or path, `asked` the catalogue's revision, `revision` the commit."""
 
@@ -43,7 +54,7 @@ class LockedModel(_Strict):
     asked: str = LOCAL
     revision: Annotated[str, Field(pattern=r"^(local|[0-9a-f]{40})$")] = LOCAL
     variant: str | None = None
-    files: dict[str, LockedFile]
+    files: dict[FileName, LockedFile]
 
 
 Models = dict[str, LockedModel]

@@ -16,8 +16,7 @@ from darkroom.worker.hub import RemoteModel, byte_bar, hub_door, list_remote
 from darkroom.worker.layout import PICKLES, TOKENIZER_FILES, folder_layout, weight_stem
 from darkroom.worker.lockfile import LockedFile, LockedModel, pin, read_lock
 from darkroom.worker.settings import WorkerSettings
-from darkroom.worker.sources import hub_folder, pinned_for
-from darkroom.worker.weights import inspect_weights
+from darkroom.worker.sources import hub_folder, inspect_layout, pinned_for
 
 
 def pull(
@@ -41,6 +40,8 @@ def pull(
         return pinned
     with hub_door(source):
         remote = listing(source.repo, pinned.revision if pinned else source.revision)
+        if not re.fullmatch("[0-9a-f]{40}", remote.revision):  # it becomes a folder's name
+            raise ModelCorrupt(f"the hub calls the commit of {source.repo} {remote.revision!r}")
         folder = hub_folder(settings, entry.name, remote.revision)
         wanted = wanted_files(spec, list(remote.files), source.variant)
         size = sum(remote.files[name].bytes for name in wanted)
@@ -120,8 +121,7 @@ def _pin(
     layout = folder_layout(
         family(entry.family), hub_folder(settings, entry.name, remote.revision), entry.source.variant
     )
-    for name in layout.weights:
-        inspect_weights(layout.files[name])
+    inspect_layout(layout)
     if pinned:
         verify(entry.name, layout.files, pinned, progress)
         return pinned

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from darkroom.tasks.catalogue import FileSource, FolderSource, HubSource, ModelEntry
 from darkroom.worker.digests import Progress, hash_files, verify
+from darkroom.worker.door import one_door
 from darkroom.worker.errors import ModelDigestMismatch, ModelMissing
 from darkroom.worker.families import family
 from darkroom.worker.layout import Layout, file_layout, folder_layout
 from darkroom.worker.lockfile import LOCAL, LockedModel, pin_first, read_lock
 from darkroom.worker.settings import WorkerSettings
-from darkroom.worker.weights import inspect_weights
+from darkroom.worker.weights import WeightsFile, inspect_weights
 
 
 @dataclass(frozen=True)
@@ -23,22 +24,32 @@ class VerifiedModel:
 
 
 def verify_model(entry: ModelEntry, settings: WorkerSettings, progress: Progress | None = None) -> VerifiedModel:
-    """Find the model's files and check every one of them. Raises a ModelError, or OSError for an unreadable file.
+    """Find the model's files and check every one of them. Raises a ModelError.
 
     A model of the operator's own is pinned when it is first used.
     """
-    locked = read_lock(settings.models_dir).models.get(entry.name)
-    if isinstance(entry.source, HubSource):
-        locked = _pinned(entry.name, entry.source, locked)
-    if locked:
-        _check_present(entry, settings, locked)
-    layout = find_layout(entry, settings)
-    for name in layout.weights:
-        inspect_weights(layout.files[name])
-    if locked is None:
-        locked = _pin_local(entry, layout, settings, progress)
-        return VerifiedModel(layout, LOCAL, {name: file.sha256 for name, file in locked.files.items()})
-    return VerifiedModel(layout, locked.revision, verify(entry.name, layout.files, locked, progress))
+    with one_door(entry.name):
+        locked = read_lock(settings.models_dir).models.get(entry.name)
+        if isinstance(entry.source, HubSource):
+            locked = _pinned(entry.name, entry.source, locked)
+        if locked:
+            _check_present(entry, settings, locked)
+        layout = find_layout(entry, settings)
+        inspect_layout(layout)
+        if locked is None:
+            return _pin_local(entry, layout, settings, progress)
+        return VerifiedModel(layout, locked.revision, verify(entry.name, layout.files, locked, progress))
+
+
+def inspect_model(entry: ModelEntry, settings: WorkerSettings) -> dict[str, WeightsFile]:
+    """What the model's weights are, from their headers, unverified; by file name. Raises a ModelError."""
+    with one_door(entry.name):
+        return inspect_layout(find_layout(entry, settings))
+
+
+def inspect_layout(layout: Layout) -> dict[str, WeightsFile]:
+    """Every header read and checked. Raises ModelCorrupt."""
+    return {name: inspect_weights(layout.files[name]) for name in layout.weights}
 
 
 def find_layout(entry: ModelEntry, settings: WorkerSettings) -> Layout:
@@ -92,11 +103,11 @@ def _path(entry: ModelEntry, settings: WorkerSettings, locked: LockedModel, name
             return hub_folder(settings, entry.name, locked.revision) / name
 
 
-def _pin_local(entry: ModelEntry, layout: Layout, settings: WorkerSettings, progress: Progress | None) -> LockedModel:
+def _pin_local(entry: ModelEntry, layout: Layout, settings: WorkerSettings, progress: Progress | None) -> VerifiedModel:
     assert not isinstance(entry.source, HubSource)
     hashed = hash_files(layout.files, progress)
     source = str(entry.source.path.absolute())
     locked = pin_first(settings.models_dir, entry.name, LockedModel(source=source, files=hashed))
     if locked.files != hashed:  # another worker pinned the name a moment ago, for other files
         raise ModelDigestMismatch(f"model {entry.name}: pinned for other files, those of {locked.source}")
-    return locked
+    return VerifiedModel(layout, LOCAL, {name: file.sha256 for name, file in hashed.items()})

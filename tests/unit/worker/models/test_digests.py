@@ -59,7 +59,7 @@ def test_a_short_download_is_corrupt_and_an_edited_file_of_ones_own_a_mismatch(t
 def test_missing_and_extra_files_are_named(tmp_path: Path) -> None:
     paths = files(tmp_path, a="one", b="two")
     pinned = locked(paths)
-    with pytest.raises(ModelMissing, match="b is pinned"):
+    with pytest.raises(ModelMissing, match="b pinned"):
         verify("m", {"a": paths["a"]}, pinned)
     with pytest.raises(ModelDigestMismatch, match="c would be loaded"):
         verify("m", {**paths, "c": paths["a"]}, pinned)
@@ -107,6 +107,7 @@ def test_processes_and_threads_that_pin_at_once_lose_nothing(tmp_path: Path) -> 
         '{"version": 9}',
         '{"models": {"a": {"source": "x", "files": {"f": {"bytes": 1, "sha256": "short"}}}}}',
         '{"models": {"a": {"source": "x", "revision": "main", "files": {}}}}',
+        '{"models": {"a": {"source": "x", "files": {"../f": {"bytes": 1, "sha256": "' + "0" * 64 + '"}}}}}',
     ],
 )
 def test_a_lock_file_that_says_something_else_is_refused(tmp_path: Path, text: str) -> None:

@@ -1,6 +1,7 @@
 """Loading: what comes out of a whole model, and what is said of a broken one."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from darkroom.tasks.catalogue import Family, FolderSource
 from darkroom.worker import loading
 from darkroom.worker.device import Placement
+from darkroom.worker.door import one_door
 from darkroom.worker.errors import (
     ModelCorrupt,
     ModelDigestMismatch,
@@ -21,7 +23,7 @@ from darkroom.worker.errors import (
 )
 from darkroom.worker.families import family
 from darkroom.worker.layout import folder_layout
-from darkroom.worker.loading import load_model, one_door
+from darkroom.worker.loading import load_model
 from darkroom.worker.lockfile import read_lock
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
@@ -162,17 +164,25 @@ def test_pickles_beside_safetensors_are_never_opened(
     assert not any(name.endswith(".bin") for name in model.digests)
 
 
-def test_variants_fall_back_part_by_part(
+def test_variants_fall_back_part_by_part(copied: Copied, tmp_path: Path) -> None:
+    copied("sd")
+    unet = tmp_path / "model" / UNET
+    shutil.copy(unet, unet.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    layout = folder_layout(family("sd"), tmp_path / "model", "fp16")
+    assert layout.variants == {"text_encoder": None, "unet": "fp16", "vae": None}
+    assert "unet/diffusion_pytorch_model.fp16.safetensors" in layout.weights
+    assert UNET not in layout.weights
+    assert UNET in folder_layout(family("sd"), tmp_path / "model").weights
+
+
+def test_a_folder_with_the_files_of_one_variant_alone_loads(
     copied: Copied, settings: WorkerSettings, placement: Placement, tmp_path: Path
 ) -> None:
     entry = copied("sd")
-    unet = tmp_path / "model" / UNET
-    unet.rename(unet.with_name("diffusion_pytorch_model.fp16.safetensors"))
-    layout = folder_layout(family(entry.family), tmp_path / "model", "fp16")
-    assert layout.variants == {"text_encoder": None, "unet": "fp16", "vae": None}
-    assert "unet/diffusion_pytorch_model.fp16.safetensors" in layout.files
-    with pytest.raises(ModelMissing, match=r"unet/diffusion_pytorch_model.safetensors"):
-        load_model(entry, placement, settings)  # a folder source asks for no variant
+    for path in (tmp_path / "model").rglob("*.safetensors"):
+        path.rename(path.with_suffix(".fp16.safetensors"))
+    model = load_model(entry, placement, settings)
+    assert "unet/diffusion_pytorch_model.fp16.safetensors" in model.digests
 
 
 def test_shards_are_found_verified_and_loaded(

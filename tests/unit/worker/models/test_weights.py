@@ -11,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from darkroom.tasks.catalogue import FolderSource
+from darkroom.worker.device import Placement
 from darkroom.worker.errors import ModelCorrupt
+from darkroom.worker.loading import load_model
+from darkroom.worker.settings import WorkerSettings
+from darkroom.worker.sources import inspect_model
 from darkroom.worker.weights import inspect_weights
 from tests.conftest import TinyModels
 
@@ -43,12 +46,14 @@ def test_tells_names_shapes_and_sums(tmp_path: Path) -> None:
     assert found.bytes == path.stat().st_size
 
 
-def test_counts_what_the_library_loads(tiny_models: TinyModels) -> None:
-    source = tiny_models("sdxl").source
-    assert isinstance(source, FolderSource)
-    found = inspect_weights(source.path / "unet" / "diffusion_pytorch_model.safetensors")
-    assert found.parameters > 500_000
-    assert any(info.name == "conv_in.weight" and info.shape == (16, 4, 3, 3) for info in found.tensors)
+def test_counts_what_the_library_loads(tiny_models: TinyModels, settings: WorkerSettings, placement: Placement) -> None:
+    entry = tiny_models("sdxl")
+    headers = inspect_model(entry, settings)
+    model = load_model(entry, placement, settings)
+    assert len(headers) == len(model.family.modules)
+    for name, found in headers.items():
+        part = model.components[name.partition("/")[0]]
+        assert found.parameters == sum(parameter.numel() for parameter in part.parameters())
 
 
 @pytest.mark.parametrize(
