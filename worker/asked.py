@@ -23,7 +23,10 @@ class Asked:
 
     @classmethod
     def of(cls, request: Any, offer: ModelOffer) -> Self:
-        """The wish of a resolved request (`darkroom.tasks.validate.resolve`). Raises InvalidRequest for this model."""
+        """What a request with every default filled in (`darkroom.tasks.validate.resolve`) wishes of this model.
+
+        Raises InvalidRequest with every fault: a default that is missing, a kind or scheduler that is not offered.
+        """
         values = {name: getattr(request, name, None) for name in cls.__dataclass_fields__}
         if values["kind"] != "img2img":
             values["strength"] = 1.0  # pure noise

@@ -88,7 +88,7 @@ def _differences(manifest: Manifest, generator: Generator, source: bytes | None)
             "input_sha256": hashlib.sha256(source).hexdigest() if source is not None else None,
         }
     )
-    fields = {"model", "scheduler", "dtype", "memory", "environment", "input_sha256"}
+    fields = {"darkroom", "model", "scheduler", "dtype", "memory", "environment", "input_sha256"}
     before, after = (_flat(one.model_dump(mode="json", by_alias=True, include=fields)) for one in (manifest, now))
     names = sorted({*before, *after})
     return [Difference(n, before.get(n), after.get(n)) for n in names if before.get(n) != after.get(n)]
