@@ -48,16 +48,17 @@ def original_checkpoint(family: Family, components: dict[str, Any]) -> Tensors:
     clip = {f"text_model.{key}": value for key, value in components["text_encoder"].state_dict().items()}
     text = "cond_stage_model.transformer." if family == "sd" else "conditioner.embedders.0.transformer."
     tensors = {
-        **_prefixed("model.diffusion_model.", _unet(components["unet"])),
-        **_prefixed("first_stage_model.", _vae(components["vae"])),
-        **_prefixed(text, clip),
+        **prefixed("model.diffusion_model.", _unet(components["unet"])),
+        **prefixed("first_stage_model.", _vae(components["vae"])),
+        **prefixed(text, clip),
     }
     if family != "sd":
-        tensors |= _prefixed("conditioner.embedders.1.model.", _openclip(components["text_encoder_2"].state_dict()))
+        tensors |= prefixed("conditioner.embedders.1.model.", openclip(components["text_encoder_2"].state_dict()))
     return {key: value.contiguous() for key, value in tensors.items()}
 
 
-def _prefixed(prefix: str, tensors: Tensors) -> Tensors:
+def prefixed(prefix: str, tensors: Tensors) -> Tensors:
+    """The same tensors under longer names."""
     return {prefix + key: value for key, value in tensors.items()}
 
 
@@ -111,7 +112,8 @@ def _vae_key(key: str, blocks: int) -> str:
     return key
 
 
-def _openclip(state: Tensors) -> Tensors:
+def openclip(state: Tensors) -> Tensors:
+    """A CLIP text encoder as OpenCLIP has it: query, key and value in one tensor."""
     tensors = {_renamed(key, _OPENCLIP): value for key, value in state.items() if "_proj." not in key}
     tensors |= {_renamed(key, _OPENCLIP): value for key, value in state.items() if "out_proj" in key}
     tensors["text_projection"] = state["text_projection.weight"].T
