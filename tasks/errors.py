@@ -1,6 +1,7 @@
 """Every error that Darkroom raises, one tree. `code` is stable and belongs to the API; the text may change.
 
 DarkroomError
+├── SettingsInvalid           settings_invalid         a DARKROOM_ variable is not what it should be
 ├── InvalidRequest            invalid_request          the request has faults, all of them named in `.faults`
 ├── IdempotencyConflict       idempotency_conflict     the key was used for another request
 ├── JobNotFound               job_not_found            no record under this id (never made, deleted or expired)
@@ -41,6 +42,13 @@ class DarkroomError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class SettingsInvalid(DarkroomError):
+    """A DARKROOM_ variable is not what it should be; the message names every one."""
+
+    code = "settings_invalid"
+    exit_code = 2
 
 
 @dataclass(frozen=True, slots=True)

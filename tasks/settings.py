@@ -1,15 +1,33 @@
 """The task API's settings: environment variables with the prefix DARKROOM_, read here and nowhere else."""
 
-from pydantic import Field, SecretStr
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, ModelWrapValidatorHandler, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from darkroom.tasks.errors import SettingsInvalid
 
 DAY = 24 * 3600
 
 
-class TaskSettings(BaseSettings):
-    """What a producer needs; times in seconds. The worker reads the same."""
+class Settings(BaseSettings):
+    """Base of a package's settings. Raises SettingsInvalid, which names every variable at fault."""
 
-    model_config = SettingsConfigDict(env_prefix="DARKROOM_", extra="ignore", frozen=True)
+    # An empty variable counts as unset: that is how a compose file passes one on.
+    model_config = SettingsConfigDict(env_prefix="DARKROOM_", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _faults_are_ours(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(data)
+        except ValidationError as error:
+            raise SettingsInvalid(_faults(error)) from None
+
+
+class TaskSettings(Settings):
+    """What a producer needs; times in seconds. The worker reads the same."""
 
     redis_url: SecretStr = Field(
         default=SecretStr("redis://127.0.0.1:6379/0"), description="redis:// or rediss:// with user, password and db"
@@ -21,3 +39,23 @@ class TaskSettings(BaseSettings):
     )
     record_ttl: int = Field(default=7 * DAY, ge=60, description="seconds a job is kept after its end")
     idempotency_ttl: int = Field(default=DAY, ge=60, description="seconds an idempotency key is kept")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, value: SecretStr) -> SecretStr:
+        parts = urlsplit(value.get_secret_value())
+        try:
+            known = parts.scheme in ("redis", "rediss") and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:  # the port is no number
+            known = False
+        if not known and parts.scheme != "unix":
+            raise ValueError("must be redis://host:port/db, rediss://... or unix:///path")
+        return value
+
+
+def _faults(error: ValidationError) -> str:
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    return "; ".join(
+        f"DARKROOM_{'_'.join(map(str, item['loc'])).upper()}: {str(item['msg']).removeprefix('Value error, ')}"
+        for item in found
+    )

@@ -23,6 +23,7 @@ from darkroom.worker.endings import job_error
 from darkroom.worker.generate import Generator, PreparedJob
 from darkroom.worker.leases import Attempt, Canceled, LeaseKeeper, LeaseLost
 from darkroom.worker.manifest import ImageRecord, make_manifest
+from darkroom.worker.pictures import prepare_source
 from darkroom.worker.publisher import ProgressPublisher
 from darkroom.worker.results import encode_picture, store_manifest, store_picture
 from darkroom.worker.timings import Timings
@@ -105,6 +106,9 @@ class JobRunner:
             source, input_sha256 = self._source(claim.request)
         with timings.phase("prepare"):
             prepared = generator.prepare(claim.request)
+            if source is not None:  # once for all images; the generator leaves a picture of its own size as it is
+                asked = prepared.asked
+                source = prepare_source(source, asked.width, asked.height, generator.model.entry.limits)
         image = _ImageWork(self._around, attempt, generator, prepared, source, timings)
         records = [image.make(index, seed) for index, seed in enumerate(claim.request.seeds or [])]
         manifest = make_manifest(claim.job_id, claim.request, generator.model, records, timings.rounded(), input_sha256)

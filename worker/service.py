@@ -10,7 +10,8 @@ from importlib.metadata import version
 
 import structlog
 
-from darkroom.storage import StorageSettings, open_store
+from darkroom.storage import open_store
+from darkroom.storage.stores import load_settings
 from darkroom.tasks.catalogue import ModelEntry, load_catalogue
 from darkroom.tasks.redis_io import BlockingIO
 from darkroom.tasks.settings import TaskSettings
@@ -43,7 +44,7 @@ class Service:
         Stopping is the reverse of starting: no new messages and the running jobs to their end (Celery's warm
         shutdown), then the word that this worker serves, then leases and janitor, then the models.
         """
-        storage = StorageSettings()
+        storage = load_settings()
         placement = choose_placement(self._settings)
         store = open_store(storage)
         store.check()

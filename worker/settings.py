@@ -4,15 +4,14 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from darkroom.tasks.settings import Settings
 
 MemoryMode = Literal["full", "vae_tiling", "attention_slicing", "model_offload", "sequential_offload"]
 
 
-class WorkerSettings(BaseSettings):
+class WorkerSettings(Settings):
     """What a worker process needs besides Redis and storage; command-line options win over these."""
-
-    model_config = SettingsConfigDict(env_prefix="DARKROOM_", extra="ignore", frozen=True)
 
     catalogue: Path | None = Field(default=None, description="the operator's own catalogue file (JSON)")
     models_dir: Path = Field(
