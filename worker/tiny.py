@@ -65,7 +65,7 @@ def tiny_entry(family: Family, folder: Path, size: int = 64) -> ModelEntry:
 
 
 def _sdxl_parts(family: Family) -> dict[str, Any]:
-    second = _text_config(SECOND, hidden_act="gelu", projection_dim=SECOND)
+    second = _text_config(SECOND, hidden_act="gelu")
     return {
         "text_encoder": CLIPTextModel(_text_config(FIRST, hidden_act="quick_gelu")),
         "text_encoder_2": CLIPTextModelWithProjection(second),
@@ -134,6 +134,7 @@ def _text_config(width: int, **config: Any) -> CLIPTextConfig:
     return CLIPTextConfig(
         vocab_size=size,
         hidden_size=width,
+        projection_dim=width,
         intermediate_size=2 * width,
         num_hidden_layers=3,
         num_attention_heads=4,

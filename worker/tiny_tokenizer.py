@@ -13,14 +13,20 @@ _WORDS = ("a", "of", "the", "cat", "dog", "red", "blue", "photo", "astronaut", "
 
 
 def write_tokenizer(folder: Path, pad: str = END) -> None:
-    """Write vocab.json, merges.txt and both configs; 77 tokens, padded with `pad`."""
+    """Write vocab.json, merges.txt and both configs, these as the hub has them; 77 tokens, padded with `pad`."""
     folder.mkdir(parents=True, exist_ok=True)
-    special = {"bos_token": START, "eos_token": END, "pad_token": pad, "unk_token": END}
+    special = {"bos_token": _special(START), "eos_token": _special(END), "unk_token": _special(END), "pad_token": pad}
     config = {
-        **special,
+        **{
+            name: {"__type": "AddedToken", **token} if isinstance(token, dict) else token
+            for name, token in special.items()
+        },
         "add_prefix_space": False,
         "do_lower_case": True,
+        "errors": "replace",
         "model_max_length": 77,
+        "name_or_path": "openai/clip-vit-large-patch14",
+        "special_tokens_map_file": "./special_tokens_map.json",
         "tokenizer_class": "CLIPTokenizer",
     }
     _write_json(folder / "vocab.json", {token: index for index, token in enumerate(_tokens())})
@@ -32,6 +38,10 @@ def write_tokenizer(folder: Path, pad: str = END) -> None:
 def vocabulary_size() -> int:
     """Tokens in all; the last one is the end of the text, as in the real vocabulary."""
     return len(_tokens())
+
+
+def _special(text: str) -> dict[str, object]:
+    return {"content": text, "lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
 
 
 def _tokens() -> list[str]:

@@ -144,6 +144,23 @@ def test_weights_that_are_not_there_are_not_made_up(
         load_model(entry, placement, settings)
 
 
+def test_text_encoders_load_in_the_form_that_the_hub_has(
+    copied: Copied, settings: WorkerSettings, placement: Placement, tmp_path: Path, edit: Callable[..., None]
+) -> None:
+    """Released before transformers 5: prefixed names, positions among the weights, an end of text of 2."""
+    entry = copied("sd")
+    folder = tmp_path / "model" / "text_encoder"
+    tensors = load_file(folder / "model.safetensors")
+    released = {f"text_model.{key.removeprefix('text_model.')}": value for key, value in tensors.items()}
+    released["text_model.embeddings.position_ids"] = torch.arange(77)[None]
+    save_file(released, folder / "model.safetensors")
+    edit(folder / "config.json", eos_token_id=2, bos_token_id=0, pad_token_id=1, dtype=None, torch_dtype="float16")
+    encoder = load_model(entry, placement, settings).components["text_encoder"]
+    loaded = encoder.state_dict()
+    assert all(torch.equal(loaded[key.removeprefix("text_model.")], value) for key, value in tensors.items())
+    assert encoder.dtype == torch.float32
+
+
 def test_weights_of_another_shape_do_not_fit(
     copied: Copied, settings: WorkerSettings, placement: Placement, tmp_path: Path
 ) -> None:
