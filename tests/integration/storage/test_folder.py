@@ -3,6 +3,7 @@
 import os
 import resource
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,19 @@ def test_delete_takes_empty_folders_along(store: ObjectStore, root: Path) -> Non
     assert names(root / "a") == ["d"]
     store.delete("a/d")
     assert names(root) == []
+
+
+def test_put_while_its_folder_is_taken_away(store: ObjectStore) -> None:
+    """Each delete leaves the folders empty and removes them, often between two steps of a neighbour's put."""
+
+    def churn(name: str) -> None:
+        for _ in range(150):
+            put(store, f"deep/er/{name}")
+            store.delete(f"deep/er/{name}")
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(churn, "abc"))
+    assert list(store.list("")) == []
 
 
 def test_files_are_for_others_too(store: ObjectStore, root: Path) -> None:
