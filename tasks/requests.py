@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     ModelWrapValidatorHandler,
     ValidationError,
     ValidationInfo,
@@ -81,7 +82,7 @@ class _Generation(BaseModel):
     lane: Lane = "interactive"
     tenant: Tenant = "default"
     idempotency_key: str | None = Field(default=None, min_length=1, max_length=200)
-    metadata: dict[str, Any] = Field(default_factory=dict, description="the caller's own, returned untouched")
+    metadata: dict[str, JsonValue] = Field(default_factory=dict, description="the caller's own, returned untouched")
 
     @field_validator("seeds")
     @classmethod
