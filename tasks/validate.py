@@ -108,8 +108,8 @@ def _catalogue_faults_of(data: Mapping[str, Any], known: list[Fault], catalogue:
     if entry is None:
         return [_unknown_model(data["model"], catalogue)]
     whole = {k: v for k, v in data.items() if k in kind.model_fields and k not in broken}
-    unset = {k: None for k in kind.model_fields if k not in whole}
-    return list(_faults(kind.model_construct(**{**unset, **whole}), entry))
+    required = {k: None for k, field in kind.model_fields.items() if field.is_required()}
+    return list(_faults(kind.model_construct(**{**required, **whole}), entry))
 
 
 def _faults(request: Request, entry: ModelOffer) -> Iterable[Fault]:
