@@ -160,7 +160,9 @@ def load_catalogue(path: Path | None) -> dict[str, ModelEntry]:
     if path is None:
         return dict(builtin_catalogue())
     try:
-        text = path.read_text()
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise CatalogueError(f"{path}: is no UTF-8 text") from None
     except OSError as error:
         raise CatalogueError(f"{path}: {error.strerror}", hint="check DARKROOM_CATALOGUE") from None
     own = parse_catalogue(text, str(path))
