@@ -1,0 +1,197 @@
+"""From request to job: defaults, limits of the model, seeds, warnings."""
+
+from typing import Any
+
+import pytest
+
+from darkroom.tasks import Fault, Img2Img, InvalidRequest, Txt2Img
+from darkroom.tasks.catalogue import Defaults, FolderSource, Limits, ModelEntry, builtin_catalogue
+from darkroom.tasks.requests import MAX_REQUEST_BYTES, MAX_SEED, Request
+from darkroom.tasks.validate import Resolved, canonical, digest, least_tokens, resolve, warnings_of
+
+MODEL = ModelEntry(
+    name="small",
+    family="sdxl",
+    source=FolderSource(path="/models/small"),
+    defaults=Defaults(width=512, height=384, num_inference_steps=30, guidance_scale=5.0, scheduler="euler"),
+    limits=Limits(
+        grid=64, min_side=256, max_side=1024, max_pixels=1024 * 512, max_steps=50, max_images=4, max_prompt_chars=1000
+    ),
+    schedulers=["euler", "ddim"],
+    kinds=["txt2img", "img2img"],
+)
+CATALOGUE = {"small": MODEL}
+PICTURE = "inputs/default/cat.png"
+
+
+def of(**fields: Any) -> Resolved:
+    """These fields beside a prompt, resolved for the small model."""
+    return resolve({"prompt": "a cat", "model": "small", **fields}, CATALOGUE, lambda: None)
+
+
+def faults(**fields: Any) -> list[Fault]:
+    with pytest.raises(InvalidRequest) as caught:
+        of(**fields)
+    return caught.value.faults
+
+
+def test_defaults_come_from_the_catalogue() -> None:
+    filled = of().filled
+    assert (filled.width, filled.height, filled.num_inference_steps) == (512, 384, 30)
+    assert (filled.guidance_scale, filled.scheduler, filled.model) == (5.0, "euler", "small")
+
+
+def test_what_was_asked_stays() -> None:
+    found = of(width=640, height=512, num_inference_steps=1, guidance_scale=0, scheduler="DDIM")
+    assert (found.filled.width, found.filled.height, found.filled.guidance_scale) == (640, 512, 0)
+    assert (found.filled.num_inference_steps, found.filled.scheduler) == (1, "ddim")
+    assert found.asked.seeds is None
+
+
+def test_img2img_keeps_the_size_of_its_picture() -> None:
+    filled = of(kind="img2img", image=PICTURE).filled
+    assert isinstance(filled, Img2Img)
+    assert (filled.width, filled.height, filled.strength) == (None, None, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "code"),
+    [
+        ({"width": 520}, "width", "off_grid"),
+        ({"height": 392}, "height", "off_grid"),
+        ({"width": 192}, "width", "out_of_range"),
+        ({"width": 1088}, "width", "out_of_range"),
+        ({"width": 1024, "height": 1024}, "width", "too_many_pixels"),
+        ({"num_inference_steps": 51}, "num_inference_steps", "too_large"),
+        ({"num_images": 5}, "num_images", "too_large"),
+        ({"seeds": [1, 2, 3, 4, 5]}, "num_images", "too_large"),
+        ({"prompt": "x" * 1001}, "prompt", "too_long"),
+        ({"negative_prompt": "x" * 1001}, "negative_prompt", "too_long"),
+        ({"scheduler": "lcm"}, "scheduler", "scheduler_not_supported"),
+        ({"model": "other"}, "model", "unknown_model"),
+        ({"kind": "img2img", "image": PICTURE, "width": 512}, "height", "missing"),
+        ({"kind": "img2img", "image": PICTURE, "height": 512}, "width", "missing"),
+    ],
+)
+def test_limits_of_the_model(fields: dict[str, Any], field: str, code: str) -> None:
+    assert [(fault.field, fault.code) for fault in faults(**fields)] == [(field, code)]
+
+
+@pytest.mark.parametrize(("width", "height"), [(256, 256), (1024, 512), (512, 1024)])
+def test_limits_are_allowed_themselves(width: int, height: int) -> None:
+    found = of(width=width, height=height, num_inference_steps=50, num_images=4, prompt="x" * 1000)
+    assert (found.filled.width, found.filled.height) == (width, height)
+
+
+def test_a_kind_that_the_model_does_not_do() -> None:
+    alone = MODEL.model_copy(update={"kinds": ["txt2img"]})
+    with pytest.raises(InvalidRequest) as caught:
+        resolve(Img2Img(prompt="a cat", image=PICTURE, model="small"), {"small": alone}, lambda: None)
+    assert [fault.code for fault in caught.value.faults] == ["kind_not_supported"]
+
+
+def test_all_faults_against_the_model_at_once() -> None:
+    found = faults(width=520, height=2048, num_inference_steps=51, num_images=5, scheduler="lcm")
+    assert {fault.field for fault in found} == {"width", "height", "num_inference_steps", "num_images", "scheduler"}
+
+
+def test_faults_of_form_and_against_the_model_at_once() -> None:
+    found = faults(prompt="", width="512", height=4096, num_inference_steps=51)
+    assert sorted(fault.field for fault in found) == ["height", "num_inference_steps", "prompt", "width"]
+    assert [fault.field for fault in faults(prompt="", model="other")] == ["prompt", "model"]
+
+
+@pytest.mark.parametrize("name", ["Euler a", "magic", 7])
+def test_a_field_is_at_fault_once(name: object) -> None:
+    """Both rounds look at it: that of the form, and that of the model."""
+    assert sorted(fault.field for fault in faults(scheduler=name, steps=1)) == ["scheduler", "steps"]
+
+
+def test_the_message_says_what_would_be_right() -> None:
+    assert "512 is near" in faults(width=520)[0].message
+    assert "euler, ddim" in faults(scheduler="lcm")[0].message
+    assert "small" in faults(model="other")[0].message
+
+
+def test_the_default_model_is_asked_for_only_when_none_is_named() -> None:
+    def never() -> str:
+        raise AssertionError
+
+    assert resolve(Txt2Img(prompt="a cat", model="small"), CATALOGUE, never).offer is MODEL
+    assert resolve(Txt2Img(prompt="a cat"), CATALOGUE, lambda: "small").filled.model == "small"
+
+
+def test_no_model_to_be_had() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        resolve(Txt2Img(prompt="a cat"), CATALOGUE, lambda: None)
+    assert [(fault.field, fault.code) for fault in caught.value.faults] == [("model", "missing")]
+
+
+def test_one_seed_per_image() -> None:
+    seeds = of(num_images=3).filled.seeds or []
+    assert len(set(seeds)) == 3
+    assert all(0 <= seed <= MAX_SEED for seed in seeds)
+
+
+@pytest.mark.parametrize(
+    ("fields", "seeds"),
+    [
+        ({"seed": 7}, [7]),
+        ({"seed": 7, "num_images": 3}, [7, 8, 9]),
+        ({"seed": MAX_SEED, "num_images": 2}, [MAX_SEED, 0]),
+        ({"seeds": [5, 5]}, [5, 5]),
+    ],
+)
+def test_seeds_that_were_asked_for(fields: dict[str, Any], seeds: list[int]) -> None:
+    filled = of(**fields).filled
+    assert (filled.seeds, filled.seed, filled.num_images) == (seeds, None, len(seeds))
+
+
+def test_a_resolved_request_resolves_to_itself() -> None:
+    filled = of(seed=1, num_images=2).filled
+    assert resolve(filled, CATALOGUE, lambda: None).filled == filled
+
+
+def test_a_request_of_more_than_256_kb() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        canonical(Txt2Img(prompt="a cat", metadata={"a": "x" * MAX_REQUEST_BYTES}))
+    assert [(fault.field, fault.code) for fault in caught.value.faults] == [("request", "request_too_large")]
+    assert canonical(Txt2Img(prompt="a cat", metadata={"a": "x" * (MAX_REQUEST_BYTES - 1000)}))
+
+
+def nested(depth: int) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for _ in range(depth):
+        tree = {"a": tree}
+    return tree
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), nested(2000)])
+def test_metadata_that_json_cannot_hold(value: object) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        canonical(Txt2Img(prompt="a cat", metadata={"a": value}))  # type: ignore[dict-item]
+    assert {fault.field.partition(".")[0] for fault in caught.value.faults} == {"metadata"}
+
+
+def test_the_digest_tells_requests_apart() -> None:
+    def of_request(request: Request) -> str:
+        return digest(canonical(request))
+
+    one = of_request(Txt2Img(prompt="a cat", metadata={"a": 1, "b": 2}))
+    assert one == of_request(Txt2Img(metadata={"b": 2, "a": 1}, prompt="a cat"))
+    assert one != of_request(Txt2Img(prompt="a dog", metadata={"a": 1, "b": 2}))
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [("", 0), ("a red fox", 3), ("it's", 2), ("2024", 4), ("a, b!", 4), ("snow_storm", 3), ("naïve café", 2)],
+)
+def test_tokens_at_the_least(text: str, tokens: int) -> None:
+    assert least_tokens(text) == tokens
+
+
+def test_a_prompt_that_is_certainly_cut_is_said() -> None:
+    entry = builtin_catalogue()["sdxl"]
+    assert warnings_of(Txt2Img(prompt="fox " * 75), entry) == []
+    assert warnings_of(Txt2Img(prompt="fox " * 76), entry) == ["prompt_truncated"]
+    assert warnings_of(Txt2Img(prompt="fox", negative_prompt="fox " * 76), entry) == ["prompt_truncated"]
