@@ -7,6 +7,7 @@ WorkerError
 │   ├── ModelCorrupt          model_corrupt            truncated, or not what its header says
 │   ├── ModelDigestMismatch   model_digest_mismatch    a file is not the one that was pinned
 │   ├── ModelUnsafe           model_unsafe             pickle formats, or code in the repository
+│   ├── LockInvalid           model_lock_invalid       the lock file cannot be read or written
 │   └── ModelIncompatible     model_incompatible       loads, but is not of the family that the entry says
 ├── DeviceUnavailable         device_unavailable       no such device, or it cannot do what was asked of it
 ├── GenerationFailed          generation_failed        the pipeline raised
@@ -65,6 +66,12 @@ class ModelUnsafe(ModelError):
 
     code = "model_unsafe"
     hint = "convert the weights to .safetensors"
+
+
+class LockInvalid(ModelError):
+    """The lock file cannot be read or written."""
+
+    code = "model_lock_invalid"
 
 
 class ModelIncompatible(ModelError):

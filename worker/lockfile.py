@@ -13,16 +13,10 @@ from typing import Annotated, Literal
 from filelock import FileLock, Timeout
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from darkroom.worker.errors import ModelError
+from darkroom.worker.errors import LockInvalid
 
 LOCK_NAME = "darkroom-models.lock"
 LOCAL = "local"
-
-
-class LockInvalid(ModelError):
-    """The lock file cannot be read or written."""
-
-    code = "model_lock_invalid"
 
 
 class _Strict(BaseModel):

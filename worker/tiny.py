@@ -14,6 +14,7 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+import darkroom.worker.quiet  # noqa: F401  before the libraries' models are imported
 from darkroom.tasks.catalogue import Defaults, Family, FolderSource, Limits, ModelEntry
 from darkroom.worker.tiny_tokenizer import vocabulary_size, write_tokenizer
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from darkroom.worker.digests import hash_files, verify
-from darkroom.worker.errors import ModelCorrupt, ModelDigestMismatch, ModelMissing
-from darkroom.worker.lockfile import LOCK_NAME, LockedFile, LockedModel, LockInvalid, pin, pin_first, read_lock, unpin
+from darkroom.worker.errors import LockInvalid, ModelCorrupt, ModelDigestMismatch, ModelMissing
+from darkroom.worker.lockfile import LOCK_NAME, LockedFile, LockedModel, pin, pin_first, read_lock, unpin
 
 COMMIT = "a" * 40
 
