@@ -20,6 +20,7 @@ from darkroom.storage.images import open_image
 from darkroom.storage.interface import ObjectStore
 from darkroom.storage.keys import EXTENSIONS, check_key, input_key, input_prefix, job_of_output
 from darkroom.storage.settings import StorageSettings
+from darkroom.storage.stores import load_settings
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
@@ -52,11 +53,12 @@ def read_input(
             raise InputReferenceInvalid(msg)
 
 
-def store_input(data: bytes, *, tenant: str, store: ObjectStore, settings: StorageSettings) -> str:
+def store_input(data: bytes, *, tenant: str, store: ObjectStore, settings: StorageSettings | None = None) -> str:
     """Stores a picture for `tenant` and returns its key, under which read_input finds it.
 
-    Raises the InputError of a picture that no worker would take.
+    Raises the InputError of a picture that no worker would take. Without settings those of the environment hold.
     """
+    settings = settings or load_settings()
     if len(data) > settings.input_max_bytes:
         msg = f"the image has {len(data)} bytes, over the limit of {settings.input_max_bytes}"
         raise InputTooLarge(msg)

@@ -68,7 +68,8 @@ def stored(action: Callable[[], Any]) -> Any:
         code = getattr(error, "code", None)
         if not isinstance(code, str):
             raise
-        raise StorageFailed(str(error), code) from error
+        message, hint = getattr(error, "message", str(error)), getattr(error, "hint", "")
+        raise StorageFailed(message, code, hint=hint) from error
 
 
 class StoredImage(BaseModel):

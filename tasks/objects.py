@@ -4,19 +4,12 @@ The task API imports no storage. It finds it by its entry point (group `darkroom
 installed darkroom has, or is given one.
 """
 
-import hashlib
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
-from darkroom.tasks.errors import Fault, InvalidRequest, StorageNotConfigured
+from darkroom.tasks.errors import Fault, InvalidRequest, StorageFailed, StorageNotConfigured
 from darkroom.tasks.job import Job, ObjectStore, stored
-
-# By content, as the reader does: (offset, magic bytes, file name's ending, content type).
-_FORMATS = (
-    (0, b"\x89PNG\r\n\x1a\n", "png", "image/png"),
-    (0, b"\xff\xd8\xff", "jpg", "image/jpeg"),
-    (8, b"WEBP", "webp", "image/webp"),
-)
 
 
 class StoreFinder:
@@ -33,27 +26,34 @@ class StoreFinder:
 
 
 def _configured_store() -> ObjectStore:
-    found = [point for point in entry_points(group="darkroom.storage") if point.name == "open_store"]
-    if not found:
-        raise StorageNotConfigured("the storage package is not installed")
-    try:
-        opener = found[0].load()
-    except ImportError as error:
-        raise StorageNotConfigured(f"storage cannot be used: {error}") from None
+    opener = _of_storage("open_store")
     store: ObjectStore = stored(opener)
     return store
 
 
-def upload(store: ObjectStore, picture: str | Path | bytes, tenant: str) -> str:
-    """Stores a picture under `inputs/{tenant}/`, named by its digest; the same picture is stored once."""
-    data = picture if isinstance(picture, bytes) else _read(Path(picture))
-    found = [f for f in _FORMATS if data[f[0] : f[0] + len(f[1])] == f[1]]
+def _of_storage(name: str) -> Any:
+    found = [point for point in entry_points(group="darkroom.storage") if point.name == name]
     if not found:
-        raise InvalidRequest([Fault("image", "input_not_an_image", "is no PNG, JPEG or WebP")])
-    _, _, ending, content_type = found[0]
-    digest = hashlib.sha256(data).hexdigest()
-    key = f"inputs/{tenant}/{digest}.{ending}"
-    stored(lambda: store.put(key, data, content_type=content_type, metadata={"sha256": digest}))
+        raise StorageNotConfigured("the storage package is not installed")
+    try:
+        return found[0].load()
+    except ImportError as error:
+        raise StorageNotConfigured(f"storage cannot be used: {error}") from None
+
+
+def upload(store: ObjectStore, picture: str | Path | bytes, tenant: str) -> str:
+    """Stores a picture under `inputs/{tenant}/`, named by its digest; the same picture is stored once.
+
+    Raises InvalidRequest for what is no picture, StorageFailed.
+    """
+    data = picture if isinstance(picture, bytes) else _read(Path(picture))
+    store_input = _of_storage("store_input")
+    try:
+        key: str = stored(lambda: store_input(data, tenant=tenant, store=store))
+    except StorageFailed as error:
+        if error.reason.startswith("input_"):
+            raise InvalidRequest([Fault("image", error.reason, error.message)]) from None
+        raise
     return key
 
 
