@@ -57,13 +57,16 @@ class Event:
         """From a stream entry. Raises QueueBroken where the entry is none of ours."""
         try:
             text = {key.decode(): value.decode() for key, value in fields.items()}
+            data = json.loads(text["data"])
+            if not isinstance(data, dict):
+                raise ValueError("data is no object")
             return cls(
                 id=entry_id.decode(),
                 type=text["type"],
                 time=float(text["time"]),
                 job_id=text["job_id"],
                 tenant=text["tenant"],
-                data=json.loads(text["data"]),
+                data=data,
             )
         except (KeyError, ValueError) as error:
             raise QueueBroken(f"a stream entry is no event of ours: {error!r}") from None

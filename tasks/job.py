@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from darkroom.tasks.errors import DarkroomError, JobFailed, QueueBroken, StorageFailed, StorageNotConfigured
 from darkroom.tasks.requests import Request, parse_request
@@ -228,7 +228,7 @@ class Job(BaseModel):
                 error=JobError.model_validate_json(text["error"]) if "error" in text else None,
                 submit_warnings=json.loads(text["warnings"]),
             )
-        except (KeyError, ValueError, ValidationError, DarkroomError) as error:
+        except (KeyError, ValueError, OverflowError, DarkroomError) as error:
             raise QueueBroken(f"the record cannot be read: {error}") from None
 
 
