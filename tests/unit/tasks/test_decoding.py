@@ -1,0 +1,145 @@
+"""What is read back from Redis: garbage ends in one known error, never in a surprise."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from darkroom.tasks import Event, Job, JobFailed, QueueBroken, State, StorageNotConfigured, Txt2Img
+from darkroom.tasks.models import read_market
+
+EVENT = {b"type": b"job.image", b"time": b"1700000000.250", b"job_id": b"j", b"tenant": b"t", b"data": b'{"index": 1}'}
+
+IMAGE = {
+    "index": 0, "key": "j/0-aa.png", "seed": 7, "width": 64, "height": 64,
+    "sha256": "a" * 64, "bytes": 9, "content_type": "image/png",
+}  # fmt: skip
+
+RECORD = {
+    b"id": b"j",
+    b"tenant": b"t",
+    b"model": b"m",
+    b"lane": b"m:bulk",
+    b"kind": b"txt2img",
+    b"request": json.dumps(Txt2Img(prompt="a cat", model="m", seeds=[7, 8], metadata={"a": 1}).model_dump()).encode(),
+    b"warnings": b'["prompt_truncated"]',
+    b"state": b"queued",
+    b"created": b"1700000000000",
+    b"claims": b"0",
+    b"failures": b"0",
+}
+
+
+def job(**fields: str) -> Job:
+    return Job.decode({**RECORD, **{name.encode(): value.encode() for name, value in fields.items()}})
+
+
+def test_an_event() -> None:
+    event = Event.decode(b"5-1", EVENT)
+    assert event == Event("5-1", "job.image", 1700000000.25, "j", "t", {"index": 1})
+    assert event.when == datetime(2023, 11, 14, 22, 13, 20, 250_000, UTC)
+    assert not event.terminal
+    assert event.as_dict()["id"] == "5-1"
+
+
+@pytest.mark.parametrize("name", sorted(EVENT))
+def test_an_event_that_lacks_a_field(name: bytes) -> None:
+    with pytest.raises(QueueBroken, match="no event of ours"):
+        Event.decode(b"5-1", {key: value for key, value in EVENT.items() if key != name})
+
+
+@pytest.mark.parametrize(
+    "change", [{b"time": b"now"}, {b"data": b"{"}, {b"data": b"5"}, {b"type": b"\xff"}, {b"\xff": b""}]
+)
+def test_an_event_that_is_garbage(change: dict[bytes, bytes]) -> None:
+    with pytest.raises(QueueBroken):
+        Event.decode(b"5-1", {**EVENT, **change})
+
+
+def test_an_event_of_a_later_version_is_read() -> None:
+    assert Event.decode(b"5-1", {**EVENT, b"type": b"job.retried", b"more": b"x"}).type == "job.retried"
+
+
+def test_a_job() -> None:
+    found = job(
+        state="running", started="1700000001500", worker="w", cancel="1", progress='{"image":0,"step":2,"of":4}'
+    )
+    assert (found.id, found.tenant, found.lane, found.state) == ("j", "t", "bulk", State.RUNNING)
+    assert (found.seeds, found.metadata, found.warnings) == ([7, 8], {"a": 1}, ["prompt_truncated"])
+    assert found.started_at == datetime(2023, 11, 14, 22, 13, 21, 500_000, UTC)
+    assert found.progress is not None
+    assert (found.progress.step, found.cancel_requested, found.worker) == (2, True, "w")
+
+
+def test_pictures_come_in_their_order() -> None:
+    images = {f"image/{i}": json.dumps({**IMAGE, "index": i}) for i in (10, 2, 0)}
+    assert [image.index for image in job(**images).images] == [0, 2, 10]
+
+
+def test_warnings_of_both_sides_are_said_once() -> None:
+    result = {"manifest": "j/m.json", "warnings": ["prompt_truncated", "other"]}
+    assert job(result=json.dumps(result)).warnings == ["prompt_truncated", "other"]
+
+
+@pytest.mark.parametrize("name", sorted(RECORD))
+def test_a_record_that_lacks_a_field(name: bytes) -> None:
+    with pytest.raises(QueueBroken, match="cannot be read"):
+        Job.decode({key: value for key, value in RECORD.items() if key != name})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state": "paused"},
+        {"created": "yesterday"},
+        {"claims": "many"},
+        {"request": "{"},
+        {"request": "[]"},
+        {"request": '{"kind": "txt2img"}'},
+        {"image/0": "{}"},
+        {"progress": "5"},
+        {"result": "[]"},
+        {"error": '{"code": 5}'},
+        {"warnings": "x"},
+        {"created": "1e400"},
+    ],
+)
+def test_a_record_that_is_garbage(change: dict[str, str]) -> None:
+    with pytest.raises(QueueBroken, match="cannot be read"):
+        job(**change)
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_raise_for_state(state: State) -> None:
+    found = job(state=state)
+    if state in (State.SUCCEEDED, State.QUEUED, State.RUNNING):
+        assert found.raise_for_state() is found
+    else:
+        with pytest.raises(JobFailed, match=f"job j {state}") as caught:
+            found.raise_for_state()
+        assert caught.value.error["code"] == f"job_{state}"
+
+
+def test_a_failed_job_raises_its_own_error() -> None:
+    error = {"code": "input_bomb", "message": "too large", "hint": "scale it down"}
+    with pytest.raises(JobFailed, match="too large") as caught:
+        job(state="failed", error=json.dumps(error)).raise_for_state()
+    assert (caught.value.error["code"], caught.value.hint) == ("input_bomb", "scale it down")
+
+
+def test_pictures_without_a_store_say_what_to_configure() -> None:
+    (image,) = job(**{"image/0": json.dumps(IMAGE)}).images
+    with pytest.raises(StorageNotConfigured) as caught:
+        image.read()
+    assert "DARKROOM_STORAGE_URL" in caught.value.hint
+
+
+def test_offers_that_this_version_cannot_read_are_left_out() -> None:
+    reading = read_market()
+    next(reading)
+    replies: list[Any] = [b"later", b'{"name": "later", "shape": "round"}', 3]
+    with pytest.raises(StopIteration) as stop:
+        reading.send(replies)
+    assert "later" not in stop.value.value.offers
+    assert stop.value.value.sole_model() is None
