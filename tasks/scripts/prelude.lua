@@ -18,6 +18,8 @@
 --   serving:{model}          zset    workers that serve it, by the end of their word
 --   worker:{name}            string  what a worker says of itself (JSON), expires
 --   janitor                  string  who holds the duty, expires
+--   garbage                  list    messages that were no knocks, with the reason; the newest thousand
+--   unacked*, _kombu*        Celery's own
 
 local P = ARGV[1]
 local function key(...) return P .. table.concat({...}, ":") end
