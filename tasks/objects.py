@@ -27,7 +27,12 @@ class StoreFinder:
 
 def _configured_store() -> ObjectStore:
     opener = _of_storage("open_store")
-    store: ObjectStore = stored(opener)
+    try:
+        store: ObjectStore = stored(opener)
+    except StorageFailed as error:
+        if error.reason == StorageNotConfigured.code:
+            raise StorageNotConfigured(error.message) from None
+        raise
     return store
 
 
