@@ -26,6 +26,7 @@ from darkroom.tasks.settings import TaskSettings
 from darkroom.tasks.validate import canonical, digest, resolve, warnings_of
 
 Asked = Request | Mapping[str, Any]
+MAX_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,12 @@ def forget(job_id: str) -> Operation[None]:
 def jobs(
     tenant: str | None, states: Sequence[State], limit: int, before: str | None, open_store: OpenStore
 ) -> Operation[list[Job]]:
-    """Newest first, at most `limit`; `before` is the last job's id of the page before. Raises JobNotFound for that."""
+    """Newest first, at most `limit`; `before` is the last job's id of the page before.
+
+    Raises JobNotFound where that one is gone, InvalidRequest.
+    """
+    if not 1 <= limit <= MAX_PAGE:
+        raise InvalidRequest([Fault("limit", "out_of_range", f"{limit} is not within 1 to {MAX_PAGE}")])
     found = yield script("list", tenant or "", limit, before or "", *states)
     if found is None:
         raise JobNotFound(f"no job {before}")

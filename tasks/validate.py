@@ -72,7 +72,9 @@ def least_tokens(text: str) -> int:
 def canonical(request: Request) -> bytes:
     """The request as JSON bytes, the same for the same request. Raises InvalidRequest where JSON cannot hold it."""
     try:
-        text = json.dumps(request.model_dump(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(
+            request.model_dump(), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
+        )
         data = text.encode()
     except (ValueError, TypeError, RecursionError) as error:
         raise InvalidRequest([Fault("metadata", "not_json", f"cannot be written as JSON: {error}")]) from None

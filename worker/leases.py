@@ -8,14 +8,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import structlog
 
 from darkroom.tasks.claims import Claim, Hold, renew
 from darkroom.tasks.errors import QueueError
-from darkroom.tasks.redis_io import BlockingIO
+from darkroom.tasks.redis_io import BlockingIO, Operation
 
+T = TypeVar("T")
 BEAT_SECONDS = 1.0
+RETRY_SECONDS = 0.5
 
 
 class Stopped(Exception):
@@ -38,6 +41,7 @@ class Attempt:
         self._renew_now = renew_now
         self._lease_seconds = lease_seconds
         self._renewed_at = time.monotonic()
+        self._asked_at = 0.0
         self._hold = Hold.HELD
 
     def heard(self, hold: Hold) -> None:
@@ -51,8 +55,10 @@ class Attempt:
 
         then the process was frozen, or Redis was away, and another worker may have the job.
         """
-        if time.monotonic() - self._renewed_at > self._lease_seconds:
+        now = time.monotonic()
+        if now - self._renewed_at > self._lease_seconds and now - self._asked_at > BEAT_SECONDS:
             self._renew_now()
+            self._asked_at = time.monotonic()  # a Redis that is away must not be waited for at every step
         if self._hold is Hold.LOST:
             raise LeaseLost(self.claim.job_id)
         if self._hold is Hold.CANCEL:
@@ -82,6 +88,21 @@ class LeaseKeeper:
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join()
+
+    def persist(self, write: Callable[[], Operation[T]]) -> T:
+        """Runs an operation that a job cannot go on without; a Redis that is away is waited for a lease long.
+
+        Raises LeaseLost after that: whoever holds the job then runs it again.
+        """
+        deadline = time.monotonic() + self._lease_seconds
+        while True:
+            try:
+                return self._io.run(write())
+            except QueueError as error:
+                if not error.retryable or time.monotonic() > deadline:
+                    raise LeaseLost(f"nothing can be recorded: {error}") from error
+                self._log.warning("job.not_recorded_yet", code=error.code)
+                self._closing.wait(RETRY_SECONDS)
 
     @contextmanager
     def hold(self, claim: Claim) -> Iterator[Attempt]:

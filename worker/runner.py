@@ -1,9 +1,8 @@
 """What a worker does with a knock: claim, inputs, generate, store, record, tell."""
 
 import hashlib
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 import torch
@@ -28,9 +27,14 @@ from darkroom.worker.publisher import ProgressPublisher
 from darkroom.worker.results import encode_picture, store_manifest, store_picture
 from darkroom.worker.timings import Timings
 
-RETRY_SECONDS = 0.5
 
-Ending = Callable[[], Operation[bool]]
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended: the operation that records it, False where the claim is lost, and the line for the log."""
+
+    write: Callable[[], Operation[bool]]
+    action: str
+    fields: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,15 @@ class JobRunner:
         log = self._log.bind(job_id=claim.job_id, model=claim.request.model, tenant=claim.request.tenant)
         log.info("job.claimed", claim=claim.number, waited_s=round(claim.waited, 3))
         with self._around.leases.hold(claim) as attempt:
-            ending = self._attempt(attempt)
-            if not self._record(ending, claim):
-                log.warning("job.lease_lost")
+            try:
+                ending = self._attempt(attempt)
+                held = self._around.leases.persist(ending.write)
+            except LeaseLost:
+                held = False
+        if held:
+            log.info(ending.action, **ending.fields)
+        else:
+            log.warning("job.lease_lost")
 
     def _claim(self, job_id: str) -> Claim | None:
         around = self._around
@@ -79,25 +89,23 @@ class JobRunner:
             return None
         return found
 
-    def _attempt(self, attempt: Attempt) -> Ending | None:
-        """How the job ends; None where it is no longer ours."""
+    def _attempt(self, attempt: Attempt) -> Ending:
+        """Runs the job; what is to be recorded of its end. Raises LeaseLost where it is no longer ours."""
         claim, ttl = attempt.claim, self._around.record_ttl
-        log = self._log.bind(job_id=claim.job_id)
         timings = Timings(queued=claim.waited)
         try:
             images, manifest, warnings = self._work(attempt, timings)
         except Canceled:
-            log.info("job.canceled")
-            return lambda: claims.confirm_cancel(claim, ttl)
+            return Ending(lambda: claims.confirm_cancel(claim, ttl), "job.canceled")
         except LeaseLost:
-            return None
+            raise
         except BaseException as error:  # noqa: BLE001 - a SystemExit or MemoryError must end the job, not the worker
             failure = job_error(error)
-            log.error("job.failed", code=failure.code, error=failure.message)
-            return lambda: claims.fail(claim, failure, ttl)
+            said = {"code": failure.code, "error": failure.message}
+            return Ending(lambda: claims.fail(claim, failure, ttl), "job.failed", said)
         result = JobResult(manifest=manifest, timings=timings.rounded(), warnings=warnings)
-        log.info("job.succeeded", images=len(images), **timings.rounded())
-        return lambda: claims.succeed(claim, result, images, ttl)
+        done = {"images": len(images), **result.timings}
+        return Ending(lambda: claims.succeed(claim, result, images, ttl), "job.succeeded", done)
 
     def _work(self, attempt: Attempt, timings: Timings) -> tuple[list[StoredImage], str, list[str]]:
         """The pictures, the manifest's key, and warnings."""
@@ -127,22 +135,9 @@ class JobRunner:
             tenant=request.tenant,
             store=around.store,
             settings=around.storage,
-            owns_output=lambda job_id: around.io.run(owner(job_id)) == request.tenant,
+            owns_output=lambda job_id: around.leases.persist(lambda: owner(job_id)) == request.tenant,
         )
         return open_image(data, max_pixels=around.storage.input_max_pixels), hashlib.sha256(data).hexdigest()
-
-    def _record(self, ending: Ending | None, claim: Claim) -> bool:
-        """Writes the ending while the claim holds. A Redis that is away is waited for, as long as a lease lasts."""
-        deadline = time.monotonic() + self._around.lease_seconds
-        while ending is not None:
-            try:
-                return self._around.io.run(ending())
-            except QueueError as error:
-                self._log.warning("job.ending_not_recorded", job_id=claim.job_id, code=error.code)
-                if time.monotonic() > deadline:
-                    return False
-                time.sleep(RETRY_SECONDS)
-        return False
 
 
 class _ImageWork:
@@ -182,7 +177,7 @@ class _ImageWork:
         with timings.phase("store"):
             store_picture(self._around.store, made)
         stored = StoredImage.model_validate(made.record.model_dump(exclude={"pixels_sha256"}))
-        self._attempt.heard(self._around.io.run(claims.image(claim, stored)))
+        self._attempt.heard(self._around.leases.persist(lambda: claims.image(claim, stored)))
         self.stored.append(stored)
         return made.record
 
