@@ -167,6 +167,8 @@ class AsyncDarkroom:
     async def _try_draft(self, request: Asked) -> Draft | DarkroomError:
         try:
             return await self._draft(request)
+        except QueueError:  # the market cannot be read: that concerns the whole batch, not this request
+            raise
         except DarkroomError as error:
             return error
 

@@ -71,7 +71,8 @@ class Darkroom:
     def submit_many(self, requests: Iterable[Asked]) -> Iterator[Outcome]:
         """Takes in any number of requests through pipelined writes, in flat memory; yields one outcome per request.
 
-        Where Redis fails, the outcomes of that batch carry the error and its job id, and the error is raised.
+        Where Redis fails, the outcomes of that batch carry the error and its job id, and the error is raised. A request
+        without an outcome was not sent.
         """
         for batch in _batches(requests):
             drafts = [self._try_draft(request) for _, request in batch]
@@ -174,6 +175,8 @@ class Darkroom:
     def _try_draft(self, request: Asked) -> Draft | DarkroomError:
         try:
             return self._draft(request)
+        except QueueError:  # the market cannot be read: that concerns the whole batch, not this request
+            raise
         except DarkroomError as error:
             return error
 
