@@ -1,4 +1,4 @@
-"""An S3 server for whoever needs one: moto's, over HTTP, in this process."""
+"""Servers for whoever needs one: S3 (moto's, over HTTP, in this process) and a real Redis-compatible one."""
 
 import uuid
 from collections.abc import Iterator
@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 import boto3.session
 import pytest
+import redis
 from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
+from darkroom.cli.server import LocalServer
 from darkroom.storage import StorageSettings
+from darkroom.tasks import TaskSettings
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -45,3 +48,23 @@ def s3_settings(s3_endpoint: str, s3_client: "S3Client") -> StorageSettings:
         s3_access_key_id=ACCESS_KEY,
         s3_secret_access_key=SecretStr(SECRET_KEY),
     )
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[LocalServer]:
+    """One server for all tests that do it no harm; each takes a prefix of its own."""
+    with LocalServer() as server:
+        yield server
+
+
+@pytest.fixture
+def task_settings(redis_server: LocalServer) -> TaskSettings:
+    """The session's server under a fresh prefix: nothing of other tests is seen."""
+    return TaskSettings(redis_url=SecretStr(redis_server.url), redis_prefix=f"{uuid.uuid4().hex[:8]}:")
+
+
+@pytest.fixture
+def raw(redis_server: LocalServer) -> Iterator["redis.Redis[str]"]:
+    """A plain client of that server, for looking behind the API's back."""
+    with redis.Redis(port=redis_server.port, decode_responses=True) as client:
+        yield client
