@@ -1,6 +1,7 @@
 """Reading events: a job's own stream to its end, and the feed of all jobs."""
 
 import base64
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from darkroom.tasks.redis_io import BLOCK_SECONDS, Call, Key, Operation, command
 
 START = "0-0"
 _PAGE = 256
+_EVENT_ID = re.compile(r"[0-9]{1,18}(-[0-9]{1,18})?")  # shorter than what overflows at the server
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,7 @@ def _read(stream: Key, cursor: str, block: float) -> Call:
 def _cursor(after: str | None) -> str:
     if after is None:
         return START
-    ms, _, sequence = after.partition("-")
-    if not (ms.isdigit() and (sequence or "0").isdigit()):
+    if not _EVENT_ID.fullmatch(after):
         raise InvalidRequest([Fault("after", "invalid_value", f"{after!r} is no event id")])
     return after
 
