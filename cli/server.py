@@ -36,7 +36,7 @@ class LocalServer:
     """A server of our own on a free loopback port, without a file; a context manager stops it."""
 
     def __init__(self, *options: str, folder: Path | None = None, port: int | None = None) -> None:
-        self.port = port or _free_port()
+        self.port, self._any_port = port or _free_port(), port is None
         self._folder = folder or Path(tempfile.mkdtemp(prefix="darkroom-redis-"))
         self._temporary = folder is None
         self._options = options
@@ -49,6 +49,17 @@ class LocalServer:
 
     def start(self) -> Self:
         """Starts the server and waits until it answers. Raises QueueUnavailable."""
+        for _ in range(3):
+            if self._try():
+                return self
+            self._end()
+            if not self._any_port:
+                break
+            self.port = _free_port()  # somebody was faster with the one before
+        self.stop()
+        raise QueueUnavailable(f"the server {find_server()} did not start on port {self.port}")
+
+    def _try(self) -> bool:
         command = [str(find_server()), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *self._options]
         self.process = subprocess.Popen(  # noqa: S603 - our own arguments
             command, cwd=self._folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -58,17 +69,20 @@ class LocalServer:
             while time.monotonic() < deadline and self.process.poll() is None:
                 try:
                     client.ping()
+                    return bool(client.config_get("dir")["dir"] == str(self._folder.resolve()))
                 except redis.AuthenticationError:
-                    return self
+                    return True
                 except redis.RedisError:
                     time.sleep(0.02)
-                else:
-                    return self
-        self.stop()
-        raise QueueUnavailable(f"the server {command[0]} did not start on port {self.port}")
+        return False
 
     def stop(self) -> None:
         """Ends the server and removes what it left."""
+        self._end()
+        if self._temporary:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _end(self) -> None:
         if self.process and self.process.poll() is None:
             self.process.terminate()
             try:
@@ -76,8 +90,6 @@ class LocalServer:
             except subprocess.TimeoutExpired:  # a stopped (SIGSTOP) process hears of SIGTERM only when it goes on
                 self.process.kill()
                 self.process.wait()
-        if self._temporary:
-            shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self.start()

@@ -1,0 +1,153 @@
+"""Following a job: its events up to its end, and what they look like to people."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from darkroom.tasks import Event, QueueUnavailable, WaitTimeout, streams
+from darkroom.tasks.redis_io import BLOCK_SECONDS, BlockingIO
+from darkroom.tasks.streams import Batch
+
+PATIENCE_SECONDS = 10.0
+RETRY_SECONDS = 0.2
+LINE_SECONDS = 1.0  # at the least between two lines of progress where there is no terminal
+
+
+def events(
+    io: BlockingIO,
+    job_id: str,
+    *,
+    after: str | None = None,
+    timeout: float | None = None,
+    previews: bool = False,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[Event]:
+    """The job's events to its end. `check` is called about once a second and may raise.
+
+    A server that goes away is waited for `PATIENCE_SECONDS`: ids let a reader go on where it was.
+    Raises JobNotFound, QueueError, and WaitTimeout after `timeout` seconds.
+    """
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    batch, heard = io.run(streams.first(job_id, after)), time.monotonic()
+    while True:
+        yield from batch.events
+        if batch.ended:
+            return
+        check()
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise WaitTimeout(f"job {job_id} has not ended within {timeout:g} s", hint="it goes on")
+        try:
+            batch = io.run(streams.following(job_id, batch.cursor, block=min(left, BLOCK_SECONDS), previews=previews))
+            heard = time.monotonic()
+        except QueueUnavailable:
+            if time.monotonic() - heard > PATIENCE_SECONDS:
+                raise
+            batch = Batch([], batch.cursor)
+            time.sleep(RETRY_SECONDS)
+
+
+def told(event: Event) -> str:
+    """An event as a line: what happened, without what only programs need."""
+    data, kind = event.data, event.type.removeprefix("job.")
+    match kind:
+        case "progress":
+            return f"image {data.get('image')}: step {data.get('step')} of {data.get('of')}"
+        case "image":
+            size = f"{data.get('width')}x{data.get('height')}"
+            return f"image {data.get('index')} is stored: {data.get('key')}, {size}, seed {data.get('seed')}"
+        case "started":
+            return f"started on {data['worker']}" if "worker" in data else "started"
+        case "failed":
+            error = data.get("error") or {}
+            hint = f" ({error['hint']})" if error.get("hint") else ""
+            return f"failed: {error.get('message', 'for no given reason')}{hint}"
+        case _:
+            return kind
+
+
+class Follower(Protocol):
+    """Shows events while they come."""
+
+    def tell(self, event: Event) -> None:
+        """One more."""
+
+    def __enter__(self) -> Self:
+        """Begins to show."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leaves the screen tidy."""
+
+
+class Lines:
+    """Plain lines, for logs and pipes; progress about once a second, and every picture's last step."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say, self._next = say, 0.0
+
+    def tell(self, event: Event) -> None:
+        if event.type == "job.progress":
+            now = time.monotonic()
+            if now < self._next and event.data.get("step") != event.data.get("of"):
+                return
+            self._next = now + LINE_SECONDS
+        self._say(told(event))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class Bar:
+    """A progress bar over all steps of all pictures, for terminals."""
+
+    def __init__(self, console: Console, images: int, label: str) -> None:
+        self._images = images
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[step]}", markup=False),
+            TimeElapsedColumn(),
+            console=console,
+            redirect_stdout=False,  # results go there
+        )
+        self._task: TaskID = self._progress.add_task(f"{label}: queued", total=None, step="")
+        self._label = label
+
+    def tell(self, event: Event) -> None:
+        data = event.data
+        if event.type == "job.progress":
+            self._step(data)
+        elif event.type != "job.image":
+            state = "running" if event.type == "job.started" else event.type.removeprefix("job.")
+            self._progress.update(self._task, description=f"{self._label}: {state}")
+        if event.type == "job.succeeded":
+            self._progress.update(self._task, total=1, completed=1)
+        elif event.terminal:
+            self._progress.stop_task(self._task)
+
+    def _step(self, data: dict[str, Any]) -> None:
+        image, step, of = (int(data.get(name, 0)) for name in ("image", "step", "of"))
+        words = f"step {step}/{of}" + (f" of image {image + 1}/{self._images}" if self._images > 1 else "")
+        self._progress.update(self._task, total=self._images * of, completed=image * of + step, step=words)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+
+def follower(console: Console, images: int, label: str, say: Callable[[str], None]) -> Follower:
+    """A bar where somebody looks, else lines by `say`."""
+    return Bar(console, images, label) if console.is_terminal else Lines(say)

@@ -1,0 +1,189 @@
+"""Commands about jobs that were submitted: watch, status, list, cancel, delete."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from darkroom.cli.errors import report
+from darkroom.cli.follow import events, told
+from darkroom.cli.options import AsJson, JobId, JobIds
+from darkroom.cli.screen import Screen, pairs, table
+from darkroom.tasks import Darkroom, DarkroomError, Job, JobFailed, JobNotFound, QueueError, State, TaskSettings
+from darkroom.tasks.redis_io import BlockingIO
+
+PAGE = 100
+EXIT_NO_SUCH_JOB = JobNotFound.exit_code
+_CANCELED = ("canceled", "cancellation_requested")
+
+
+def watch(
+    job_id: JobId,
+    *,
+    after: Annotated[str | None, typer.Option(metavar="EVENT", help="Only what came after this event id.")] = None,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds to watch at most.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Show a job's events from the start, then live, to its end. Exits 0 if it succeeded, 8 if it did not."""
+    screen, state = Screen(as_json=as_json), None
+    io = BlockingIO(TaskSettings())
+    try:
+        for event in events(io, job_id, after=after, timeout=timeout, previews=as_json):
+            if as_json:
+                screen.line(event.as_dict())
+            else:
+                screen.say(f"{event.id}  {_clock(event.when)}  {told(event)}")
+            state = event.type if event.terminal else None
+    finally:
+        io.close()
+    if state is None:  # `after` was the last event
+        with Darkroom() as client:
+            state = f"job.{client.get(job_id).state}"
+    return 0 if state == "job.succeeded" else JobFailed.exit_code
+
+
+def status(job_id: JobId, *, as_json: AsJson = False) -> None:
+    """Show what is known of a job: state, place in the queue, seeds, pictures, times, why it failed."""
+    screen = Screen(as_json=as_json)
+    with Darkroom() as client:
+        job = client.get(job_id)
+        position = client.position(job_id) if job.state is State.QUEUED else None
+    screen.result({**as_document(job), "position": position}, _details(job, position))
+
+
+def list_jobs(
+    *,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
+    state: Annotated[list[str] | None, typer.Option(help="Only in this state; repeat it for more.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
+    before: Annotated[str | None, typer.Option(metavar="ID", help="Only older than this job: the next page.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List jobs, newest first. With --json a line each."""
+    screen = Screen(as_json=as_json)
+    with Darkroom() as client:
+        found = _pages(client, limit, before, tenant=tenant, state=state or None)
+        if as_json:
+            for job in found:
+                screen.line(as_document(job))
+            return
+        jobs = list(found)
+    if not jobs:
+        screen.note("no jobs")
+        return
+    screen.result({}, table("ID", "STATE", "MODEL", "KIND", "AGE", "DONE", "PROMPT", rows=map(_row, jobs)))
+    if len(jobs) == limit:
+        screen.note(f"older ones: --before {jobs[-1].id}")
+
+
+def cancel(job_ids: JobIds, *, as_json: AsJson = False) -> int:
+    """Cancel jobs: a queued one at once, a running one at its next step."""
+    with Darkroom() as client:
+        outcomes = {job_id: client.cancel(job_id) for job_id in job_ids}
+    Screen(as_json=as_json).result(
+        {"results": [{"id": job_id, "outcome": outcome} for job_id, outcome in outcomes.items()]},
+        _outcomes(outcomes),
+    )
+    return 0 if all(outcome in _CANCELED for outcome in outcomes.values()) else EXIT_NO_SUCH_JOB
+
+
+def delete(job_ids: JobIds, *, as_json: AsJson = False) -> int:
+    """Delete jobs that have ended, with their pictures, manifests and events."""
+    with Darkroom() as client:
+        errors = {job_id: _deleted(client, job_id) for job_id in job_ids}
+    results: list[dict[str, Any]] = []
+    for job_id, error in errors.items():
+        told_of = report(error) if error else None
+        results.append({"id": job_id, "deleted": error is None, **({"error": told_of.as_dict()} if told_of else {})})
+    words = {job_id: "deleted" if error is None else str(error) for job_id, error in errors.items()}
+    Screen(as_json=as_json).result({"results": results}, _outcomes(words))
+    return next((error.exit_code for error in errors.values() if error), 0)
+
+
+def as_document(job: Job) -> dict[str, Any]:
+    """A job as JSON has it: the record, and what follows from it."""
+    return {**job.model_dump(mode="json"), "seeds": job.seeds, "warnings": job.warnings}
+
+
+def _pages(client: Darkroom, limit: int, before: str | None, **wanted: Any) -> Iterator[Job]:
+    while limit > 0:
+        page = client.jobs(limit=min(limit, PAGE), before=before, **wanted)
+        yield from page
+        if len(page) < PAGE:
+            return
+        limit, before = limit - len(page), page[-1].id
+
+
+def _deleted(client: Darkroom, job_id: str) -> DarkroomError | None:
+    """What stood in the way of this job alone; a server that is away concerns them all."""
+    try:
+        client.delete(job_id)
+    except QueueError:
+        raise
+    except DarkroomError as error:
+        return error
+    return None
+
+
+def _outcomes(words: dict[str, str]) -> Table:
+    return pairs(words.items())
+
+
+def _row(job: Job) -> tuple[object, ...]:
+    made = f"{len(job.images)}/{len(job.seeds)}"
+    if job.state is State.RUNNING and job.progress:
+        made += f" {job.progress.step}/{job.progress.of}"
+    prompt = " ".join(job.request.prompt.split())
+    return job.id, job.state, job.model, job.kind, _age(job.created_at), made, prompt[:60]
+
+
+def _details(job: Job, position: int | None) -> Table:
+    request, result = job.request, job.result
+    asked = request.model_dump(exclude={"prompt", "seeds", "seed", "model", "kind", "metadata", "tenant", "lane"})
+    rows: list[tuple[str, object]] = [
+        ("id", job.id),
+        ("state", _state(job, position)),
+        ("model", f"{job.model}, {job.kind}"),
+        ("prompt", request.prompt),
+        ("request", ", ".join(f"{name} {value}" for name, value in asked.items() if value is not None)),
+        ("tenant, lane", f"{job.tenant}, {job.lane}"),
+        ("seeds", ", ".join(map(str, job.seeds))),
+        ("times", _times(job)),
+        ("claims", f"{job.claims}, failures {job.failures}" + (f", by {job.worker}" if job.worker else "")),
+    ]
+    rows += [("metadata", job.metadata)] if job.metadata else []
+    rows += [("warning", warning) for warning in job.warnings]
+    rows += [("image", f"{i.key}  {i.width}x{i.height}  seed {i.seed}  {i.bytes} bytes") for i in job.images]
+    rows += [("manifest", result.manifest)] if result else []
+    rows += [("seconds", ", ".join(f"{k} {v:.3g}" for k, v in result.timings.items()))] if result else []
+    rows += [("error", f"{job.error.code}: {job.error.message}")] if job.error else []
+    rows += [("what to do", job.error.hint)] if job.error and job.error.hint else []
+    return pairs(rows)
+
+
+def _state(job: Job, position: int | None) -> str:
+    words = str(job.state)
+    if position is not None:
+        words += f", {position} before it"
+    if job.state is State.RUNNING and job.progress:
+        words += f", image {job.progress.image}: step {job.progress.step} of {job.progress.of}"
+    return f"{words}, to be canceled" if job.cancel_requested and not job.state.final else words
+
+
+def _times(job: Job) -> str:
+    named = (("created", job.created_at), ("started", job.started_at), ("ended", job.ended_at))
+    return ", ".join(f"{name} {moment.astimezone():%Y-%m-%d %H:%M:%S}" for name, moment in named if moment)
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment.astimezone():%H:%M:%S}"
+
+
+def _age(moment: datetime) -> str:
+    seconds = max(0, int((datetime.now(UTC) - moment).total_seconds()))
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"

@@ -1,0 +1,65 @@
+"""Pictures of this machine: input files on their way into storage, results on their way out of it."""
+
+import errno
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from darkroom.storage import job_of_output
+from darkroom.tasks import Darkroom, DarkroomError, Fault, InvalidRequest, StoredImage, parse_request
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+
+
+def with_upload(fields: Mapping[str, Any], client: Darkroom) -> Mapping[str, Any]:
+    """The fields with a local input file replaced by the key under which it was uploaded.
+
+    A request with faults is left as it is: submitting it names them all, and uploads nothing. Raises InvalidRequest for
+    a file that is not there or no picture, StorageFailed, StorageNotConfigured.
+    """
+    reference = fields.get("image")
+    if not isinstance(reference, str) or not is_local(reference):
+        return fields
+    try:
+        tenant = parse_request(fields).tenant
+    except DarkroomError:
+        return fields
+    path = Path(reference).expanduser()
+    if not path.is_file():
+        raise InvalidRequest([Fault("image", "input_missing", f"{reference} is no file here and no storage key")])
+    return {**fields, "image": client.upload(path, tenant=tenant)}
+
+
+def is_local(reference: str) -> bool:
+    """Whether an image reference means a file of this machine: neither a URL nor a storage key."""
+    return not (_URL.match(reference) or reference.startswith("inputs/") or job_of_output(reference))
+
+
+def format_of(save: str) -> str | None:
+    """The output format that a file name's ending stands for, if it does for one."""
+    return _FORMATS.get(Path(save).suffix.lower())
+
+
+class Target:
+    """Where results go: a file, numbered ones beside it for several pictures, or a folder (ends with / or is one)."""
+
+    def __init__(self, save: str) -> None:
+        """Makes the folder that is needed. Raises OSError where it cannot be written to, before a job is submitted."""
+        self._path = Path(save).expanduser()
+        self._is_folder = save.endswith(os.sep) or self._path.is_dir()
+        folder = self._path if self._is_folder else self._path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+    def save(self, images: Sequence[StoredImage]) -> list[Path]:
+        """Fetches and writes the pictures; returns their paths. Raises OSError and the errors of storage."""
+        return [image.save(self._file(image, alone=len(images) == 1)) for image in images]
+
+    def _file(self, image: StoredImage, *, alone: bool) -> Path:
+        if self._is_folder or alone:
+            return self._path
+        return self._path.with_name(f"{self._path.stem}-{image.index}{self._path.suffix}")

@@ -1,0 +1,126 @@
+"""What a command says: its result on standard output, everything else on standard error; JSON where that was asked for.
+
+With `--json` standard output holds JSON alone: one document, one line each from commands that stream, and an error as
+`{"error": {...}}`.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TextIO
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from darkroom.cli.errors import Report
+from darkroom.tasks import Fault
+
+UNLIMITED = 10_000  # columns, where nobody looks: a pipe must not get cut tables
+
+#: Options whose name is not the field's.
+_OPTIONS = {
+    "prompt": "PROMPT",
+    "negative_prompt": "--negative",
+    "num_inference_steps": "--steps",
+    "guidance_scale": "--guidance",
+    "output_format": "--format",
+    "seeds": "--seed",
+    "request": "the request",
+}
+
+
+class Screen:
+    """Both streams of one command."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self.out = _console(sys.stdout)
+        self.err = _console(sys.stderr)
+
+    def result(self, data: Mapping[str, Any], shown: RenderableType | None = None) -> None:
+        """The one result: as a JSON document, or as `shown`."""
+        if self.as_json:
+            self.line(data)
+        elif shown is not None:
+            self.out.print(shown)
+
+    def line(self, data: Mapping[str, Any]) -> None:
+        """One line of JSON, at once."""
+        sys.stdout.write(json.dumps(data, ensure_ascii=False, default=str) + "\n")
+        sys.stdout.flush()
+
+    def say(self, text: str, style: str = "") -> None:
+        """A line for people on standard output; with JSON, on standard error."""
+        (self.err if self.as_json else self.out).print(printable(text), style=style or None, soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """A line for people that is not the result."""
+        self.err.print(printable(text), style="dim", soft_wrap=True)
+
+    def error(self, report: Report) -> None:
+        """What went wrong, and what to do."""
+        if self.as_json:
+            self.line({"error": report.as_dict()})
+            return
+        if report.faults:
+            self.err.print(
+                f"error: {_count(len(report.faults), 'fault')} in the request", style="bold red", soft_wrap=True
+            )
+            for fault in report.faults:
+                self.err.print(f"  {described(fault)}", style="red", soft_wrap=True)
+        else:
+            self.err.print(f"error: {printable(report.message)}", style="bold red", soft_wrap=True)
+        if report.hint:
+            self.err.print(f"  {printable(report.hint)}", soft_wrap=True)
+
+
+def described(fault: Fault) -> str:
+    """A fault by the option that caused it."""
+    name = _OPTIONS.get(fault.field) or f"--{fault.field.replace('_', '-')}"
+    return printable(f"{name}: {fault.message}")
+
+
+def printable(text: str) -> str:
+    """Text without control characters: what others wrote must not steer this terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
+
+
+def table(*columns: str, rows: Iterable[Sequence[object]]) -> Table:
+    """A plain table; the last column takes the room that is left."""
+    made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for number, name in enumerate(columns):
+        last = number == len(columns) - 1
+        made.add_column(name, no_wrap=not last, overflow="fold" if last else "ellipsis")
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else printable(str(cell)) for cell in row))
+    return made
+
+
+def pairs(rows: Iterable[tuple[str, object]]) -> Table:
+    """Names and values, one pair a line."""
+    made = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    made.add_column(style="bold", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, value in rows:
+        made.add_row(name, value if isinstance(value, Text) else printable(str(value)))
+    return made
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    amount = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.3g} {unit}"
+        amount /= 1000
+    return f"{amount:.3g} TB"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _console(stream: TextIO) -> Console:
+    width = None if stream.isatty() else UNLIMITED
+    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)

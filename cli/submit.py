@@ -1,0 +1,152 @@
+"""`darkroom submit`: one job with all of its fields, or a file of them."""
+
+# The command's parameters are its options; they are read from the context, as the fields of a request.
+# ruff: noqa: ARG001
+
+from typing import Annotated, Any
+
+import typer
+
+from darkroom.cli import bulk
+from darkroom.cli.errors import UsageFault
+from darkroom.cli.follow import events, follower
+from darkroom.cli.options import AsJson
+from darkroom.cli.pictures import Target, format_of, with_upload
+from darkroom.cli.requests import request_fields, with_kind
+from darkroom.cli.screen import Screen
+from darkroom.storage import open_store
+from darkroom.tasks import Darkroom, Job, State, Submitted, TaskSettings, WaitTimeout
+from darkroom.tasks.redis_io import BlockingIO
+
+EXAMPLES = """Examples:
+
+darkroom submit "a lighthouse at dusk" --wait --save lighthouse.png
+
+darkroom submit "in watercolour" --image sketch.png --strength 0.6 --seed 7
+
+darkroom submit --from-file jobs.jsonl --lane bulk
+"""
+
+EXIT_JOB_FAILED = 8
+_WORDS = {
+    "no_worker": "no worker serves {model} now: the job waits until one does",
+    "prompt_truncated": "the prompt is longer than the text encoder reads: its end is ignored",
+}
+
+_Text = str | None
+_Number = str | None  # checked with all other fields, so that every fault is named at once
+
+
+def submit(
+    context: typer.Context,
+    prompt: Annotated[_Text, typer.Argument(help="What to make; - reads JSON lines from standard input.")] = None,
+    *,
+    model: Annotated[_Text, typer.Option("--model", "-m", help="A catalogue name; default: what is served.")] = None,
+    negative_prompt: Annotated[_Text, typer.Option("--negative", help="What to keep out.")] = None,
+    width: Annotated[_Number, typer.Option(metavar="PIXELS")] = None,
+    height: Annotated[_Number, typer.Option(metavar="PIXELS")] = None,
+    num_inference_steps: Annotated[_Number, typer.Option("--steps", metavar="INTEGER")] = None,
+    guidance_scale: Annotated[_Number, typer.Option("--guidance", metavar="FLOAT", help="0 to 30.")] = None,
+    scheduler: Annotated[_Text, typer.Option(help='Such as euler, "DPM++ 2M Karras".')] = None,
+    seed: Annotated[list[str] | None, typer.Option(metavar="INTEGER", help="Repeat it: one per image.")] = None,
+    num_images: Annotated[_Number, typer.Option("--num-images", "-n", metavar="INTEGER")] = None,
+    image: Annotated[
+        _Text, typer.Option(help="Makes it img2img: a file (uploaded), a storage key, a data: or https: URL.")
+    ] = None,
+    strength: Annotated[_Number, typer.Option(metavar="FLOAT", help="0 keeps the picture, 1 ignores it.")] = None,
+    output_format: Annotated[
+        _Text, typer.Option("--format", help="png, jpeg or webp; default: by --save, else png.")
+    ] = None,
+    lane: Annotated[_Text, typer.Option(help="interactive (default) or bulk.")] = None,
+    tenant: Annotated[_Text, typer.Option(help="Whose job it is.")] = None,
+    idempotency_key: Annotated[_Text, typer.Option(help="The same key makes no second job.")] = None,
+    metadata: Annotated[_Text, typer.Option(metavar="JSON", help="Your own data, returned untouched.")] = None,
+    from_file: Annotated[_Text, typer.Option(metavar="FILE", help="JSON lines, a request each; - is stdin.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Show progress and end with the job.")] = False,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds to wait; implies --wait.")] = None,
+    save: Annotated[_Text, typer.Option(metavar="PATH", help="A file or folder/ for results; implies --wait.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Submit a job, and print its id. With --wait: follow it to its end, and save its pictures."""
+    screen, fields = Screen(as_json=as_json), request_fields(context.params)
+    wait = wait or timeout is not None or save is not None
+    source = from_file or ("-" if prompt == "-" else None)
+    if source is not None:
+        _check_bulk(prompt, wait=wait)
+        fields.pop("prompt", None)
+        return bulk.submit_file(source, fields, screen)
+    if prompt is None:
+        raise UsageFault("nothing to submit", hint='give a prompt: darkroom submit "a lighthouse at dusk"')
+    target = Target(save) if save else None
+    if save and "output_format" not in fields and (form := format_of(save)):
+        fields["output_format"] = form
+    store = open_store() if target else None  # a store that is not there is told of before the work, not after it
+    with Darkroom(storage=store) as client:
+        handle = client.submit(with_upload(with_kind(fields), client))
+        if not wait:
+            _show_submitted(handle.submitted, screen)
+            return 0
+        _introduce(handle.submitted, screen)
+        job = _followed(client, handle.submitted, timeout, screen)
+        return _finish(job, target, screen)
+
+
+def _check_bulk(prompt: str | None, *, wait: bool) -> None:
+    if prompt not in (None, "-"):
+        raise UsageFault("a prompt and a file at once", hint="the lines of the file have their own prompts")
+    if wait:
+        raise UsageFault("a file of jobs is not waited for", hint="`darkroom list` shows how they get on")
+
+
+def _show_submitted(submitted: Submitted, screen: Screen) -> None:
+    if screen.as_json:
+        screen.line(submitted.as_dict())
+    else:
+        _introduce(submitted, screen)
+
+
+def _introduce(submitted: Submitted, screen: Screen) -> None:
+    """The id where a script reads it, the rest beside it."""
+    if not screen.as_json:
+        screen.say(submitted.id)
+    again = ", the job that was there already" if submitted.repeated else ""
+    screen.note(f"{submitted.model}, {_seeds(submitted.seeds)}{again}")
+    for warning in submitted.warnings:
+        screen.note(f"note: {_WORDS.get(warning, warning).format(model=submitted.model)}")
+
+
+def _seeds(seeds: list[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
+def _followed(client: Darkroom, submitted: Submitted, timeout: float | None, screen: Screen) -> Job:
+    """The job when it has ended."""
+    io = BlockingIO(TaskSettings())
+    try:
+        with follower(screen.err, len(submitted.seeds), submitted.model, screen.note) as shown:
+            for event in events(io, submitted.id, timeout=timeout):
+                shown.tell(event)
+        return client.get(submitted.id)
+    except WaitTimeout as error:
+        raise WaitTimeout(error.message, hint=f"it goes on: darkroom watch {submitted.id}") from None
+    except KeyboardInterrupt:
+        screen.note(f"the job goes on: darkroom watch {submitted.id}, or darkroom cancel {submitted.id}")
+        raise
+    finally:
+        io.close()
+
+
+def _finish(job: Job, target: Target | None, screen: Screen) -> int:
+    """Saves and shows what became of the job; returns the exit code."""
+    paths = target.save(job.images) if target else []
+    if screen.as_json:
+        document: dict[str, Any] = job.model_dump(mode="json")
+        screen.line({**document, "seeds": job.seeds, "warnings": job.warnings, "saved": [str(path) for path in paths]})
+    else:
+        places = map(str, paths) if paths else (image.key for image in job.images)
+        for place, image in zip(places, job.images, strict=True):
+            screen.say(f"{place}  {image.width}x{image.height}  seed {image.seed}")
+        for warning in set(job.warnings) - set(job.submit_warnings):
+            screen.note(f"note: {_WORDS.get(warning, warning).format(model=job.model)}")
+        job.raise_for_state()
+    return 0 if job.state is State.SUCCEEDED else EXIT_JOB_FAILED
