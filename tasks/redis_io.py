@@ -72,7 +72,8 @@ def _sha(name: str) -> str:
 def ours(error: Exception) -> QueueError:
     """Redis-py's error as one of our tree."""
     text = str(error) or type(error).__name__
-    if isinstance(error, AuthenticationError | NoPermissionError) or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
+    refused = text.startswith(("NOAUTH", "WRONGPASS", "NOPERM", "ACL failure"))  # the last is what a script is told
+    if refused or isinstance(error, AuthenticationError | NoPermissionError):
         return QueueAuthFailed(f"Redis refused the credentials: {text}")
     if isinstance(error, OutOfMemoryError) or text.startswith("OOM") or "OOM command not allowed" in text:
         return QueueFull("Redis is out of memory")
@@ -104,8 +105,9 @@ def _conversation(operation: Operation[T], prefix: str) -> Generator["Batch", li
             replies = yield [_wire(call, prefix) for call in calls]
             unloaded = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
             if unloaded:  # these did not run: the server has not seen the scripts since it started
-                yield [_load(name) for name in {str(calls[i].script) for i in unloaded}]
-                again = yield [_wire(calls[i], prefix) for i in unloaded]
+                loaded = yield [_load(name) for name in {str(calls[i].script) for i in unloaded}]
+                refused = [reply for reply in loaded if isinstance(reply, Exception)][:1]
+                again = refused * len(unloaded) or (yield [_wire(calls[i], prefix) for i in unloaded])
                 for i, reply in zip(unloaded, again, strict=True):
                     replies[i] = reply
             failed = next((reply for reply in replies if isinstance(reply, Exception)), None)
