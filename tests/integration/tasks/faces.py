@@ -33,6 +33,7 @@ class AsyncFace:
 
 
 async def _awaited(result: Awaitable[Any]) -> Any:
+    await asyncio.sleep(0)  # a loop that stood still hears now of what became of its sockets
     return await result
 
 
