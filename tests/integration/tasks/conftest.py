@@ -1,4 +1,4 @@
-"""Both clients under one contract, a model on offer, and a worker's hand that runs no model."""
+"""Both clients under one contract, a model on offer, and servers in trouble."""
 
 import signal
 import time
@@ -9,58 +9,13 @@ import pytest
 from pydantic import SecretStr
 
 from darkroom.cli.server import LocalServer
-from darkroom.tasks import Darkroom, JobResult, StoredImage, TaskSettings, claims
-from darkroom.tasks.catalogue import ModelOffer, builtin_catalogue
-from darkroom.tasks.claims import Claim, Refusal
+from darkroom.tasks import Darkroom, TaskSettings
 from darkroom.tasks.redis_io import BlockingIO
+from tests.integration.hand import Hand
 
 from .faces import blocking, event_loop
 
 Faces = Callable[..., Darkroom]
-TTL = 600
-RESULT = JobResult(manifest="j/manifest.json", timings={"generate": 0.5})
-
-
-class Hand:
-    """What a worker does to records. Leases last a minute unless told otherwise."""
-
-    def __init__(self, io: BlockingIO) -> None:
-        self.io = io
-
-    def serve(self, name: str = "sdxl") -> ModelOffer:
-        """Says that a worker serves the model."""
-        offer = builtin_catalogue()["sdxl"].offer().model_copy(update={"name": name})
-        self.io.run(claims.serve("w", {}, 60, [offer]))
-        return offer
-
-    def claim(self, job_id: str, lease: float = 60) -> Claim:
-        found = self.io.run(claims.claim(job_id, "w", lease, TTL))
-        assert isinstance(found, Claim), found
-        return found
-
-    def refused(self, job_id: str) -> str:
-        found = self.io.run(claims.claim(job_id, "w", 60, TTL))
-        assert isinstance(found, Refusal), found
-        return found.reason
-
-    def succeed(self, held: Claim) -> bool:
-        return self.io.run(claims.succeed(held, RESULT, [], TTL))
-
-    def picture(self, held: Claim, index: int = 0) -> StoredImage:
-        """Records a picture that nobody made."""
-        stored = StoredImage(
-            index=index, key=f"{held.job_id}/{index}-0123456789abcdef.png", seed=index, width=64, height=64,
-            sha256="a" * 64, bytes=9, content_type="image/png",
-        )  # fmt: skip
-        self.io.run(claims.image(held, stored))
-        return stored
-
-    def run(self, job_id: str) -> None:
-        """A whole job: started, one step, one picture, done."""
-        held = self.claim(job_id)
-        self.io.run(claims.progress(held, {"image": 0, "step": 1, "of": 1, "preview": False}, None))
-        self.picture(held)
-        assert self.succeed(held)
 
 
 @contextmanager

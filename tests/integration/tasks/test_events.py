@@ -11,8 +11,7 @@ import redis
 
 from darkroom.tasks import TERMINAL_EVENTS, Darkroom, Event, InvalidRequest, State, TaskSettings, Txt2Img, WaitTimeout
 from darkroom.tasks import claims as c
-
-from .conftest import TTL, Hand
+from tests.integration.hand import TTL, Hand
 
 CAT = Txt2Img(prompt="a cat", model="sdxl")
 Beside = Callable[..., Future[Any]]

@@ -10,8 +10,9 @@ import redis
 
 from darkroom.tasks import Darkroom, IdempotencyConflict, Img2Img, InvalidRequest, State, TaskSettings, Txt2Img
 from darkroom.tasks.requests import MAX_REQUEST_BYTES
+from tests.integration.hand import Hand
 
-from .conftest import Faces, Hand
+from .conftest import Faces
 
 
 def dump(raw: "redis.Redis[str]", settings: TaskSettings) -> dict[str, str]:

@@ -23,8 +23,9 @@ from darkroom.tasks import (
     Txt2Img,
 )
 from darkroom.tasks.client import BATCH
+from tests.integration.hand import Hand
 
-from .conftest import Faces, Hand, within
+from .conftest import Faces, within
 
 
 def cats(count: int) -> Iterator[dict[str, Any]]:

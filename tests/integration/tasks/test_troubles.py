@@ -25,8 +25,9 @@ from darkroom.tasks import (
     Txt2Img,
 )
 from darkroom.tasks.redis_io import BlockingIO
+from tests.integration.hand import Hand
 
-from .conftest import Faces, Hand, within
+from .conftest import Faces, within
 
 CAT = Txt2Img(prompt="a cat", model="sdxl")
 ID = str(uuid4())
