@@ -22,7 +22,8 @@ def sweep(worker: str, record_ttl: int, patience: float = PATIENCE_SECONDS) -> O
     if not (yield lock):
         return {}
     done = {}
-    for found in (yield from overdue(patience, MOST)):
+    # Each knock goes before all others of its lane, hence the oldest job's last.
+    for found in reversed((yield from overdue(patience, MOST))):
         done[found.job_id] = yield from requeue(found, record_ttl)
     return done
 
