@@ -1,0 +1,60 @@
+"""The janitor's round: one at a time, and in the order in which the jobs came."""
+
+import json
+
+import pytest
+import redis
+
+from darkroom.tasks import Darkroom, TaskSettings
+from darkroom.tasks.redis_io import BlockingIO
+from darkroom.worker.janitor import sweep
+from tests.integration.hand import Hand
+
+QUEUE = "queue:sdxl:interactive"
+
+
+@pytest.fixture
+def ids(task_settings: TaskSettings) -> list[str]:
+    """Four jobs that wait, the first submitted first."""
+    with Darkroom(task_settings) as client:
+        requests = ({"prompt": "a cat", "model": "sdxl", "seed": number} for number in range(4))
+        return [outcome.job.id for outcome in client.submit_many(requests) if outcome.job]
+
+
+def order_of_work(raw: "redis.Redis[str]", settings: TaskSettings) -> list[str]:
+    """The jobs in the order in which workers get to hear of them."""
+    messages = raw.lrange(f"{settings.redis_prefix}{QUEUE}", 0, -1)
+    return [json.loads(message)["headers"]["id"] for message in reversed(messages)]
+
+
+def test_lost_messages_are_sent_again_in_their_order(
+    ids: list[str], task_settings: TaskSettings, raw: "redis.Redis[str]"
+) -> None:
+    io = BlockingIO(task_settings)
+    raw.delete(f"{task_settings.redis_prefix}{QUEUE}")
+    assert io.run(sweep("w", 600)) == dict.fromkeys(ids, "knocked")
+    assert order_of_work(raw, task_settings) == ids
+    io.close()
+
+
+def test_jobs_of_a_dead_worker_go_first_in_their_order(
+    ids: list[str], task_settings: TaskSettings, raw: "redis.Redis[str]"
+) -> None:
+    io = BlockingIO(task_settings)
+    for job_id in ids[:3]:
+        Hand(io).claim(job_id, lease=0)
+        raw.rpop(f"{task_settings.redis_prefix}{QUEUE}")
+    assert io.run(sweep("w", 600)) == dict.fromkeys(ids[:3], "queued")
+    assert order_of_work(raw, task_settings) == ids
+    io.close()
+
+
+def test_one_has_the_duty_at_a_time(ids: list[str], task_settings: TaskSettings, raw: "redis.Redis[str]") -> None:
+    io = BlockingIO(task_settings)
+    raw.delete(f"{task_settings.redis_prefix}{QUEUE}")
+    assert len(io.run(sweep("one", 600))) == 4
+    raw.delete(f"{task_settings.redis_prefix}{QUEUE}")
+    assert io.run(sweep("two", 600)) == {}
+    raw.delete(f"{task_settings.redis_prefix}janitor")  # as when the one's word has run out
+    assert len(io.run(sweep("two", 600))) == 4
+    io.close()
