@@ -26,24 +26,22 @@ class JobPool(TaskPool):  # type: ignore[misc]
         **_: Any,
     ) -> ApplyResult:
         """Runs the target on a thread."""
-        future = self.executor.submit(_guarded, target, args, kwargs, callback, accept_callback)
+        future = self.executor.submit(apply_target, _guarded(target), args, kwargs, callback, accept_callback)
         future.add_done_callback(lambda _: _wake_event_loop())
         return ApplyResult(future)
 
 
-def _guarded(
-    target: Callable[..., Any],
-    args: tuple[Any, ...] | None,
-    kwargs: dict[str, Any] | None,
-    callback: Callable[..., Any] | None,
-    accept_callback: Callable[..., Any] | None,
-) -> None:
-    try:
-        apply_target(target, args, kwargs, callback, accept_callback)
-    except BaseException as error:  # noqa: BLE001 - the thread and its slot must survive
-        structlog.get_logger().error("pool.task_escaped", error=repr(error)[:500])
-        if callback:
-            callback(None)
+def _guarded(target: Callable[..., Any]) -> Callable[..., Any]:
+    """The target, with whatever it raises kept from the pool: Celery gives a slot back only for what was returned."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return target(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - the thread and its slot must survive
+            structlog.get_logger().error("pool.task_escaped", error=repr(error)[:500])
+            return 0, None, 0.0  # as Celery's tracer returns: failed, result, seconds
+
+    return run
 
 
 def _wake_event_loop() -> None:
