@@ -5,6 +5,7 @@ from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.job import JobError
 
 MAX_MESSAGE = 500  # characters
+INTERNAL_ERROR = "internal_error"
 
 
 def job_error(error: BaseException) -> JobError:
@@ -14,7 +15,7 @@ def job_error(error: BaseException) -> JobError:
             code=error.code, message=error.message[:MAX_MESSAGE], retryable=error.retryable, hint=error.hint
         )
     return JobError(
-        code="internal_error",
-        message=f"{type(error).__name__}: {error}"[:MAX_MESSAGE],
+        code=INTERNAL_ERROR,
+        message=f"{type(error).__name__}: {error}"[:MAX_MESSAGE].rstrip(": "),
         hint="the worker's log has more; please report it",
     )

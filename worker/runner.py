@@ -18,7 +18,7 @@ from darkroom.tasks.job import JobResult, StoredImage
 from darkroom.tasks.operations import owner
 from darkroom.tasks.redis_io import BlockingIO, Operation
 from darkroom.tasks.requests import Img2Img, Request
-from darkroom.worker.endings import job_error
+from darkroom.worker.endings import INTERNAL_ERROR, job_error
 from darkroom.worker.generate import Generator, PreparedJob
 from darkroom.worker.leases import Attempt, Canceled, LeaseKeeper, LeaseLost
 from darkroom.worker.manifest import ImageRecord, make_manifest
@@ -101,7 +101,9 @@ class JobRunner:
             raise
         except BaseException as error:  # noqa: BLE001 - a SystemExit or MemoryError must end the job, not the worker
             failure = job_error(error)
-            said = {"code": failure.code, "error": failure.message}
+            said: dict[str, object] = {"code": failure.code, "error": failure.message}
+            if failure.code == INTERNAL_ERROR:
+                said["exc_info"] = error
             return Ending(lambda: claims.fail(claim, failure, ttl), "job.failed", said)
         result = JobResult(manifest=manifest, timings=timings.rounded(), warnings=warnings)
         done = {"images": len(images), **result.timings}
