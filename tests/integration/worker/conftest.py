@@ -1,0 +1,128 @@
+"""A tiny model, a job runner in this process with everything real around it, and workers in processes of their own."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from darkroom.storage import ObjectStore, StorageSettings, StoredObject, open_store
+from darkroom.tasks import Darkroom, Job, TaskSettings, claims
+from darkroom.tasks.catalogue import ModelEntry
+from darkroom.tasks.redis_io import BlockingIO
+from darkroom.worker.device import Placement
+from darkroom.worker.engine import Engine
+from darkroom.worker.generate import Generator
+from darkroom.worker.leases import LeaseKeeper
+from darkroom.worker.loading import load_model
+from darkroom.worker.runner import JobRunner, Surroundings
+from darkroom.worker.settings import WorkerSettings
+from tests.conftest import TinyModels
+from tests.integration.hand import Hand
+
+TTL = 600
+
+
+@pytest.fixture(scope="session")
+def entry(tiny_models: TinyModels) -> ModelEntry:
+    """The catalogue entry of a tiny SDXL, called `tiny-sdxl`."""
+    return tiny_models("sdxl")
+
+
+@pytest.fixture(scope="session")
+def generator(entry: ModelEntry) -> Iterator[Generator]:
+    placement = Placement(torch.device("cpu"), torch.float32, "full", 1)
+    with Engine(1) as engine:
+        yield Generator(load_model(entry, placement, WorkerSettings()), engine)
+
+
+class MeddledStore:
+    """A store of which a test decides what happens before each put."""
+
+    def __init__(self, inner: ObjectStore) -> None:
+        self.inner = inner
+        self.before_put: Callable[[str], None] = lambda key: None
+
+    def put(self, key: str, data: bytes | Path, *, content_type: str, metadata: Mapping[str, str] = {}) -> None:
+        self.before_put(key)
+        self.inner.put(key, data, content_type=content_type, metadata=metadata)
+
+    def get(self, key: str, *, limit: int | None = None) -> bytes:
+        return self.inner.get(key, limit=limit)
+
+    def exists(self, key: str) -> bool:
+        return self.inner.exists(key)
+
+    def delete(self, key: str) -> None:
+        self.inner.delete(key)
+
+    def url(self, key: str, seconds: int) -> str:
+        return self.inner.url(key, seconds)
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        return self.inner.list(prefix)
+
+    def check(self, *, write: bool = True) -> None:
+        self.inner.check(write=write)
+
+
+@dataclass
+class Desk:
+    """A client and a runner over the same Redis and store; no Celery, no other process."""
+
+    client: Darkroom
+    io: BlockingIO
+    store: MeddledStore
+    around: Surroundings
+
+    def submit(self, **fields: Any) -> str:
+        """A small job's id: two steps at 64 x 64 unless told otherwise."""
+        asked = {"prompt": "a red fox", "model": "tiny-sdxl", "num_inference_steps": 2, "seed": 1, **fields}
+        return self.client.submit(asked).id
+
+    def run(self, **fields: Any) -> Job:
+        """Submits a job, runs it here, and reads its record."""
+        job_id = self.submit(**fields)
+        JobRunner(self.around)(job_id)
+        return self.client.get(job_id)
+
+    def hand(self) -> Hand:
+        """Another worker's."""
+        return Hand(self.io)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    return open_store(StorageSettings(storage_url=(tmp_path / "store").as_uri()))
+
+
+@contextmanager
+def open_desk(settings: TaskSettings, generator: Generator, store: ObjectStore) -> Iterator[Desk]:
+    """A desk on the server that the settings name."""
+    entry, io, meddled = generator.model.entry, BlockingIO(settings), MeddledStore(store)
+    io.run(claims.serve("here", {}, TTL, [entry.offer()]))
+    leases = LeaseKeeper(io, lease_seconds=30)
+    around = Surroundings(
+        io=io,
+        store=meddled,
+        storage=StorageSettings(),
+        generators={entry.name: generator},
+        leases=leases,
+        worker="here",
+        lease_seconds=30,
+        record_ttl=TTL,
+        preview_every=0,
+    )
+    with Darkroom(settings, storage=store) as client:
+        yield Desk(client, io, meddled, around)
+    leases.close()
+    io.close()
+
+
+@pytest.fixture
+def desk(task_settings: TaskSettings, generator: Generator, store: ObjectStore) -> Iterator[Desk]:
+    with open_desk(task_settings, generator, store) as desk:
+        yield desk

@@ -1,0 +1,169 @@
+"""One job on real parts: what it leaves, and that whatever goes wrong ends that job alone."""
+
+import hashlib
+import resource
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+import redis
+from moto.core.authorization import enable_iam_authentication
+from pydantic import SecretStr
+from structlog.testing import capture_logs
+
+from darkroom.cli.server import LocalServer
+from darkroom.storage import ObjectStore, StorageSettings, open_store
+from darkroom.tasks import Job, State, TaskSettings
+from darkroom.worker.generate import Generator
+from darkroom.worker.manifest import parse_manifest
+from darkroom.worker.runner import JobRunner
+
+from .conftest import Desk, open_desk
+
+
+def test_what_a_job_leaves(desk: Desk) -> None:
+    job = desk.run(num_images=2)
+    assert (job.state, job.error, len(job.images)) == (State.SUCCEEDED, None, 2)
+    assert job.result is not None
+    for image in job.images:
+        assert hashlib.sha256(image.read()).hexdigest() == image.sha256
+        assert image.key == f"{job.id}/{image.index}-{image.sha256[:16]}.png"
+    catalogue = {name: generator.model.entry for name, generator in desk.around.generators.items()}
+    manifest = parse_manifest(desk.store.get(job.result.manifest), catalogue)
+    assert (manifest.job_id, manifest.seeds) == (job.id, job.seeds)
+    assert [image.key for image in manifest.images] == [image.key for image in job.images]
+    stored = {item.key for item in desk.store.list("")}
+    assert stored == {job.result.manifest, *(image.key for image in job.images)}
+    assert set(job.result.timings) >= {"queued", "inputs", "prepare", "generate", "encode", "store"}
+
+
+def test_a_knock_for_no_job(desk: Desk) -> None:
+    JobRunner(desk.around)(str(uuid4()))
+    assert desk.run().state is State.SUCCEEDED
+
+
+def test_the_same_knock_twice(desk: Desk) -> None:
+    job = desk.run()
+    events = list(desk.client.watch(job.id))
+    JobRunner(desk.around)(job.id)
+    assert desk.client.get(job.id) == job
+    assert list(desk.client.watch(job.id)) == events
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), MemoryError(), KeyboardInterrupt(), ZeroDivisionError("oh")])
+def test_whatever_is_raised_ends_the_job_alone(desk: Desk, error: BaseException) -> None:
+    def fall(_: str) -> None:
+        raise error
+
+    desk.store.before_put = fall
+    with capture_logs() as logs:
+        job = desk.run()
+    assert (job.state, job.images) == (State.FAILED, [])
+    assert job.error is not None
+    assert (job.error.code, type(error).__name__ in job.error.message) == ("internal_error", True)
+    assert logs[-1]["exc_info"] is error  # the log has where it happened
+    desk.store.before_put = lambda _: None
+    assert desk.run().state is State.SUCCEEDED
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file may grow over 64 kB: the system then refuses in the way of a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_disk_full(desk: Desk) -> None:
+    with full_disk():
+        job = desk.run(width=256, height=256)
+    assert job.error is not None
+    assert (job.state, job.error.code) == (State.FAILED, "storage_full")
+    assert list(desk.store.list("")) == []
+    assert desk.run(width=256, height=256).state is State.SUCCEEDED
+
+
+def changed(desk: Desk, settings: StorageSettings, **change: object) -> Desk:
+    store = open_store(settings.model_copy(update=change))
+    return replace(desk, around=replace(desk.around, store=store))
+
+
+def test_bucket_missing(desk: Desk, s3_settings: StorageSettings) -> None:
+    job = changed(desk, s3_settings, storage_url="s3://not-made-yet/prefix").run()
+    assert job.error is not None
+    assert (job.state, job.error.code, job.error.retryable) == (State.FAILED, "bucket_missing", False)
+    assert "not-made-yet" in job.error.message
+    assert "create it" in job.error.hint
+    assert changed(desk, s3_settings).run().state is State.SUCCEEDED
+
+
+def test_credentials_wrong(desk: Desk, s3_settings: StorageSettings) -> None:
+    with enable_iam_authentication():
+        job = changed(desk, s3_settings, s3_access_key_id="AKIAWRONG").run()
+    assert job.error is not None
+    assert (job.state, job.error.code) == (State.FAILED, "storage_denied")
+    assert "darkroom-secret" not in job.model_dump_json()
+
+
+def test_storage_away(desk: Desk, s3_settings: StorageSettings) -> None:
+    away = changed(desk, s3_settings, s3_endpoint_url="http://127.0.0.1:9", s3_attempts=1)
+    job = away.run()
+    assert job.error is not None
+    assert (job.error.code, job.error.retryable) == ("storage_unavailable", True)
+
+
+def test_a_late_writer_replaces_nothing(desk: Desk, raw: "redis.Redis[str]", task_settings: TaskSettings) -> None:
+    """The lease runs out while a picture is on its way into the store; another worker takes the job and ends it."""
+    ended: list[Job] = []
+
+    def take_over(key: str) -> None:
+        desk.store.before_put = lambda _: None
+        job_id = key.partition("/")[0]
+        raw.zadd(f"{task_settings.redis_prefix}leases", {job_id: 0})
+        held = desk.hand().claim(job_id)
+        desk.hand().picture(held)
+        assert desk.hand().succeed(held)
+        ended.append(desk.client.get(job_id))
+
+    desk.store.before_put = take_over
+    assert [desk.run(num_images=2)] == ended
+    assert (ended[0].worker, ended[0].claims) == ("w", 2)
+    assert [event.type for event in desk.client.watch(ended[0].id)][-1] == "job.succeeded"
+    (late,) = desk.store.list(ended[0].id)  # it lies there under its own name
+    assert late.key not in {image.key for image in ended[0].images}
+
+
+def test_a_cancel_is_heard_between_pictures(desk: Desk) -> None:
+    desk.store.before_put = lambda key: _canceled(desk, key)
+    job = desk.run(num_images=3)
+    assert (job.state, len(job.images)) == (State.CANCELED, 1)
+
+
+def _canceled(desk: Desk, key: str) -> None:
+    desk.client.cancel(key.partition("/")[0])
+
+
+@pytest.mark.parametrize("ending", [".png", ".json"], ids=["picture", "manifest"])
+def test_a_redis_that_is_away_for_a_while_costs_no_job(ending: str, generator: Generator, store: ObjectStore) -> None:
+    """It is stuck for longer than a command may take, while a picture or the end should be recorded."""
+    with LocalServer() as server:
+        settings = TaskSettings(redis_url=SecretStr(server.url), redis_timeout=0.2)
+        with open_desk(settings, generator, store) as desk:
+
+            def stick(key: str) -> None:
+                if key.endswith(ending):
+                    assert server.process
+                    server.process.send_signal(signal.SIGSTOP)
+                    threading.Timer(0.6, server.process.send_signal, [signal.SIGCONT]).start()
+
+            desk.store.before_put = stick
+            job_id = desk.submit()
+            JobRunner(desk.around)(job_id)
+            job = desk.client.wait(job_id, 10)
+            assert (job.state, job.error, len(job.images)) == (State.SUCCEEDED, None, 1)
+            assert [event.type for event in desk.client.watch(job_id)].count("job.succeeded") == 1
