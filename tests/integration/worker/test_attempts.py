@@ -1,0 +1,213 @@
+"""Leases, progress and presence, with a real server and no model."""
+
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+from pydantic import SecretStr
+
+from darkroom.cli.server import LocalServer
+from darkroom.tasks import Darkroom, TaskSettings
+from darkroom.tasks import claims as c
+from darkroom.tasks.catalogue import builtin_catalogue
+from darkroom.tasks.claims import Claim
+from darkroom.tasks.redis_io import BlockingIO
+from darkroom.worker.leases import Attempt, Canceled, LeaseKeeper, LeaseLost
+from darkroom.worker.presence import Presence
+from darkroom.worker.publisher import ProgressPublisher
+from tests.integration.hand import Hand
+
+
+@pytest.fixture
+def io(task_settings: TaskSettings) -> Iterator[BlockingIO]:
+    io = BlockingIO(task_settings)
+    yield io
+    io.close()
+
+
+@pytest.fixture
+def client(task_settings: TaskSettings) -> Iterator[Darkroom]:
+    with Darkroom(task_settings) as client:
+        yield client
+
+
+@pytest.fixture
+def claim(client: Darkroom, io: BlockingIO) -> Claim:
+    return Hand(io).claim(client.submit({"prompt": "a cat", "model": "sdxl"}).id)
+
+
+@pytest.fixture
+def away() -> Iterator[tuple[LocalServer, BlockingIO]]:
+    """A server that was stopped, and a connection that is not patient with it."""
+    with LocalServer() as server:
+        assert server.process
+        server.process.send_signal(signal.SIGSTOP)
+        io = BlockingIO(TaskSettings(redis_url=SecretStr(server.url), redis_timeout=0.1))
+        yield server, io
+        io.close()
+        server.process.send_signal(signal.SIGCONT)
+
+
+def lose(io: BlockingIO, raw: "redis.Redis[str]", claim: Claim, settings: TaskSettings) -> None:
+    """Another worker takes the job."""
+    raw.zadd(f"{settings.redis_prefix}leases", {claim.job_id: 0})
+    Hand(io).claim(claim.job_id)
+
+
+def test_the_thread_renews_and_hears_of_cancels(
+    client: Darkroom, io: BlockingIO, claim: Claim, raw: "redis.Redis[str]", task_settings: TaskSettings
+) -> None:
+    leases, keeper = f"{task_settings.redis_prefix}leases", LeaseKeeper(io, lease_seconds=600)
+    before = raw.zscore(leases, claim.job_id) or 0
+    keeper.start()
+    with keeper.hold(claim) as attempt:
+        client.cancel(claim.job_id)
+        with pytest.raises(Canceled):
+            check_for(10, attempt)
+    assert (raw.zscore(leases, claim.job_id) or 0) > before + 500_000
+    keeper.close()
+
+
+def check_for(seconds: float, attempt: Attempt) -> None:
+    """As a job does that takes many steps."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        attempt.check()
+
+
+def test_a_check_reads_memory_only(claim: Claim, away: tuple[LocalServer, BlockingIO]) -> None:
+    keeper = LeaseKeeper(away[1], lease_seconds=60)
+    with keeper.hold(claim) as attempt:
+        began = time.monotonic()
+        for _ in range(1000):
+            attempt.check()
+        assert time.monotonic() - began < 0.1  # one question alone would have taken as long
+
+
+def test_after_a_silence_redis_is_asked(
+    io: BlockingIO, claim: Claim, raw: "redis.Redis[str]", task_settings: TaskSettings
+) -> None:
+    """As a process that was frozen past its lease does at its next step."""
+    keeper = LeaseKeeper(io, lease_seconds=0)
+    with keeper.hold(claim) as attempt:
+        lose(io, raw, claim, task_settings)
+        with pytest.raises(LeaseLost):
+            attempt.check()
+
+
+def test_without_redis_the_attempt_goes_on(claim: Claim, away: tuple[LocalServer, BlockingIO]) -> None:
+    keeper = LeaseKeeper(away[1], lease_seconds=0)
+    with keeper.hold(claim) as attempt:
+        attempt.check()
+
+
+def test_a_loss_outweighs_a_cancel(io: BlockingIO, claim: Claim) -> None:
+    with LeaseKeeper(io, 60).hold(claim) as attempt:
+        attempt.heard(c.Hold.CANCEL)
+        attempt.heard(c.Hold.HELD)
+        with pytest.raises(Canceled):
+            attempt.check()
+        attempt.heard(c.Hold.LOST)
+        attempt.heard(c.Hold.CANCEL)
+        with pytest.raises(LeaseLost):
+            attempt.check()
+
+
+def test_an_attempt_that_is_over_is_not_renewed(
+    io: BlockingIO, claim: Claim, raw: "redis.Redis[str]", task_settings: TaskSettings
+) -> None:
+    keeper = LeaseKeeper(io, 60)
+    with keeper.hold(claim):
+        pass
+    before = raw.zscore(f"{task_settings.redis_prefix}leases", claim.job_id)
+    keeper.renew()
+    assert raw.zscore(f"{task_settings.redis_prefix}leases", claim.job_id) == before
+
+
+def steps(client: Darkroom, claim: Claim) -> list[dict[str, object]]:
+    return [event.data for event in client.watch(claim.job_id) if event.type == "job.progress"]
+
+
+def test_many_steps_are_few_events_and_the_last_is_among_them(client: Darkroom, io: BlockingIO, claim: Claim) -> None:
+    with LeaseKeeper(io, 60).hold(claim) as attempt:
+        publisher = ProgressPublisher(io, attempt, preview_every=0)
+        for image in (0, 1):
+            for step in range(1, 201):
+                publisher.step(image, step, 200, lambda: pytest.fail("no preview was asked for"))
+    Hand(io).succeed(claim)
+    told = steps(client, claim)
+    assert {"image": 0, "step": 200, "of": 200, "preview": False} in told
+    assert told[-1] == {"image": 1, "step": 200, "of": 200, "preview": False}
+    assert len(told) < 20
+
+
+def test_previews_come_when_they_are_due(
+    client: Darkroom, io: BlockingIO, claim: Claim, raw: "redis.Redis[str]", task_settings: TaskSettings
+) -> None:
+    with LeaseKeeper(io, 60).hold(claim) as attempt:
+        publisher = ProgressPublisher(io, attempt, preview_every=0.001)
+        while time.monotonic() < publisher._next_preview:
+            pass
+        publisher.step(0, 4, 4, lambda: b"small picture")
+    assert raw.get(f"{task_settings.redis_prefix}preview:{claim.job_id}") == "small picture"
+    Hand(io).succeed(claim)
+    assert steps(client, claim)[-1]["preview"] is True
+
+
+def test_a_step_hears_of_a_cancel_at_once(client: Darkroom, io: BlockingIO, claim: Claim) -> None:
+    with LeaseKeeper(io, 60).hold(claim) as attempt:
+        client.cancel(claim.job_id)
+        with pytest.raises(Canceled):
+            ProgressPublisher(io, attempt, 0).step(0, 1, 4, bytes)
+
+
+def test_a_step_hears_of_a_loss_at_once(
+    io: BlockingIO, claim: Claim, raw: "redis.Redis[str]", task_settings: TaskSettings
+) -> None:
+    with LeaseKeeper(io, 60).hold(claim) as attempt:
+        lose(io, raw, claim, task_settings)
+        with pytest.raises(LeaseLost):
+            ProgressPublisher(io, attempt, 0).step(0, 1, 4, bytes)
+
+
+def test_progress_is_a_courtesy(claim: Claim, away: tuple[LocalServer, BlockingIO]) -> None:
+    """A Redis that is away is asked once, and then left alone for a while."""
+    with LeaseKeeper(away[1], 60).hold(claim) as attempt:
+        publisher = ProgressPublisher(away[1], attempt, 0)
+        publisher.step(0, 1, 1000, bytes)
+        began = time.monotonic()
+        for step in range(2, 1000):
+            publisher.step(0, step, 1000, bytes)
+        assert time.monotonic() - began < 0.1
+
+
+def test_a_worker_is_known_from_its_readiness_to_its_end(client: Darkroom, io: BlockingIO) -> None:
+    offer = builtin_catalogue()["sd-1.5"].offer().model_copy(update={"name": "mine"})
+    presence = Presence(io, "w1", [offer], {"device": "cpu"})
+    presence.beat()
+    assert client.models().workers == {}
+    presence.begin()
+    market = client.models()
+    assert (market.workers, market.offers["mine"]) == ({"mine": 1}, offer)
+    presence.retire()
+    presence.beat()
+    assert client.models().workers == {"mine": 0}
+    assert client.models().offers["mine"] == offer  # it may still be asked for, with the warning no_worker
+
+
+def test_two_workers_of_one_model(client: Darkroom, io: BlockingIO) -> None:
+    offer = builtin_catalogue()["sd-1.5"].offer()
+    one, two = Presence(io, "w1", [offer], {}), Presence(io, "w2", [offer], {})
+    one.begin()
+    two.begin()
+    assert client.models().workers == {"sd-1.5": 2}
+    one.retire()
+    assert client.models().workers == {"sd-1.5": 1}
+
+
+def test_readiness_without_redis_raises_nothing(away: tuple[LocalServer, BlockingIO]) -> None:
+    presence = Presence(away[1], "w1", [builtin_catalogue()["sd-1.5"].offer()], {})
+    presence.begin()
+    presence.retire()
