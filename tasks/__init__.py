@@ -1,10 +1,12 @@
 """The task API: all that a producer needs to submit generation jobs, follow them and fetch their pictures.
 
-from darkroom.tasks import Darkroom, Txt2Img
+A first job:
 
-with Darkroom() as client:
-job = client.submit(Txt2Img(prompt="a lighthouse at dusk")).wait().raise_for_state()
-job.images[0].save("lighthouse.png")
+    from darkroom.tasks import Darkroom, Txt2Img
+
+    with Darkroom() as client:
+        job = client.submit(Txt2Img(prompt="a lighthouse at dusk")).wait().raise_for_state()
+        job.images[0].save("lighthouse.png")
 """
 
 from darkroom.tasks.aio import AsyncDarkroom, AsyncJobHandle
