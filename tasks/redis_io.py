@@ -16,9 +16,11 @@ import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
+    MasterDownError,
     NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
 )
@@ -75,9 +77,13 @@ def ours(error: Exception) -> QueueError:
     refused = text.startswith(("NOAUTH", "WRONGPASS", "NOPERM", "ACL failure"))  # the last is what a script is told
     if refused or isinstance(error, AuthenticationError | NoPermissionError):
         return QueueAuthFailed(f"Redis refused the credentials: {text}")
+    if isinstance(error, UnicodeError):
+        return QueueBroken(f"an id, a name or the server's address cannot be sent: {text}")
     if isinstance(error, OutOfMemoryError) or text.startswith("OOM") or "OOM command not allowed" in text:
         return QueueFull("Redis is out of memory")
-    if isinstance(error, ResponseError) and not text.startswith(("LOADING", "READONLY", "MASTERDOWN", "TRYAGAIN")):
+    # A failover or a long script passes; redis-py takes the first word off where it has a class for it.
+    passes = text.startswith(("BUSY ", "LOADING", "NOREPLICAS", "READONLY", "MASTERDOWN", "TRYAGAIN"))
+    if isinstance(error, ResponseError) and not passes and not isinstance(error, ReadOnlyError | MasterDownError):
         return QueueBroken(f"Redis refused: {text}")
     return QueueUnavailable(f"Redis did not answer: {text}")
 
@@ -164,7 +170,7 @@ class BlockingIO:
                 for call in batch:
                     pipe.execute_command(*call.args)
                 return pipe.execute(raise_on_error=False)
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, UnicodeError) as error:
             return [error] * len(batch)
 
     def close(self) -> None:
@@ -203,7 +209,7 @@ class AsyncIO:
                 for call in batch:
                     pipe.execute_command(*call.args)
                 return await pipe.execute(raise_on_error=False)
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, UnicodeError) as error:
             return [error] * len(batch)
 
     async def close(self) -> None:
