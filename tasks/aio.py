@@ -82,7 +82,7 @@ class AsyncDarkroom:
         """As Darkroom.wait."""
         loop = asyncio.get_running_loop()
         deadline = math.inf if timeout is None else loop.time() + timeout
-        batch = await self._io.run(streams.first(job_id, None))
+        batch = await self._io.run(streams.latest(job_id))
         while not batch.ended:
             left = deadline - loop.time()
             if left <= 0:

@@ -94,7 +94,7 @@ class Darkroom:
         A job that failed is returned too: `raise_for_state()` turns it into an exception.
         """
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        batch = self._io.run(streams.first(job_id, None))
+        batch = self._io.run(streams.latest(job_id))
         while not batch.ended:
             left = deadline - time.monotonic()
             if left <= 0:

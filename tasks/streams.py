@@ -37,6 +37,18 @@ def first(job_id: str, after: str | None) -> Operation[Batch]:
     return _batch(_events(entries), cursor, ended=State(state.decode()).final and not entries)
 
 
+def latest(job_id: str) -> Operation[Batch]:
+    """Whether a job has ended, and the id after which its next event comes. Raises JobNotFound."""
+    # The stream first: an end between the two reads is then behind the cursor, not lost before it.
+    newest, state = yield [
+        command("XREVRANGE", Key(f"events:{job_id}"), "+", "-", "COUNT", 1),
+        command("HGET", Key(f"job:{job_id}"), "state"),
+    ]
+    if state is None:
+        raise JobNotFound(f"no job {job_id}")
+    return Batch([], newest[0][0].decode() if newest else START, State(state.decode()).final)
+
+
 def following(job_id: str, cursor: str, *, block: float = BLOCK_SECONDS, previews: bool = False) -> Operation[Batch]:
     """What comes next in a job's stream; waits `block` seconds for it. Raises JobNotFound."""
     reply = yield _read(Key(f"events:{job_id}"), cursor, block)
