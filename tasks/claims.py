@@ -10,6 +10,7 @@ from enum import StrEnum
 from uuid import uuid4
 
 from darkroom.tasks.catalogue import ModelOffer
+from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.job import JobError, JobResult, State, StoredImage
 from darkroom.tasks.message import knock, queue_name
 from darkroom.tasks.redis_io import Operation, script
@@ -38,7 +39,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a knock was dropped: the job's state, or `missing`."""
+    """Why a knock was dropped: the job's state, `missing`, or `unreadable` (then the job has been failed)."""
 
     job_id: str
     reason: str
@@ -62,7 +63,15 @@ def claim(job_id: str, worker: str, lease_seconds: float, record_ttl: int) -> Op
         return Refusal(job_id, verdict)
     _, request, warnings, number, created, started = reply
     waited = (float(started) - float(created)) / 1000
-    return Claim(job_id, token, parse_request(json.loads(request)), json.loads(warnings), int(number), waited)
+    try:
+        asked = parse_request(json.loads(request))
+    except (DarkroomError, ValueError) as error:  # of a newer producer, say; left alone it would be claimed for ever
+        hint = "give the workers the producers' version of darkroom"
+        failure = JobError(code="request_unreadable", message=f"the worker cannot read it: {error}"[:500], hint=hint)
+        yield script("finish", job_id, token, State.FAILED, "error", failure.model_dump_json(),
+                     json.dumps({"error": failure.model_dump()}), record_ttl)  # fmt: skip
+        return Refusal(job_id, "unreadable")
+    return Claim(job_id, token, asked, json.loads(warnings), int(number), waited)
 
 
 def renew(claims: Sequence[Claim], lease_seconds: float) -> Operation[list[Hold]]:
