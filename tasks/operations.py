@@ -192,6 +192,8 @@ def jobs(
     """
     if not 1 <= limit <= MAX_PAGE:
         raise InvalidRequest([Fault("limit", "out_of_range", f"{limit} is not within 1 to {MAX_PAGE}")])
+    if tenant == "":  # would list everybody's
+        raise InvalidRequest([Fault("tenant", "invalid_value", "is empty; None stands for all tenants")])
     found = yield script("list", tenant or "", limit, before or "", *states)
     if found is None:
         raise JobNotFound(f"no job {before}")
