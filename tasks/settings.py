@@ -37,8 +37,8 @@ class TaskSettings(Settings):
     default_model: str | None = Field(
         default=None, description="for requests that name none; without it the only model that is served"
     )
-    record_ttl: int = Field(default=7 * DAY, ge=60, description="seconds a job is kept after its end")
-    idempotency_ttl: int = Field(default=DAY, ge=60, description="seconds an idempotency key is kept")
+    record_ttl: int = Field(default=7 * DAY, ge=60, le=3650 * DAY, description="seconds a job is kept after its end")
+    idempotency_ttl: int = Field(default=DAY, ge=60, le=3650 * DAY, description="seconds an idempotency key is kept")
 
     @field_validator("redis_url")
     @classmethod

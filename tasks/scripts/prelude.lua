@@ -75,8 +75,10 @@ local function move(job, state)
   job.state = state
 end
 
--- Records expire by themselves; their places in the index are swept here, two old ones for each new one.
-local function sweep_index(index)
+-- Records expire by themselves; their places in the index are swept here, two old ones for each new one, and the index
+-- of a tenant who never comes back goes with the last of them.
+local function sweep_index(index, record_ttl)
+  if redis.call("TTL", index) < tonumber(record_ttl) then redis.call("EXPIRE", index, record_ttl) end
   for _, id in ipairs(redis.call("ZRANGE", index, 0, 1)) do
     if redis.call("EXISTS", job_key(id)) == 0 then redis.call("ZREM", index, id) end
   end
@@ -91,8 +93,8 @@ local function finish(job, state, field, payload, event_data, record_ttl)
   if field ~= "" then redis.call("HSET", job_key(job.id), field, payload) end
   emit(job.id, job.tenant, "job." .. state, event_data, true)
   for _, name in ipairs({"job", "events", "preview"}) do redis.call("EXPIRE", key(name, job.id), record_ttl) end
-  sweep_index(key("index", state))
-  sweep_index(key("index", state, job.tenant))
+  sweep_index(key("index", state), record_ttl)
+  sweep_index(key("index", state, job.tenant), record_ttl)
 end
 
 local function lease_over(job)
