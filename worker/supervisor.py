@@ -62,7 +62,7 @@ class Supervisor:
     def _look(self, child: _Child) -> int | None:
         """Starts the child if it is due; returns the exit code of one that must not be started again."""
         if child.process is None:
-            if time.monotonic() >= child.due:
+            if time.monotonic() >= child.due and not self._stopping:
                 self._start(child)
             return None
         code = child.process.poll()
@@ -89,6 +89,8 @@ class Supervisor:
             stdin=subprocess.PIPE,  # the lifeline: it ends with this process, however that ends
             start_new_session=True,  # a terminal's Ctrl-C reaches the children through us alone, once
         )
+        if self._stopping:  # the signal came while the child was not known yet, or before it was its turn
+            child.process.terminate()
         child.started = time.monotonic()
         self._log.info("worker.started", pid=child.process.pid, device=child.device)
 
