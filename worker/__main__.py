@@ -24,11 +24,12 @@ EXIT_STORAGE = 5
 
 def main() -> NoReturn:
     """Runs the process."""
-    settings = WorkerSettings()
-    configure_logs(settings.log_format, settings.log_level)
-    if settings.lifeline:
-        threading.Thread(target=_follow_parent, name="darkroom-lifeline", daemon=True).start()
+    configure_logs("auto", "info")
     try:
+        settings = WorkerSettings()
+        configure_logs(settings.log_format, settings.log_level)
+        if settings.lifeline:
+            threading.Thread(target=_follow_parent, name="darkroom-lifeline", daemon=True).start()
         Service(sys.argv[1:], TaskSettings(), settings).run()
     except (DarkroomError, StorageError) as error:
         structlog.get_logger().error("worker.failed", code=error.code, error=error.message, hint=error.hint)

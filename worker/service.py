@@ -42,7 +42,7 @@ class Service:
         """Serves until a signal ends it. Raises ModelError, DeviceUnavailable, StorageError.
 
         Stopping is the reverse of starting: no new messages and the running jobs to their end (Celery's warm
-        shutdown), then the word that this worker serves, then leases and janitor, then the models.
+        shutdown), then leases and janitor, then the word that this worker serves, then the models.
         """
         storage = load_settings()
         placement = choose_placement(self._settings)
@@ -85,6 +85,8 @@ class Service:
 
 
 def _entries(models: Sequence[str], settings: WorkerSettings) -> list[ModelEntry]:
+    if not models:
+        raise ModelUnknown("no model is named", hint="give the names of the models to serve")
     catalogue = load_catalogue(settings.catalogue)
     unknown = [name for name in models if name not in catalogue]
     if unknown:
