@@ -11,8 +11,7 @@ import typer
 import typer.main
 
 from darkroom.cli import demo, doctor, health, jobs, models, replay, submit, worker
-from darkroom.cli.errors import EXIT_FAILED, Report, report
-from darkroom.cli.main import INTERRUPTED
+from darkroom.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, Report, report
 from darkroom.cli.options import set_environment
 from darkroom.cli.screen import Screen
 
@@ -70,10 +69,13 @@ def run(argv: Sequence[str]) -> int:
         code = typer.main.get_command(app).main(list(argv), prog_name="darkroom", standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     except typer.Exit as ended:
         return ended.exit_code
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit) as ended:
+        # typer and rich end the process themselves when nobody reads on
+        if isinstance(ended, SystemExit) and not isinstance(ended.__context__, BrokenPipeError):
+            raise
         return _reader_left()
     except Exception as error:  # noqa: BLE001 - the one place where errors end
         return _told(screen, error)

@@ -173,7 +173,8 @@ class _Show:
             yield
 
     def _failed(self, message: str, child: Child, code: int) -> WorkerFailed:
-        """The end of the log goes before the error."""
+        """The end of the log goes before the error. Raises Interrupted where a signal is the cause."""
+        self._signals.check()
         for line in child.log_end():
             self._screen.note(f"  | {line}")
         own = code if 0 < code < 128 else EXIT_FAILED

@@ -21,6 +21,7 @@ from darkroom.tasks import DarkroomError, Fault
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
 EXIT_STORAGE = 5  # StorageError knows nothing of commands
 
 #: typer brings its own copy of click or uses the installed one, by version: the root of its errors is found from here.

@@ -3,8 +3,6 @@
 import sys
 from typing import NoReturn
 
-INTERRUPTED = 130
-
 
 def main() -> NoReturn:
     """The entry point."""
@@ -14,5 +12,5 @@ def main() -> NoReturn:
 
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
-        code = INTERRUPTED
+        code = 130  # as shells say it
     sys.exit(code)

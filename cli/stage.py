@@ -86,6 +86,7 @@ class Child:
         """Its exit code. Raises Interrupted if a signal comes before."""
         while self._process.poll() is None:
             signals.pause(LOOK_SECONDS)
+        signals.check()  # a Ctrl-C may reach a process before it has its own session
         return self._process.returncode
 
     def stop(self) -> None:

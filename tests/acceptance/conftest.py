@@ -1,0 +1,141 @@
+"""A whole Darkroom for the commands to talk to: server, folder store, and a worker with one tiny model."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from darkroom.cli.app import run
+from darkroom.cli.server import LocalServer
+from darkroom.tasks import Darkroom, TaskSettings
+from tests.conftest import TinyModels
+
+MODEL = "tiny-sdxl"
+COMMAND = [sys.executable, "-m", "darkroom.cli"]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a command answered."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def error(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.lines[-1]["error"]
+        return found
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Where everything is; `environment` holds the DARKROOM_ variables."""
+
+    folder: Path
+    redis_url: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def objects(self) -> Path:
+        return self.folder / "objects"
+
+    def command(self, *arguments: str | Path, text: str | None = None, **environment: str) -> Told:
+        """The real command, in a process of its own."""
+        done = subprocess.run(
+            [*COMMAND, *map(str, arguments)],
+            env={**os.environ, **self.environment, **environment},
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return Told(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def installation(tmp_path_factory: pytest.TempPathFactory, tiny_models: TinyModels) -> Iterator[Installation]:
+    """Server, store and catalogue; no worker."""
+    folder = tmp_path_factory.mktemp("darkroom")
+    entry = tiny_models("sdxl")
+    (folder / "catalogue.json").write_text(json.dumps({"models": [entry.model_dump(mode="json")]}))
+    with LocalServer() as server:
+        environment = {
+            "DARKROOM_REDIS_URL": server.url,
+            "DARKROOM_STORAGE_URL": (folder / "objects").as_uri(),
+            "DARKROOM_CATALOGUE": str(folder / "catalogue.json"),
+            "DARKROOM_MODELS_DIR": str(folder / "models"),
+        }
+        yield Installation(folder, server.url, environment)
+
+
+@pytest.fixture(scope="session")
+def darkroom(installation: Installation) -> Iterator[Installation]:
+    """The installation with a worker, started by its command and stopped by Ctrl-C."""
+    log = installation.folder / "worker.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*COMMAND, "worker", "--model", MODEL, "--device", "cpu", "--preview-every", "0.2"],
+            env={**os.environ, **installation.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        _wait_until_served(installation, process, log)
+        yield installation
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0, log.read_text()
+    finally:
+        if process.poll() is None:
+            process.kill()
+
+
+def _wait_until_served(installation: Installation, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    with Darkroom(TaskSettings.model_validate({"redis_url": installation.redis_url})) as client:
+        feed_pause = 0.05
+        while not client.models().workers.get(MODEL):
+            try:
+                process.wait(feed_pause)
+            except subprocess.TimeoutExpired:
+                continue
+            pytest.fail(f"the worker ended: {log.read_text()}")
+
+
+Call = Callable[..., Told]
+
+
+@pytest.fixture
+def call(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Call]:
+    """A command in this process: all of it but the start of an interpreter."""
+    before = dict(os.environ)
+    for name, value in installation.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def call(*arguments: str | Path) -> Told:
+        capfd.readouterr()
+        code = run([str(argument) for argument in arguments])
+        told = capfd.readouterr()
+        return Told(code, told.out, told.err)
+
+    yield call
+    os.environ.clear()  # options become variables
+    os.environ.update(before)

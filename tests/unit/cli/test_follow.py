@@ -1,0 +1,117 @@
+"""Events as people see them, and pictures on their way to files."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from darkroom.cli.follow import Bar, Lines, told
+from darkroom.cli.pictures import Target, format_of, is_local
+from darkroom.tasks import EVENT_TYPES, Event, StoredImage
+
+
+def event(kind: str, **data: Any) -> Event:
+    return Event("1-0", f"job.{kind}", 0.0, "id", "default", data)
+
+
+@pytest.mark.parametrize("kind", EVENT_TYPES)
+def test_every_event_has_words_even_without_data(kind: str) -> None:
+    assert told(event(kind.removeprefix("job.")))
+
+
+def test_words() -> None:
+    assert told(event("progress", image=1, step=3, of=20)) == "image 1: step 3 of 20"
+    assert told(event("failed", error={"message": "no room", "hint": "make some"})) == "failed: no room (make some)"
+    image = event("image", index=0, key="k/0.png", width=64, height=32, seed=7)
+    assert told(image) == "image 0 is stored: k/0.png, 64x32, seed 7"
+
+
+def test_lines_are_few_but_have_the_last_step() -> None:
+    said: list[str] = []
+    with Lines(said.append) as lines:
+        for step in range(1, 51):
+            lines.tell(event("progress", image=0, step=step, of=50))
+        lines.tell(event("succeeded"))
+    assert said[0] == "image 0: step 1 of 50"
+    assert said[-2:] == ["image 0: step 50 of 50", "succeeded"]
+    assert len(said) < 10
+
+
+@pytest.mark.parametrize("ending", ["succeeded", "failed", "canceled"])
+def test_the_bar_counts_over_all_images(ending: str) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, color_system=None)
+    with Bar(console, 2, "sdxl") as bar:
+        bar.tell(event("queued"))
+        bar.tell(event("started"))
+        bar.tell(event("progress", image=1, step=5, of=10))
+        bar.tell(event("image", index=1))
+        task = bar._progress.tasks[0]
+        assert (task.completed, task.total) == (15, 20)
+        bar.tell(event(ending))
+        assert task.finished is (ending == "succeeded")
+    assert f"sdxl: {ending}" in screen.getvalue()
+    assert "step 5/10 of image 2/2" in screen.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("reference", "local"),
+    [
+        ("photo.png", True),
+        ("/tmp/photo.png", True),
+        ("~/photo.png", True),
+        ("https://example.org/a.png", False),
+        ("data:image/png;base64,AA", False),
+        ("inputs/default/aa.png", False),
+        ("01980c3e-7b1f-7d6e-8a45-2f4d3c6b7a89/0-0123456789abcdef.png", False),
+    ],
+)
+def test_what_an_image_reference_means(reference: str, *, local: bool) -> None:
+    assert is_local(reference) is local
+
+
+@pytest.mark.parametrize(("save", "form"), [("a.PNG", "png"), ("a.jpg", "jpeg"), ("a.b.webp", "webp"), ("a", None)])
+def test_a_files_ending_names_the_format(save: str, form: str | None) -> None:
+    assert format_of(save) == form
+
+
+class Memory:
+    """A store that has one picture under every key."""
+
+    def get(self, key: str) -> bytes:
+        return key.encode()
+
+
+def images(count: int) -> list[StoredImage]:
+    found = []
+    for index in range(count):
+        facts: dict[str, Any] = {"index": index, "key": f"job/{index}-aa.png", "seed": 1, "width": 8, "height": 8}
+        image = StoredImage(**facts, sha256="0" * 64, bytes=1, content_type="image/png")
+        image._open_store = Memory  # type: ignore[assignment]
+        found.append(image)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("save", "count", "names"),
+    [
+        ("out.png", 1, ["out.png"]),
+        ("out.png", 2, ["out-0.png", "out-1.png"]),
+        ("out", 2, ["out-0", "out-1"]),
+        ("new/", 2, ["new/0-aa.png", "new/1-aa.png"]),
+        ("a/b/out.png", 1, ["a/b/out.png"]),
+        ("", 1, ["0-aa.png"]),
+    ],
+)
+def test_names_of_saved_pictures(tmp_path: Path, save: str, count: int, names: list[str]) -> None:
+    paths = Target(f"{tmp_path}/{save}").save(images(count))
+    assert [str(path.relative_to(tmp_path)) for path in paths] == names
+    assert paths[-1].read_bytes().decode() == f"job/{count - 1}-aa.png"
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        Target(f"{tmp_path}/file/out.png")

@@ -1,0 +1,77 @@
+"""From options and lines to requests."""
+
+import io
+import json
+from typing import Any
+
+import pytest
+
+from darkroom.cli import requests
+from darkroom.cli.requests import read_lines, request_fields, with_kind
+from darkroom.tasks import InvalidRequest, parse_request
+
+
+def test_only_what_was_given_becomes_a_field() -> None:
+    assert request_fields({"prompt": "a cat", "width": None, "seed": [], "as_json": True}) == {"prompt": "a cat"}
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "value"),
+    [
+        ("width", "512", 512),
+        ("width", "512.5", 512.5),
+        ("width", "wide", "wide"),
+        ("guidance_scale", "3", 3.0),
+        ("strength", "much", "much"),
+        ("metadata", '{"a": [1]}', {"a": [1]}),
+        ("metadata", "{", "{"),
+        ("negative_prompt", "", ""),
+    ],
+)
+def test_values_that_are_none_are_passed_on(option: str, text: str, value: Any) -> None:
+    assert request_fields({option: text}) == {option: value}
+
+
+def test_one_seed_counts_up_and_several_are_one_per_image() -> None:
+    assert request_fields({"seed": ["7"]}) == {"seed": 7}
+    assert request_fields({"seed": ["7", "1"]}) == {"seeds": [7, 1]}
+
+
+def test_not_a_number_is_named_with_the_other_faults() -> None:
+    fields = request_fields({"prompt": "", "width": "wide", "guidance_scale": "nan", "seed": ["x", "2"]})
+    with pytest.raises(InvalidRequest) as caught:
+        parse_request(with_kind(fields))
+    assert [fault.field for fault in caught.value.faults] == ["prompt", "width", "guidance_scale", "seeds.0"]
+
+
+def test_kind_follows_from_what_only_img2img_has() -> None:
+    assert with_kind({"prompt": "a"})["kind"] == "txt2img"
+    assert with_kind({"image": "k"})["kind"] == with_kind({"strength": 0.5})["kind"] == "img2img"
+    assert with_kind({"kind": "inpaint", "image": "k"})["kind"] == "inpaint"
+
+
+def read(text: bytes, **defaults: Any) -> list[Any]:
+    return list(read_lines(io.BytesIO(text), defaults))
+
+
+def test_lines_win_over_the_defaults() -> None:
+    found = read(b'{"prompt": "a"}\n\n{"prompt": "b", "tenant": "bob"}', tenant="alice")
+    assert [(number, fields["tenant"]) for number, fields in found] == [(1, "alice"), (3, "bob")]
+
+
+@pytest.mark.parametrize("line", [b"{", b"[1]", b"1", b"null", b"\xff\xfe", b"[" * 100_000])
+def test_a_line_that_is_no_request_is_a_fault_of_its_own(line: bytes) -> None:
+    found = read(line + b'\n{"prompt": "a"}\n')
+    assert isinstance(found[0][1], InvalidRequest)
+    assert found[1] == (2, {"kind": "txt2img", "prompt": "a"})
+
+
+def test_a_line_without_end_is_refused_in_flat_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "MAX_LINE", 64)
+    long = json.dumps({"prompt": "a" * 1000}).encode()
+    found = read(long + b'\n{"prompt": "b"}\n' + long)
+    assert [(number, isinstance(fields, InvalidRequest)) for number, fields in found] == [
+        (1, True),
+        (2, False),
+        (3, True),
+    ]

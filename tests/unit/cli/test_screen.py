@@ -1,0 +1,68 @@
+"""What people and programs read."""
+
+import json
+
+import pytest
+
+from darkroom.cli.errors import Report
+from darkroom.cli.screen import Screen, described, pairs, printable, size, table
+from darkroom.tasks import Fault
+
+FAULTS = (Fault("num_inference_steps", "too_large", "at most 200"), Fault("image", "missing", "field required"))
+
+
+def test_errors_for_people_name_options(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen().error(Report("invalid_request", "ignored", "look there", FAULTS, 2))
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.splitlines() == [
+        "error: 2 faults in the request",
+        "  --steps: at most 200",
+        "  --image: field required",
+        "  look there",
+    ]
+
+
+def test_errors_for_programs_are_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen(as_json=True).error(Report("job_not_found", "no job x", "", (), 7))
+    told = capsys.readouterr()
+    assert told.err == ""
+    assert json.loads(told.out) == {"error": {"code": "job_not_found", "message": "no job x", "hint": "", "faults": []}}
+
+
+@pytest.mark.parametrize("field", ["idempotency_key", "seeds", "negative_prompt", "prompt"])
+def test_every_field_has_a_name_for_people(field: str) -> None:
+    names = {"idempotency_key": "--idempotency-key", "seeds": "--seed", "negative_prompt": "--negative"}
+    assert described(Fault(field, "c", "m")) == f"{names.get(field, 'PROMPT')}: m"
+
+
+def test_what_others_wrote_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printable("a\x1b[31mb\x07c\nd") == "a\ufffd[31mb\ufffdc\nd"
+    screen = Screen()
+    screen.result({}, table("A", "B", rows=[("[red]x", "\x1b]0;title\x07")]))
+    screen.result({}, pairs([("name", "[/bold] :smile:")]))
+    told = capsys.readouterr().out
+    assert "\x1b" not in told
+    assert "[red]x" in told
+    assert "[/bold] :smile:" in told
+
+
+def test_tables_are_not_cut_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen().result({}, table("A", "B", rows=[("a" * 300, "b" * 300)]))
+    assert "a" * 300 + "  " + "b" * 300 in capsys.readouterr().out
+
+
+def test_one_document_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen(as_json=True)
+    screen.result({"prompt": "naïve\nline"}, "never shown")
+    screen.say("for people")
+    told = capsys.readouterr()
+    assert told.out == '{"prompt": "naïve\\nline"}\n'
+    assert told.err == "for people\n"
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "0 B"), (999, "999 B"), (2_270_000, "2.27 MB"), (6.94e9, "6.94 GB"), (3e13, "30 TB")]
+)
+def test_sizes(count: float, words: str) -> None:
+    assert size(int(count)) == words
