@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import redis
 import redis.asyncio
 from redis.backoff import NoBackoff
+from redis.connection import parse_url
 from redis.exceptions import (
     AuthenticationError,
     MasterDownError,
@@ -86,6 +87,17 @@ def ours(error: Exception) -> QueueError:
     if isinstance(error, ResponseError) and not passes and not isinstance(error, ReadOnlyError | MasterDownError):
         return QueueBroken(f"Redis refused: {text}")
     return QueueUnavailable(f"Redis did not answer: {text}")
+
+
+def tls_options(address: str) -> dict[str, Any]:
+    """What a rediss:// URL says of TLS, for clients that do not read it themselves; empty for other URLs.
+
+    Certificates are checked unless the URL says otherwise.
+    """
+    if not address.startswith("rediss:"):
+        return {}
+    asked = {name: value for name, value in parse_url(address).items() if name.startswith("ssl_")}
+    return {"ssl_cert_reqs": "required", **asked}
 
 
 def _options(settings: TaskSettings, *, blocking: bool) -> dict[str, Any]:

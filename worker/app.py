@@ -8,9 +8,9 @@ from types import FrameType
 from celery import Celery
 from celery.worker import state
 from kombu import Exchange, Queue
-from redis.connection import parse_url
 
 from darkroom.tasks.message import LANES, TASK_NAME, queue_name
+from darkroom.tasks.redis_io import tls_options
 from darkroom.tasks.settings import TaskSettings
 from darkroom.worker import transport
 
@@ -38,7 +38,7 @@ def make_app(settings: TaskSettings, models: Sequence[str], run: Callable[[str],
         worker_send_task_events=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_use_ssl=_tls(address),
+        broker_use_ssl=tls_options(address) or None,  # kombu's own default checks no certificate
         broker_transport_options=_transport(settings),
     )
 
@@ -54,14 +54,6 @@ def _queues(models: Sequence[str]) -> list[Queue]:
     exchange = Exchange("darkroom", type="direct")
     names = [queue_name(model, lane) for lane in LANES for model in models]
     return [Queue(name, exchange, routing_key=name) for name in names]
-
-
-def _tls(address: str) -> dict[str, object] | None:
-    """What the URL says of TLS, certificates checked unless it says otherwise; kombu's default checks none."""
-    if not address.startswith("rediss:"):
-        return None
-    asked = {name: value for name, value in parse_url(address).items() if name.startswith("ssl_")}
-    return {"ssl_cert_reqs": "required", **asked}
 
 
 def _transport(settings: TaskSettings) -> dict[str, object]:
