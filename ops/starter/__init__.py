@@ -1,0 +1,1 @@
+"""The starter model: its data, its training, its judge. Run `python -m ops.starter`."""

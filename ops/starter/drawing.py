@@ -1,0 +1,86 @@
+"""Scenes as pictures: (128, 128, 3) uint8, the same for the same scene and seed."""
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ops.starter.paints import INK, paint, tint
+from ops.starter.scenes import SIDE, Scene, Thing
+from ops.starter.shapes import SHAPES, Field
+
+Picture = NDArray[np.uint8]
+
+#: Textures repeat every eight pixels on a fixed grid, so that every latent of a textured thing is alike.
+PERIOD = 8
+
+
+def draw(scene: Scene, rng: np.random.Generator) -> Picture:
+    """The scene in its style; `rng` gives the shade of each colour and the style's irregularities."""
+    x, y = _canvas(scene, rng)
+    canvas = np.broadcast_to(paint(scene.background, scene.style, ground=True) + rng.normal(0, 2.5, 3), (SIDE, SIDE, 3))
+    canvas = canvas.astype(np.float32)
+    for thing in scene.things:
+        _add(canvas, thing, scene.style, rng, x, y)
+    if scene.style == "watercolour":
+        canvas = canvas + 7 * _cloud(rng, 9)[..., None]
+    return np.clip(canvas.round(), 0, 255).astype(np.uint8)
+
+
+def pattern(texture: str) -> NDArray[np.bool_]:
+    """Where the tint lies in one period: (8, 8)."""
+    row, column = np.indices((PERIOD, PERIOD))
+    if texture == "striped":
+        return column >= 5
+    if texture == "dotted":
+        return np.hypot(row - 5.0, column - 5.0) < 2.3
+    return np.zeros((PERIOD, PERIOD), dtype=bool)
+
+
+def _add(canvas: Field, thing: Thing, style: str, rng: np.random.Generator, x: Field, y: Field) -> None:
+    distance = thing.radius * SHAPES[thing.shape]((x - thing.x) / thing.radius, (y - thing.y) / thing.radius)
+    colour = paint(thing.colour, style, ground=False) + rng.normal(0, 2.5, 3).astype(np.float32)
+    surface = np.where(_texture(thing.texture, style)[..., None], tint(thing.colour, colour), colour)
+    if style == "watercolour":
+        surface = surface * (1 - 0.2 * np.exp(-((distance + 1.5) ** 2) / 4))[..., None]  # pigment gathers at the rim
+    if style == "sketch":
+        inside = np.clip(0.5 - (distance + 3.0), 0, 1)[..., None]
+        surface = inside * surface + (1 - inside) * INK
+    cover = np.clip(0.5 - distance, 0, 1)[..., None] if style != "pixel" else (distance < 0)[..., None]
+    canvas[:] = cover * surface + (1 - cover) * canvas
+
+
+def _canvas(scene: Scene, rng: np.random.Generator) -> tuple[Field, Field]:
+    """Coordinates (x, y) of the pixels' middles: in blocks of 4 for pixel art, bent for watercolour."""
+    x, y = _grid(4 if scene.style == "pixel" else 1)
+    if scene.style == "watercolour":
+        return x + 1.6 * _cloud(rng, 9), y + 1.6 * _cloud(rng, 9)
+    return x, y
+
+
+@cache
+def _grid(block: int) -> tuple[Field, Field]:
+    axis = (np.arange(SIDE) // block * block + block / 2).astype(np.float32)
+    x, y = np.meshgrid(axis, axis)
+    return x, y
+
+
+@cache
+def _texture(texture: str, style: str) -> NDArray[np.bool_]:
+    whole = np.tile(pattern(texture), (SIDE // PERIOD, SIDE // PERIOD))
+    if style != "pixel":
+        return whole
+    return whole[2::4, 2::4].repeat(4, axis=0).repeat(4, axis=1)
+
+
+def _cloud(rng: np.random.Generator, points: int) -> Field:
+    """Smooth noise (128, 128) of deviation about 0.7: random values on a coarse grid, blended between."""
+    blend = _blend(points)
+    return blend @ rng.normal(0, 1, (points, points)).astype(np.float32) @ blend.T
+
+
+@cache
+def _blend(points: int) -> Field:
+    """Linear interpolation from `points` values to the pixels: (128, points)."""
+    at = np.linspace(0, points - 1, SIDE)[:, None]
+    return np.clip(1 - abs(at - np.arange(points)), 0, 1).astype(np.float32)
