@@ -1,0 +1,52 @@
+"""The trained parts as a model folder in the diffusers layout: float16 safetensors, configs, tokenizers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+
+from ops.starter.denoiser import Painter
+from ops.starter.models import make_scheduler
+from ops.starter.pictures import drawn_scene, to_tensor
+from ops.starter.vocabulary import write_tokenizer
+
+_CLASSES = {
+    "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "tokenizer_2": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
+
+
+def export(vae: AutoencoderKL, painter: Painter, folder: Path) -> None:
+    """Writes the whole model, and `preview.json`, into `folder`; converts the modules to float16 in place."""
+    preview = preview_factors(vae, rows=256, seed=11)
+    parts = {"text_encoder": painter.first, "text_encoder_2": painter.second, "unet": painter.unet, "vae": vae}
+    for name, part in parts.items():
+        part.half().save_pretrained(folder / name, safe_serialization=True)
+    make_scheduler().save_pretrained(folder / "scheduler")
+    write_tokenizer(folder / "tokenizer")
+    write_tokenizer(folder / "tokenizer_2")
+    _write_json(folder / "preview.json", preview)
+    index = {"_class_name": "StableDiffusionXLPipeline", **_CLASSES, "force_zeros_for_empty_prompt": True}
+    _write_json(folder / "model_index.json", index)
+
+
+@torch.no_grad()
+def preview_factors(vae: AutoencoderKL, rows: int, seed: int) -> dict[str, list[float] | list[list[float]]]:
+    """Latents to RGB in 0…1 by least squares over drawn pictures: (4, 3) `factors` and (3,) `offset`."""
+    pictures = torch.cat([to_tensor(drawn_scene(seed, row)[1][None]) for row in range(rows)])
+    latents = torch.cat([vae.encode(part).latent_dist.mean for part in pictures.split(32)])
+    values = latents.permute(0, 2, 3, 1).reshape(-1, 4).numpy()
+    colours = torch.nn.functional.avg_pool2d(pictures / 2 + 0.5, 8).permute(0, 2, 3, 1).reshape(-1, 3).numpy()
+    solved = np.linalg.lstsq(np.c_[values, np.ones(len(values))], colours, rcond=None)[0].round(4)
+    return {"factors": solved[:4].tolist(), "offset": solved[4].tolist()}
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n")

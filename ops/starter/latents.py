@@ -1,0 +1,38 @@
+"""Drawn pictures as latents: encoded once, then only read."""
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from ops.starter.pictures import drawn_scene, to_tensor
+from ops.starter.scenes import Scene
+from ops.starter.training import say
+
+_BATCH = 48
+
+
+def encoded_set(vae: AutoencoderKL, rows: int, seed: int, folder: Path) -> tuple[list[Scene], Tensor]:
+    """Scenes and their latents (rows, 4, 16, 16) float32; kept in `folder`, and counted on from where that ends."""
+    path = folder / f"latents-{seed}.pt"
+    done: Tensor = torch.load(path, weights_only=True) if path.exists() else torch.empty(0, 4, 16, 16)
+    scenes = [drawn_scene(seed, row)[0] for row in range(len(done[:rows]))]
+    parts = [done[:rows]]
+    for start in range(len(scenes), rows, _BATCH):
+        drawn = [drawn_scene(seed, row) for row in range(start, min(start + _BATCH, rows))]
+        scenes += [scene for scene, _ in drawn]
+        parts.append(_encode(vae, torch.cat([to_tensor(picture[None]) for _, picture in drawn])))
+        if start // _BATCH % 100 == 0:
+            say(f"latents: {start} of {rows}")
+    latents = torch.cat(parts)
+    if len(latents) > len(done):
+        torch.save(latents, path)
+    return scenes, latents
+
+
+@torch.no_grad()
+def _encode(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        mean: Tensor = vae.encode(pictures).latent_dist.mean
+    return mean.float()
