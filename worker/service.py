@@ -13,6 +13,8 @@ import structlog
 from darkroom.storage import open_store
 from darkroom.storage.stores import load_settings
 from darkroom.tasks.catalogue import ModelEntry, load_catalogue
+from darkroom.tasks.errors import QueueError
+from darkroom.tasks.operations import ping
 from darkroom.tasks.redis_io import BlockingIO
 from darkroom.tasks.settings import TaskSettings
 from darkroom.worker.app import consume, make_app
@@ -39,7 +41,7 @@ class Service:
         self._log = structlog.get_logger().bind(worker=self.name)
 
     def run(self) -> None:
-        """Serves until a signal ends it. Raises ModelError, DeviceUnavailable, StorageError.
+        """Serves until a signal ends it. Raises ModelError, DeviceUnavailable, StorageError, QueueAuthFailed.
 
         Stopping is the reverse of starting: no new messages and the running jobs to their end (Celery's warm
         shutdown), then leases and janitor, then the word that this worker serves, then the models.
@@ -49,10 +51,11 @@ class Service:
         store = open_store(storage)
         store.check()
         with ExitStack() as stack:
-            engine = stack.enter_context(Engine(placement.threads))
-            generators = {entry.name: self._ready(entry, placement, engine) for entry in self._entries}
             io = BlockingIO(self._tasks)
             stack.callback(io.close)
+            self._knock_at_redis(io)
+            engine = stack.enter_context(Engine(placement.threads))
+            generators = {entry.name: self._ready(entry, placement, engine) for entry in self._entries}
             presence = Presence(io, self.name, [entry.offer() for entry in self._entries], _about(placement))
             stack.callback(presence.retire)
             leases = LeaseKeeper(io, self._settings.lease_seconds, presence.beat)
@@ -73,6 +76,15 @@ class Service:
             app = make_app(self._tasks, list(generators), JobRunner(around))
             consume(app, self._settings.concurrency or default_concurrency(placement), presence.begin)
         self._log.info("worker.stopped")
+
+    def _knock_at_redis(self, io: BlockingIO) -> None:
+        """A Redis that is away is waited for, but one that does not let us in is told of before a model is loaded."""
+        try:
+            io.run(ping())
+        except QueueError as error:
+            if not error.retryable:
+                raise
+            self._log.warning("queue.away", code=error.code, error=error.message)
 
     def _ready(self, entry: ModelEntry, placement: Placement, engine: Engine) -> Generator:
         """A model loaded, verified and warmed."""
