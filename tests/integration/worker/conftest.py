@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import SecretStr
 
+from darkroom.cli.server import LocalServer
 from darkroom.storage import ObjectStore, StorageSettings, StoredObject, open_store
 from darkroom.tasks import Darkroom, Job, TaskSettings, claims
 from darkroom.tasks.catalogue import ModelEntry
@@ -22,6 +24,9 @@ from darkroom.worker.runner import JobRunner, Surroundings
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
 from tests.integration.hand import Hand
+
+from .processes import Process
+from .studio import Studio, open_studio
 
 TTL = 600
 
@@ -126,3 +131,21 @@ def open_desk(settings: TaskSettings, generator: Generator, store: ObjectStore) 
 def desk(task_settings: TaskSettings, generator: Generator, store: ObjectStore) -> Iterator[Desk]:
     with open_desk(task_settings, generator, store) as desk:
         yield desk
+
+
+@pytest.fixture(scope="session")
+def studio(
+    redis_server: LocalServer, entry: ModelEntry, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Studio, Process]]:
+    """A studio with one worker that all tests share; its objects lie in a folder."""
+    folder = tmp_path_factory.mktemp("studio")
+    url = (folder / "objects").as_uri()
+    settings = TaskSettings(redis_url=SecretStr(redis_server.url), redis_prefix="studio:")
+    store = open_store(StorageSettings(storage_url=url))
+    with (
+        open_studio(settings, store, {"DARKROOM_STORAGE_URL": url}, entry, folder) as studio,
+        studio.worker() as worker,
+    ):
+        worker.wait_for("worker.ready")
+        studio.wait_for_workers(1)
+        yield studio, worker
