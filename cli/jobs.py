@@ -1,6 +1,6 @@
 """Commands about jobs that were submitted: watch, status, list, cancel, delete."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -127,7 +127,7 @@ def _deleted(client: Darkroom, job_id: str) -> DarkroomError | None:
     return None
 
 
-def _outcomes(words: dict[str, str]) -> Table:
+def _outcomes(words: Mapping[str, str]) -> Table:
     return pairs(words.items())
 
 

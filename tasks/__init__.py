@@ -32,6 +32,7 @@ from darkroom.tasks.errors import (
 )
 from darkroom.tasks.events import EVENT_TYPES, TERMINAL_EVENTS, Event
 from darkroom.tasks.job import Job, JobError, JobResult, Progress, State, StoredImage
+from darkroom.tasks.models import Market
 from darkroom.tasks.operations import Outcome, Submitted
 from darkroom.tasks.requests import Img2Img, Request, Txt2Img, parse_request
 from darkroom.tasks.settings import TaskSettings
@@ -56,6 +57,7 @@ __all__ = [
     "JobNotFinished",
     "JobNotFound",
     "JobResult",
+    "Market",
     "ModelOffer",
     "Outcome",
     "Progress",

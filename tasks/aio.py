@@ -15,7 +15,7 @@ from darkroom.tasks.events import Event
 from darkroom.tasks.job import Job, ObjectStore, State
 from darkroom.tasks.models import Market, read_market
 from darkroom.tasks.objects import StoreFinder, delete_objects, upload
-from darkroom.tasks.operations import Asked, Draft, Handle, Outcome
+from darkroom.tasks.operations import Asked, CancelAnswer, Draft, Handle, Outcome
 from darkroom.tasks.redis_io import BLOCK_SECONDS, AsyncIO
 from darkroom.tasks.settings import TaskSettings
 
@@ -38,7 +38,7 @@ class AsyncJobHandle(Handle):
         """As AsyncDarkroom.watch."""
         return self.client.watch(self.id, after)
 
-    async def cancel(self) -> str:
+    async def cancel(self) -> CancelAnswer:
         """As AsyncDarkroom.cancel."""
         return await self.client.cancel(self.id)
 
@@ -109,7 +109,7 @@ class AsyncDarkroom:
             for event in batch.events:
                 yield event
 
-    async def cancel(self, job_id: str) -> str:
+    async def cancel(self, job_id: str) -> CancelAnswer:
         """As Darkroom.cancel."""
         return await self._io.run(operations.cancel(job_id, self._settings.record_ttl))
 

@@ -4,7 +4,7 @@ Every write is one script that checks the token: a worker that lost its lease ca
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import uuid4
@@ -39,7 +39,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a knock was dropped: the job's state, `missing`, or `unreadable` (then the job has been failed)."""
+    """Why a knock was dropped: the job's state, `missing`, `not_served`, or `unreadable` (the job was failed then)."""
 
     job_id: str
     reason: str
@@ -54,10 +54,12 @@ class Overdue:
     reason: str
 
 
-def claim(job_id: str, worker: str, lease_seconds: float, record_ttl: int) -> Operation[Claim | Refusal]:
-    """Takes the job if it waits, or if its lease is over."""
+def claim(
+    job_id: str, worker: str, lease_seconds: float, record_ttl: int, models: Iterable[str] = ()
+) -> Operation[Claim | Refusal]:
+    """Takes the job if it waits, or if its lease is over, and if it is for one of the models (none: any)."""
     token = uuid4().hex
-    reply = yield script("claim", job_id, token, worker, round(lease_seconds * 1000), record_ttl)
+    reply = yield script("claim", job_id, token, worker, round(lease_seconds * 1000), record_ttl, *models)
     verdict = reply[0].decode()
     if verdict != "claimed":
         return Refusal(job_id, verdict)

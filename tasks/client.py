@@ -14,12 +14,12 @@ from darkroom.tasks.events import Event
 from darkroom.tasks.job import Job, ObjectStore, State
 from darkroom.tasks.models import Market, read_market
 from darkroom.tasks.objects import StoreFinder, delete_objects, upload
-from darkroom.tasks.operations import Asked, Draft, Handle, Outcome
+from darkroom.tasks.operations import Asked, CancelAnswer, Draft, Handle, Outcome
 from darkroom.tasks.redis_io import BLOCK_SECONDS, BlockingIO
 from darkroom.tasks.settings import TaskSettings
 
 BATCH = 128  # requests that submit_many writes in one pipeline
-BATCH_SECONDS = 0.1  # how long a slow source of requests is waited for before a smaller batch is written
+BATCH_SECONDS = 0.1  # a batch that a slow source took this long to fill is written with its next request
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class JobHandle(Handle):
         """As Darkroom.watch."""
         return self.client.watch(self.id, after)
 
-    def cancel(self) -> str:
+    def cancel(self) -> CancelAnswer:
         """As Darkroom.cancel."""
         return self.client.cancel(self.id)
 
@@ -118,7 +118,7 @@ class Darkroom:
             cursor = batch.cursor
             yield from batch.events
 
-    def cancel(self, job_id: str) -> str:
+    def cancel(self, job_id: str) -> CancelAnswer:
         """`canceled` (at once), `cancellation_requested` (at the next step), `already_finished` or `not_found`."""
         return self._io.run(operations.cancel(job_id, self._settings.record_ttl))
 

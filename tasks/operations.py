@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from uuid_utils import uuid7
@@ -15,6 +15,7 @@ from darkroom.tasks.errors import (
     InvalidRequest,
     JobNotFinished,
     JobNotFound,
+    QueueBroken,
     QueueError,
 )
 from darkroom.tasks.job import Job, OpenStore, State, no_store
@@ -26,6 +27,7 @@ from darkroom.tasks.settings import TaskSettings
 from darkroom.tasks.validate import canonical, digest, resolve, warnings_of
 
 Asked = Request | Mapping[str, Any]
+CancelAnswer = Literal["canceled", "cancellation_requested", "already_finished", "not_found"]
 MAX_PAGE = 1000
 
 
@@ -104,7 +106,7 @@ def draft(request: Asked, market: Market, settings: TaskSettings, job_id: str | 
         filled.lane,
         filled.kind,
         canonical(filled),
-        digest(canonical(resolved.asked)),
+        digest(resolved.asked),
         json.dumps(lasting),
         filled.idempotency_key or "",
         settings.idempotency_ttl,
@@ -160,10 +162,11 @@ def get(job_id: str, open_store: OpenStore) -> Operation[Job]:
     return Job.decode(_pairs(fields), open_store)
 
 
-def cancel(job_id: str, record_ttl: int) -> Operation[str]:
-    """`canceled`, `cancellation_requested`, `already_finished` or `not_found`."""
+def cancel(job_id: str, record_ttl: int) -> Operation[CancelAnswer]:
+    """What became of the wish, and true."""
     reply = yield script("cancel", job_id, record_ttl)
-    return str(reply.decode())
+    answer: CancelAnswer = reply.decode()
+    return answer
 
 
 def position(job_id: str) -> Operation[int | None]:
@@ -197,7 +200,15 @@ def jobs(
     found = yield script("list", tenant or "", limit, before or "", *states)
     if found is None:
         raise JobNotFound(f"no job {before}")
-    return [Job.decode(_pairs(fields), open_store) for fields in found]
+    return [job for job in (_readable(fields, open_store) for fields in found) if job is not None]
+
+
+def _readable(fields: Any, open_store: OpenStore) -> Job | None:
+    """None for a record that this version cannot read: it must not keep the others from being listed."""
+    try:
+        return Job.decode(_pairs(fields), open_store)
+    except QueueBroken:
+        return None
 
 
 def _pairs(flat: Any) -> Mapping[bytes, bytes]:
@@ -220,7 +231,7 @@ def ping() -> Operation[None]:
 
 def states(chosen: State | str | Sequence[State | str] | None) -> list[State]:
     """States by name; all of them for None. Raises InvalidRequest."""
-    wanted = [chosen] if isinstance(chosen, str) else list(chosen or State)
+    wanted = [chosen] if isinstance(chosen, str) else list(State if chosen is None else chosen)
     try:
         return [State(state) for state in wanted]
     except ValueError as error:

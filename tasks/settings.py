@@ -1,7 +1,8 @@
 """The task API's settings: environment variables with the prefix DARKROOM_, read here and nowhere else."""
 
+import re
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, ModelWrapValidatorHandler, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -43,13 +44,17 @@ class TaskSettings(Settings):
     @field_validator("redis_url")
     @classmethod
     def _is_redis(cls, value: SecretStr) -> SecretStr:
+        # Two libraries read this URL, and options that only one of them knows would break the other.
         parts = urlsplit(value.get_secret_value())
         try:
             known = parts.scheme in ("redis", "rediss") and bool(parts.hostname) and (parts.port or 1) > 0
         except ValueError:  # the port is no number
             known = False
-        if not known and parts.scheme != "unix":
-            raise ValueError("must be redis://host:port/db, rediss://... or unix:///path")
+        if not known or not re.fullmatch(r"/?\d*", parts.path) or parts.fragment:
+            raise ValueError("must be redis://user:password@host:port/db, or rediss://...")
+        strange = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if not name.startswith("ssl_")]
+        if strange:
+            raise ValueError(f"has options that are not known here: {', '.join(strange)}; those of TLS are, as ssl_...")
         return value
 
 

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from darkroom.tasks.errors import Fault, InvalidRequest, JobNotFound
+from darkroom.tasks.errors import Fault, InvalidRequest, JobNotFound, QueueBroken
 from darkroom.tasks.events import Event
 from darkroom.tasks.job import State
 from darkroom.tasks.redis_io import BLOCK_SECONDS, Call, Key, Operation, command
 
 START = "0-0"
+Entries = list[tuple[bytes, Mapping[bytes, bytes]]]  # of a stream: id and fields
 _PAGE = 256
 _EVENT_ID = re.compile(r"[0-9]{1,18}(-[0-9]{1,18})?")  # shorter than what overflows at the server
 
@@ -34,7 +35,7 @@ def first(job_id: str, after: str | None) -> Operation[Batch]:
     ]
     if state is None:
         raise JobNotFound(f"no job {job_id}")
-    return _batch(_events(entries), cursor, ended=State(state.decode()).final and not entries)
+    return _batch(entries, cursor, ended=State(state.decode()).final and not entries)
 
 
 def latest(job_id: str) -> Operation[Batch]:
@@ -52,13 +53,13 @@ def latest(job_id: str) -> Operation[Batch]:
 def following(job_id: str, cursor: str, *, block: float = BLOCK_SECONDS, previews: bool = False) -> Operation[Batch]:
     """What comes next in a job's stream; waits `block` seconds for it. Raises JobNotFound."""
     reply = yield _read(Key(f"events:{job_id}"), cursor, block)
-    events = _of_streams(reply)
-    if not events:
+    batch = _batch(_of_stream(reply), cursor)
+    if batch.cursor == cursor:
         return (yield from first(job_id, cursor))
-    if previews and any(event.data.get("preview") for event in events):
+    if previews and any(event.data.get("preview") for event in batch.events):
         picture = yield command("GET", Key(f"preview:{job_id}"))
-        _show(events, picture)
-    return _batch(events, cursor)
+        _show(batch.events, picture)
+    return batch
 
 
 def newest_feed_id() -> Operation[str]:
@@ -70,7 +71,7 @@ def newest_feed_id() -> Operation[str]:
 def feed(cursor: str) -> Operation[Batch]:
     """State changes of all jobs after an event id; waits about a second. Raises InvalidRequest."""
     reply = yield _read(Key("feed"), _cursor(cursor), BLOCK_SECONDS)
-    return _batch(_of_streams(reply), cursor)
+    return _batch(_of_stream(reply), cursor)
 
 
 def _read(stream: Key, cursor: str, block: float) -> Call:
@@ -86,19 +87,24 @@ def _cursor(after: str | None) -> str:
     return after
 
 
-def _batch(events: list[Event], cursor: str, *, ended: bool = False) -> Batch:
-    if not events:
+def _batch(entries: Entries, cursor: str, *, ended: bool = False) -> Batch:
+    if not entries:
         return Batch([], cursor, ended)
-    return Batch(events, events[-1].id, events[-1].terminal)
+    events = [event for event in map(_event, entries) if event is not None]
+    return Batch(events, entries[-1][0].decode(), bool(events) and events[-1].terminal)
 
 
-def _of_streams(reply: Any) -> list[Event]:
+def _of_stream(reply: Any) -> Entries:
     streams = list(reply.values()) if isinstance(reply, Mapping) else [entries for _, entries in reply or []]
-    return [event for entries in streams for event in _events(entries)]
+    return [entry for entries in streams for entry in entries]
 
 
-def _events(entries: Any) -> list[Event]:
-    return [Event.decode(entry_id, fields) for entry_id, fields in entries]
+def _event(entry: tuple[bytes, Mapping[bytes, bytes]]) -> Event | None:
+    """None for an entry that is none of ours: it must not keep a reader from what comes after it."""
+    try:
+        return Event.decode(*entry)
+    except QueueBroken:
+        return None
 
 
 def _show(events: list[Event], picture: bytes | None) -> None:

@@ -83,9 +83,13 @@ def canonical(request: Request) -> bytes:
     return data
 
 
-def digest(asked: bytes) -> str:
-    """Tells whether two requests under one idempotency key are the same."""
-    return hashlib.sha256(asked).hexdigest()
+def digest(request: Request) -> str:
+    """Tells whether two requests under one idempotency key are the same.
+
+    Of what was given alone: a field that a later version adds does not make another request of it.
+    """
+    given = request.model_dump(mode="json", exclude_defaults=True) | {"kind": request.kind}
+    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
 
 
 def _too_large(size: int) -> Fault:

@@ -13,6 +13,7 @@ from darkroom.tasks.message import LANES, TASK_NAME, queue_name
 from darkroom.tasks.redis_io import tls_options
 from darkroom.tasks.settings import TaskSettings
 from darkroom.worker import transport
+from darkroom.worker.errors import ConsumerFailed
 
 
 def make_app(settings: TaskSettings, models: Sequence[str], run: Callable[[str], None]) -> Celery:
@@ -73,7 +74,10 @@ def _transport(settings: TaskSettings) -> dict[str, object]:
 
 
 def consume(app: Celery, concurrency: int, on_ready: Callable[[], None]) -> None:
-    """Takes messages until SIGTERM or SIGINT, then lets the running jobs end; a second signal ends at once."""
+    """Takes messages until SIGTERM or SIGINT, then lets the running jobs end; a second signal ends at once.
+
+    Raises ConsumerFailed where Celery gave up by itself.
+    """
     app.set_default()  # the pool's threads look their app up there
     controller = app.WorkController(
         pool_cls=app.conf.worker_pool,
@@ -89,6 +93,8 @@ def consume(app: Celery, concurrency: int, on_ready: Callable[[], None]) -> None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if controller.exitcode:
+        raise ConsumerFailed(f"Celery ended by itself, with exit code {controller.exitcode}")
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

@@ -10,6 +10,7 @@ WorkerError
 │   ├── LockInvalid           model_lock_invalid       the lock file cannot be read or written
 │   └── ModelIncompatible     model_incompatible       loads, but is not of the family that the entry says
 ├── DeviceUnavailable         device_unavailable       no such device, or it cannot do what was asked of it
+├── ConsumerFailed            consumer_failed    (r)   Celery stopped taking messages by itself
 ├── GenerationFailed          generation_failed        the pipeline raised
 ├── OutOfMemory               out_of_memory      (r)   the device's memory did not suffice
 └── ManifestInvalid           manifest_invalid         a manifest that cannot be replayed
@@ -87,6 +88,14 @@ class DeviceUnavailable(WorkerError):
     code = "device_unavailable"
     exit_code = 6
     hint = "`darkroom doctor` lists the devices"
+
+
+class ConsumerFailed(WorkerError):
+    """Celery stopped taking messages by itself."""
+
+    code = "consumer_failed"
+    retryable = True
+    hint = "the log has the reason; the process is started again"
 
 
 class GenerationFailed(WorkerError):

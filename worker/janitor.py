@@ -54,6 +54,9 @@ class Janitor:
             except QueueError as error:
                 self._log.warning("janitor.round_failed", code=error.code)
                 continue
+            except Exception:  # noqa: BLE001 - the next round must come
+                self._log.exception("janitor.round_failed")
+                continue
             for job_id, what in done.items():
                 if what != "kept":
                     self._log.info("janitor.knocked", job_id=job_id, outcome=what)

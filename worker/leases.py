@@ -132,8 +132,10 @@ class LeaseKeeper:
 
     def _run(self) -> None:
         while not self._closing.wait(BEAT_SECONDS):
-            self.renew()
             try:
+                self.renew()
                 self._beat()
             except QueueError as error:
                 self._log.warning("worker.not_heard", code=error.code)
+            except Exception:  # noqa: BLE001 - without this thread every lease would run out
+                self._log.exception("worker.beat_failed")

@@ -79,8 +79,10 @@ class JobRunner:
 
     def _claim(self, job_id: str) -> Claim | None:
         around = self._around
+        models = around.generators
+        claiming = claims.claim(str(job_id), around.worker, around.lease_seconds, around.record_ttl, models)
         try:
-            found = around.io.run(claims.claim(str(job_id), around.worker, around.lease_seconds, around.record_ttl))
+            found = around.io.run(claiming)
         except QueueError as error:  # the janitor will knock again
             self._log.error("job.not_claimed", job_id=str(job_id)[:64], code=error.code)
             return None

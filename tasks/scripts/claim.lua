@@ -1,9 +1,13 @@
 -- A worker takes a job: one that waits, or one that runs on a lease that is over. Everything else: the knock is dropped.
--- ARGV: prefix, id, token, worker, lease in ms, seconds that the record is kept if it ends here
+-- ARGV: prefix, id, token, worker, lease in ms, seconds that the record is kept if it ends here, and the models that
+-- the worker serves (none: any)
 -- -> {"claimed", request, warnings, claims, created, started, feed-safe tenant} or {reason}
 local _, id, token, worker, lease_ms, record_ttl = unpack(ARGV)
 local job = load(id)
 if not job then return {"missing"} end
+local served = #ARGV < 7
+for i = 7, #ARGV do served = served or ARGV[i] == string.match(job.lane, "^(.*):%a+$") end
+if not served then return {"not_served"} end
 if job.state == "running" then
   if not lease_over(job) then return {"running"} end
 elseif job.state ~= "queued" then

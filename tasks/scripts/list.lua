@@ -23,8 +23,9 @@ end
 table.sort(found, function(a, b) return a[2] > b[2] or (a[2] == b[2] and a[1] > b[1]) end)
 
 local records = {}
-for i = 1, math.min(#found, tonumber(most)) do
-  local record = redis.call("HGETALL", job_key(found[i][1]))
-  if #record > 0 then table.insert(records, record) end
+for _, item in ipairs(found) do
+  if #records == tonumber(most) then break end
+  local record = redis.call("HGETALL", job_key(item[1]))
+  if #record > 0 then table.insert(records, record) end  -- else it expired; a full page says that there may be more
 end
 return records

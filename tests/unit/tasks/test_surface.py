@@ -30,6 +30,7 @@ def test_public_names() -> None:
         "JobNotFinished",
         "JobNotFound",
         "JobResult",
+        "Market",
         "ModelOffer",
         "Outcome",
         "Progress",

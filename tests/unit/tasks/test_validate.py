@@ -175,7 +175,7 @@ def test_metadata_that_json_cannot_hold(value: object) -> None:
 
 def test_the_digest_tells_requests_apart() -> None:
     def of_request(request: Request) -> str:
-        return digest(canonical(request))
+        return digest(request)
 
     one = of_request(Txt2Img(prompt="a cat", metadata={"a": 1, "b": 2}))
     assert one == of_request(Txt2Img(metadata={"b": 2, "a": 1}, prompt="a cat"))
