@@ -23,9 +23,12 @@ _CLASSES = {
 }
 
 
-def export(vae: AutoencoderKL, painter: Painter, folder: Path) -> None:
-    """Writes the whole model, and `preview.json`, into `folder`; converts the modules to float16 in place."""
-    preview = preview_factors(vae, rows=256, seed=11)
+def export(vae: AutoencoderKL, painter: Painter, folder: Path, rows: int = 256) -> None:
+    """Writes the whole model into `folder`, and `preview.json` from so many `rows` of drawn pictures.
+
+    The modules are float16 afterwards.
+    """
+    preview = preview_factors(vae, rows, seed=11)
     parts = {"text_encoder": painter.first, "text_encoder_2": painter.second, "unet": painter.unet, "vae": vae}
     for name, part in parts.items():
         part.half().save_pretrained(folder / name, safe_serialization=True)

@@ -35,7 +35,7 @@ def entry(folder: Path) -> ModelEntry:
     )
 
 
-class Painter:
+class Studio:
     """An exported model, loaded once."""
 
     def __init__(self, folder: Path, placement: Placement, settings: WorkerSettings) -> None:

@@ -1,0 +1,82 @@
+"""The model card: what the model is for, how well it does, how it was made. Its numbers are all measured."""
+
+from pathlib import Path
+
+from ops.starter.curves import Curve
+from ops.starter.evaluate import Tally, table
+from ops.starter.painting import GUIDANCE, SCHEDULER, STEPS
+from ops.starter.paints import COLOURS
+from ops.starter.scenes import POSITIONS, STYLES, TEXTURES
+from ops.starter.shapes import SHAPES
+
+_CARD = """---
+license: apache-2.0
+pipeline_tag: text-to-image
+library_name: diffusers
+---
+# Darkroom's starter model
+
+A small model of SDXL's architecture that draws coloured shapes, 128x128 pixels, on a CPU. It is there to try Darkroom
+without a download, and to test with: a prompt says what its picture must show, and a program can see whether it does.
+It is of no use for anything else: it has seen drawn shapes only, and knows no photograph, no person and no text.
+
+## What it draws
+
+One thing, or two beside or above one another, on a plain background.
+
+- shapes: {shapes}
+- colours, of things and of backgrounds: {colours}
+- textures: {textures}
+- sizes: small, large (one thing alone), or as it comes
+- positions of one thing: {positions}; of two: next to, left of, right of, above, below
+- styles of the whole picture: {styles}
+
+`a large striped red star at the top on a blue background`, `a sketch of a pink heart next to a yellow ring on a white
+background`. Small things in pixel art and large ones in a pair were never shown. Other words are read and ignored.
+
+## How often it is right
+
+{count} prompts whose shape, colour and background were never together in training, one picture each, {steps} steps of
+{scheduler}, guidance {guidance}. Judged by the rules of `ops/starter/judge.py`, which read more than 99% of drawn
+pictures right.
+
+{table}
+## How it was made
+
+`python -m ops.starter train` draws its own pictures, so there is no data set and nobody's work in it. Fixed seeds; two
+CPU cores shared with other work, in bf16; minutes are those of the clock, pauses counted in.
+
+| stage | steps | minutes | last loss |
+|---|---|---|---|
+{stages}
+
+![loss curves](curves.png)
+
+| file | kB |
+|---|---|
+{files}
+
+Licence: Apache-2.0, as Darkroom's code.
+"""
+
+
+def write_card(folder: Path, tallies: dict[str, Tally], curves: list[Curve]) -> None:
+    """Writes `README.md` into the exported model's folder."""
+    weights = sorted(folder.rglob("*.safetensors"))
+    sizes = [f"| {path.relative_to(folder)} | {path.stat().st_size / 1000:.0f} |" for path in weights]
+    total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    text = _CARD.format(
+        shapes=", ".join(SHAPES),
+        colours=", ".join(COLOURS),
+        textures=", ".join(TEXTURES),
+        positions=", ".join(POSITIONS),
+        styles=", ".join(STYLES),
+        count=tallies["all"].judged,
+        steps=STEPS,
+        scheduler=SCHEDULER,
+        guidance=GUIDANCE,
+        table=table(tallies),
+        stages="\n".join(curve.summary for curve in curves),
+        files="\n".join([*sizes, f"| the whole folder | {total / 1000:.0f} |"]),
+    )
+    (folder / "README.md").write_text(text)

@@ -1,0 +1,103 @@
+"""Untrained parts, exported: a folder that the SDXL family loads as it loads any other, with a card of true numbers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import CLIPTokenizer
+
+from darkroom.worker.device import choose_placement
+from darkroom.worker.settings import WorkerSettings
+from ops.starter.card import write_card
+from ops.starter.curves import plot, read_curve
+from ops.starter.denoiser import Painter, v_loss
+from ops.starter.evaluate import evaluate
+from ops.starter.export import export
+from ops.starter.models import make_scheduler, make_vae
+from ops.starter.painting import Studio
+from ops.starter.prompts import held_out_prompts
+from ops.starter.publish import contact_sheet
+from ops.starter.vocabulary import write_tokenizer
+
+LIMIT = 24_000_000  # bytes that the repository gives the model
+
+
+@pytest.fixture(scope="module")
+def painter(tmp_path_factory: pytest.TempPathFactory) -> Painter:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder)
+    torch.manual_seed(0)
+    return Painter(CLIPTokenizer.from_pretrained(folder, local_files_only=True))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, painter: Painter) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    export(make_vae().eval(), Painter(painter.tokenizer), folder, rows=8)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def studio(model: Path) -> Studio:
+    settings = WorkerSettings(device="cpu")
+    return Studio(model, choose_placement(settings), settings)
+
+
+def test_the_model_is_small_enough_to_ship(model: Path) -> None:
+    assert sum(path.stat().st_size for path in model.rglob("*") if path.is_file()) < LIMIT
+
+
+def test_the_family_loads_it_and_paints(studio: Studio) -> None:
+    asked = held_out_prompts(1)[0]
+    one, again = (studio(asked, steps=2) for _ in range(2))
+    assert one.shape == (128, 128, 3)
+    assert np.array_equal(one, again)
+
+
+def test_preview_factors_are_of_the_right_form(model: Path) -> None:
+    preview = json.loads((model / "preview.json").read_text())
+    assert np.shape(preview["factors"]) == (4, 3)
+    assert np.shape(preview["offset"]) == (3,)
+
+
+def test_captions_that_are_left_out_are_as_the_pipelines_zeros(painter: Painter) -> None:
+    noisy, times = torch.randn(2, 4, 16, 16), torch.tensor([500, 500])
+    sizes = torch.tensor([[128.0, 128, 0, 0, 128, 128]] * 2)
+    with torch.no_grad():
+        seen = painter(noisy, times, ["a red star", "a blue ring"], torch.zeros(2), sizes)
+        zeros = painter.unet(
+            noisy,
+            times,
+            encoder_hidden_states=torch.zeros(2, 77, painter.unet.config.cross_attention_dim),
+            added_cond_kwargs={"text_embeds": torch.zeros(2, 128), "time_ids": sizes},
+        ).sample
+    assert torch.equal(seen, zeros)
+
+
+def test_both_encoders_and_the_denoiser_learn(painter: Painter) -> None:
+    painter.zero_grad()
+    v_loss(painter, torch.randn(4, 4, 16, 16), ["a red star"] * 4, make_scheduler().alphas_cumprod).backward()
+    for part in (painter.first, painter.second, painter.unet):
+        assert any(value.grad is not None and value.grad.abs().sum() > 0 for value in part.parameters())
+
+
+def test_the_card_tells_what_was_measured(model: Path, studio: Studio, tmp_path: Path) -> None:
+    curve = tmp_path / "denoiser.csv"
+    rows = ["step,seconds,loss,rate", "25,60,0.5,0.1", "50,120,0.4,0.1", "50,130,0.25,0.1"]
+    curve.write_text("\n".join(rows) + "\n")
+    tallies = evaluate(lambda asked: studio(asked, steps=1), held_out_prompts(2))
+    write_card(model, tallies, [read_curve(curve)])
+    card = (model / "README.md").read_text()
+    assert "| denoiser | 50 | 2 | 0.3750 |" in card
+    assert "| background and colour |" in card
+    assert "unet/diffusion_pytorch_model.safetensors" in card
+
+
+def test_curves_and_sheets_are_pictures(tmp_path: Path) -> None:
+    curve = tmp_path / "one.csv"
+    curve.write_text("step,seconds,loss,rate\n25,60,0.5,0.1\n50,120,0.4,0.1\n")
+    assert plot([read_curve(curve)] * 2).size == (960, 300)
+    assert contact_sheet([np.zeros((128, 128, 3), dtype=np.uint8)] * 7).size == (768, 256)
