@@ -88,14 +88,12 @@ class _Show:
 
     def _make_model(self) -> None:
         if not self._folder.catalogue.is_file():
-            command = [sys.executable, "-m", "darkroom.cli.demo_model", str(self._folder.model)]
-            with (
-                self._waiting("model    is being made"),
-                Child(command, {}, self._logs / "model.log") as maker,
-            ):
-                code = maker.wait(self._signals)
-            if code != 0:
-                raise self._failed("the model could not be made", maker, EXIT_FAILED)
+            with self._waiting("model    is being made"), self._folder.new_model() as making:
+                command = [sys.executable, "-m", "darkroom.cli.demo_model", str(making)]
+                with Child(command, {}, self._logs / "model.log") as maker:
+                    code = maker.wait(self._signals)
+                if code != 0:
+                    raise self._failed("the model could not be made", maker, EXIT_FAILED)
         self._folder.name_model(self._name)
         self._screen.say(
             "model    tiny, in the structure of SDXL, with random weights: the pictures are noise\n"

@@ -3,6 +3,10 @@
 import hashlib
 import json
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +40,20 @@ class DemoFolder:
     def shared_name(self) -> str:
         """The model's name on a server that others use: a worker of another demo must not take this one's jobs."""
         return f"{LOCAL_NAME}-{hashlib.sha256(str(self.root).encode()).hexdigest()[:8]}"
+
+    @contextmanager
+    def new_model(self) -> Iterator[Path]:
+        """A folder to make the model in, which then appears whole or, where the making raises, not at all."""
+        making = Path(tempfile.mkdtemp(prefix=".making-", dir=self.root))
+        try:
+            yield making
+            making.chmod(0o755)  # mkdtemp makes it private
+            making.rename(self.model)
+        except OSError:
+            if not self.catalogue.is_file():  # another demo was faster, with the same
+                raise
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
 
     def name_model(self, name: str) -> None:
         """Enters the model in its catalogue under one more name."""

@@ -115,6 +115,7 @@ def test_ctrl_c_leaves_nothing_behind(
     assert process.returncode == 130, rest
     assert "Traceback" not in rest
     assert processes(mark) == []
+    assert list(tmp_path.glob(".making-*")) == []
 
 
 def test_a_worker_that_cannot_start_shows_its_log(demo: Demo, kept: Path) -> None:
