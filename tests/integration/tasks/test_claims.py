@@ -1,11 +1,12 @@
 """The worker's side of the record, in every wrong order: only the newest claim writes and publishes."""
 
+import json
 from collections.abc import Callable, Iterator
 
 import pytest
 import redis
 
-from darkroom.tasks import Darkroom, JobError, State, TaskSettings, operations
+from darkroom.tasks import Darkroom, JobError, QueueBroken, State, TaskSettings, operations
 from darkroom.tasks import claims as c
 from darkroom.tasks.claims import Claim, Hold, Overdue
 from tests.integration.hand import RESULT, TTL, Hand
@@ -89,6 +90,28 @@ def test_a_knock_for_no_job_leaves_nothing(shop: Shop, job_id: str) -> None:
     before = shop.everything()
     assert shop.hand.refused(job_id) == "missing"
     assert shop.everything() == before
+
+
+def test_a_knock_on_the_door_of_another_model_changes_nothing(shop: Shop) -> None:
+    job_id = shop.submit()
+    before = shop.everything()
+    found = shop.hand.io.run(c.claim(job_id, "w", 60, TTL, ["other", "sdx"]))
+    assert found == c.Refusal(job_id, "not_served")
+    assert shop.everything() == before
+    assert isinstance(shop.hand.io.run(c.claim(job_id, "w", 60, TTL, ["other", "sdxl"])), Claim)
+
+
+def test_a_request_that_no_worker_can_read_is_failed(shop: Shop) -> None:
+    """It would be claimed for ever otherwise."""
+    job_id, readable = shop.submit(), shop.submit()
+    shop.raw.hset(f"{shop.prefix}job:{job_id}", "request", '{"kind": "txt3img"}')
+    assert shop.hand.refused(job_id) == "unreadable"
+    assert shop.types(job_id)[-1] == "job.failed"
+    ((_, last),) = shop.raw.xrevrange(f"{shop.prefix}feed", count=1)
+    assert json.loads(last["data"])["error"]["code"] == "request_unreadable"
+    assert [job.id for job in shop.client.jobs()] == [readable]
+    with pytest.raises(QueueBroken):
+        shop.client.get(job_id)
 
 
 def test_an_expired_lease_is_taken_over(shop: Shop) -> None:

@@ -200,6 +200,19 @@ def test_a_consumer_group_of_a_plain_client(
     assert [entry_id for entry_id, _ in claimed] == [entry_id for entry_id, _ in one]
 
 
+def test_an_entry_that_is_none_of_ours_keeps_nobody_from_the_rest(
+    client: Darkroom, hand: Hand, raw: "redis.Redis[str]", task_settings: TaskSettings
+) -> None:
+    prefix = task_settings.redis_prefix
+    handle = client.submit(CAT)
+    begin = next(handle.watch()).id
+    for stream in ("feed", f"events:{handle.id}"):
+        raw.xadd(f"{prefix}{stream}", {"hello": "world"}, id=f"{begin}1")
+    hand.run(handle.id)
+    assert [event.type for event in handle.watch()] == LIFE
+    assert [event.type for event in islice(client.feed(after=begin), 2)] == ["job.started", "job.succeeded"]
+
+
 def test_ids_rise_when_the_clock_steps_back(
     client: Darkroom, hand: Hand, raw: "redis.Redis[str]", task_settings: TaskSettings
 ) -> None:

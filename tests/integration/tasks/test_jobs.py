@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -70,6 +71,13 @@ def test_pages(client: Darkroom) -> None:
     assert _paged(client, 7) == ids[::-1]
     with pytest.raises(JobNotFound):
         client.jobs(before=str(uuid4()))
+
+
+@pytest.mark.parametrize("wrong", [{"limit": 0}, {"limit": -1}, {"limit": 10**9}, {"tenant": ""}, {"state": "x"}])
+def test_pages_that_cannot_be(client: Darkroom, wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        client.jobs(**wrong)
+    assert [fault.field for fault in caught.value.faults] == list(wrong)
 
 
 def test_pages_of_jobs_from_one_millisecond(

@@ -9,11 +9,13 @@ from uuid import uuid4
 
 import pytest
 import redis
+from kombu import Connection
 from pydantic import SecretStr
 
 from darkroom.cli.server import LocalServer
 from darkroom.tasks import Darkroom, TaskSettings
 from darkroom.tasks.message import knock
+from darkroom.worker.transport import Transport
 
 from .processes import Process
 
@@ -175,6 +177,22 @@ def test_connections_that_are_cut_double_and_lose_nothing(
         app.tell(".")
         app.wait_for("ended", count=number + 1)
     assert begun(app) == ids
+
+
+def test_a_message_that_cannot_be_acknowledged_takes_no_slot() -> None:
+    """Counted as in work for ever, it would keep the worker from all others."""
+    with LocalServer() as server, Connection(server.url, transport=Transport) as connection:
+        with Darkroom(TaskSettings(redis_url=SecretStr(server.url), redis_prefix="")) as client:
+            submit(client)
+        waiting = connection.SimpleQueue("queue:sdxl:interactive")
+        channel = waiting.channel
+        channel.qos.prefetch_count = 1
+        message = waiting.get(timeout=5)
+        assert not channel.qos.can_consume()
+        server.stop()
+        with pytest.raises(connection.connection_errors):
+            message.ack()
+        assert channel.qos.can_consume()
 
 
 def test_a_server_that_comes_back_is_found_again(start: Start) -> None:

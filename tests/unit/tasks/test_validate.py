@@ -6,7 +6,7 @@ import pytest
 
 from darkroom.tasks import Fault, Img2Img, InvalidRequest, Txt2Img
 from darkroom.tasks.catalogue import Defaults, FolderSource, Limits, ModelEntry, builtin_catalogue
-from darkroom.tasks.requests import MAX_REQUEST_BYTES, MAX_SEED, Request
+from darkroom.tasks.requests import MAX_REQUEST_BYTES, MAX_SEED
 from darkroom.tasks.validate import Resolved, canonical, digest, least_tokens, resolve, warnings_of
 
 MODEL = ModelEntry(
@@ -174,12 +174,11 @@ def test_metadata_that_json_cannot_hold(value: object) -> None:
 
 
 def test_the_digest_tells_requests_apart() -> None:
-    def of_request(request: Request) -> str:
-        return digest(request)
-
-    one = of_request(Txt2Img(prompt="a cat", metadata={"a": 1, "b": 2}))
-    assert one == of_request(Txt2Img(metadata={"b": 2, "a": 1}, prompt="a cat"))
-    assert one != of_request(Txt2Img(prompt="a dog", metadata={"a": 1, "b": 2}))
+    one = digest(Txt2Img(prompt="a cat", metadata={"a": 1, "b": 2}))
+    assert one == digest(Txt2Img(metadata={"b": 2, "a": 1}, prompt="a cat", output_format="png", width=None))
+    others = [{"prompt": "a dog"}, {"seed": 0}, {"negative_prompt": ""}, {"metadata": {"a": 1}}, {"lane": "bulk"}]
+    for change in others:
+        assert one != digest(Txt2Img(**{"prompt": "a cat", "metadata": {"a": 1, "b": 2}, **change}))
 
 
 @pytest.mark.parametrize(
