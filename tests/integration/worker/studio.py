@@ -1,5 +1,6 @@
 """A studio: server, store and catalogue, and workers in processes of their own."""
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,12 +51,17 @@ class Studio:
         return next(event for event in self.until(handle, "job.progress") if event.type == "job.started").data["worker"]
 
     def until(self, handle: JobHandle, kind: str) -> list[Event]:
-        """The job's events up to the first of this kind."""
+        """The job's events up to the first of this kind, live. A job that no worker looks after is given up."""
         seen: list[Event] = []
-        for event in handle.watch():
-            seen.append(event)
-            if event.type == kind:
-                return seen
+        giving_up = threading.Timer(PATIENCE, handle.cancel)
+        giving_up.start()
+        try:
+            for event in handle.watch():
+                seen.append(event)
+                if event.type == kind:
+                    return seen
+        finally:
+            giving_up.cancel()
         raise AssertionError(f"no {kind} in {seen}")
 
     @contextmanager

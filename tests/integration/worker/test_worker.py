@@ -38,7 +38,7 @@ def pixels(data: bytes) -> bytes:
 
 def test_txt2img_from_submit_to_stored_pictures(at_work: Studio) -> None:
     handle = at_work.submit(num_images=2, num_inference_steps=6, metadata={"chat": 7})
-    events = list(handle.watch())
+    events = at_work.until(handle, "job.succeeded")
     job = handle.get()
     assert (job.state, job.error, job.metadata, handle.warnings) == (State.SUCCEEDED, None, {"chat": 7}, [])
     types = [event.type for event in events]
