@@ -59,7 +59,8 @@ def _rough_loss(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
     with torch.autocast("cpu", torch.bfloat16):
         latents = vae.encode(pictures).latent_dist
         seen = vae.decode(latents.sample()).sample
-    return _difference(seen, pictures, edges=0.5) + 1e-5 * latents.kl().float().mean() / latents.mean[0].numel()
+    spread: Tensor = 1e-5 * latents.kl().float().mean() / latents.mean[0].numel()
+    return _difference(seen, pictures, edges=0.5) + spread
 
 
 def _fine_loss(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
@@ -67,7 +68,8 @@ def _fine_loss(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
     with torch.autocast("cpu", torch.bfloat16):
         mean = vae.encode(pictures).latent_dist.mean
         seen = vae.decode(mean + _NOISE * torch.randn_like(mean)).sample
-    return _difference(seen, pictures, edges=1.0) + 0.003 * mean.float().square().mean()
+    size: Tensor = 0.003 * mean.float().square().mean()
+    return _difference(seen, pictures, edges=1.0) + size
 
 
 def _difference(seen: Tensor, pictures: Tensor, edges: float) -> Tensor:
@@ -85,7 +87,7 @@ def whiten(vae: AutoencoderKL, pictures: Tensor) -> None:
     Only the 1x1 convolutions between encoder, latents and decoder change. `pictures` (rows, 3, 128, 128) give the
     statistics. The denoiser then needs no scaling factor, and no channel hides what matters in a small difference.
     """
-    means = torch.cat([vae.encode(part).latent_dist.mean for part in pictures.split(32)])
+    means = torch.cat([vae.encode(part).latent_dist.mean for part in torch.split(pictures, 32)])
     values = means.permute(1, 0, 2, 3).reshape(4, -1).double()
     mean = values.mean(dim=1)
     spread, axes = torch.linalg.eigh(values.cov())

@@ -33,7 +33,8 @@ def pattern(texture: str) -> NDArray[np.bool_]:
     if texture == "striped":
         return column >= 5
     if texture == "dotted":
-        return np.hypot(row - 5.0, column - 5.0) < 2.3
+        dots: NDArray[np.bool_] = np.hypot(row - 5.0, column - 5.0) < 2.3
+        return dots
     return np.zeros((PERIOD, PERIOD), dtype=bool)
 
 

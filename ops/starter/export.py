@@ -44,7 +44,7 @@ def export(vae: AutoencoderKL, painter: Painter, folder: Path, rows: int = 256) 
 def preview_factors(vae: AutoencoderKL, rows: int, seed: int) -> dict[str, list[float] | list[list[float]]]:
     """Latents to RGB in 0…1 by least squares over drawn pictures: (4, 3) `factors` and (3,) `offset`."""
     pictures = torch.cat([to_tensor(drawn_scene(seed, row)[1][None]) for row in range(rows)])
-    latents = torch.cat([vae.encode(part).latent_dist.mean for part in pictures.split(32)])
+    latents = torch.cat([vae.encode(part).latent_dist.mean for part in torch.split(pictures, 32)])
     values = latents.permute(0, 2, 3, 1).reshape(-1, 4).numpy()
     colours = torch.nn.functional.avg_pool2d(pictures / 2 + 0.5, 8).permute(0, 2, 3, 1).reshape(-1, 3).numpy()
     solved = np.linalg.lstsq(np.c_[values, np.ones(len(values))], colours, rcond=None)[0].round(4)

@@ -1,5 +1,6 @@
 """Drawn pictures as latents: encoded once, then only read."""
 
+import zlib
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ _BATCH = 48
 
 def encoded_set(vae: AutoencoderKL, rows: int, seed: int, folder: Path) -> tuple[list[Scene], Tensor]:
     """Scenes and their latents (rows, 4, 16, 16) float32; kept in `folder`, and counted on from where that ends."""
-    path = folder / f"latents-{seed}.pt"
+    path = folder / f"latents-{seed}-{_fingerprint(vae, seed):08x}.pt"
     done: Tensor = torch.load(path, weights_only=True) if path.exists() else torch.empty(0, 4, 16, 16)
     scenes = [drawn_scene(seed, row)[0] for row in range(len(done[:rows]))]
     parts = [done[:rows]]
@@ -29,6 +30,14 @@ def encoded_set(vae: AutoencoderKL, rows: int, seed: int, folder: Path) -> tuple
     if len(latents) > len(done):
         torch.save(latents, path)
     return scenes, latents
+
+
+def _fingerprint(vae: AutoencoderKL, seed: int) -> int:
+    """Of what the latents follow from, so that none are kept for other scenes or from another autoencoder."""
+    some = [drawn_scene(seed, row) for row in range(64)]
+    scenes = zlib.crc32(repr([scene for scene, _ in some]).encode())
+    pictures = zlib.crc32(b"".join(picture.tobytes() for _, picture in some), scenes)
+    return zlib.crc32(vae.quant_conv.weight.detach().numpy().tobytes(), pictures)
 
 
 @torch.no_grad()

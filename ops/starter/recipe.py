@@ -26,7 +26,8 @@ def make_autoencoder(folder: Path) -> AutoencoderKL:
 def make_tokenizer(folder: Path) -> CLIPTokenizer:
     """The tokenizer, written anew."""
     write_tokenizer(folder / "tokenizer")
-    return CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    return tokenizer
 
 
 def make_painter(folder: Path, part: int) -> Painter:

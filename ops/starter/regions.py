@@ -34,5 +34,5 @@ def parts(counts: NDArray[np.int_], least: int = 3, narrowest: int = 6) -> list[
 
 def _all_over(mask: Mask, window: int, axis: int) -> Mask:
     views = np.lib.stride_tricks.sliding_window_view(mask, window, axis=axis)
-    found: Mask = views.all(axis=-1)
+    found: Mask = np.asarray(views.all(axis=-1))
     return found

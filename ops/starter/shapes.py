@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating[Any]]
 Shape = Callable[[Field, Field], Field]
 
 
@@ -24,7 +25,8 @@ def _diamond(u: Field, v: Field) -> Field:
 
 def _triangle(u: Field, v: Field) -> Field:
     """Point up: the base at v = 0.8, the tip at v = -1."""
-    return np.maximum(v - 0.8, (1.8 * abs(u) - (v + 1.0)) / np.hypot(1.8, 1.0))
+    distance: Field = np.maximum(v - 0.8, (1.8 * abs(u) - (v + 1.0)) / np.hypot(1.8, 1.0))
+    return distance
 
 
 def _star(u: Field, v: Field) -> Field:
@@ -35,7 +37,8 @@ def _star(u: Field, v: Field) -> Field:
     x, y = radius * np.cos(angle), radius * np.sin(angle)
     inner = 0.45
     dx, dy = inner * np.cos(step) - 1.05, inner * np.sin(step)  # from the tip to the notch
-    return ((x - 1.05) * dy - y * dx) / np.hypot(dx, dy)
+    distance: Field = ((x - 1.05) * dy - y * dx) / np.hypot(dx, dy)
+    return distance
 
 
 def _heart(u: Field, v: Field) -> Field:
@@ -43,7 +46,8 @@ def _heart(u: Field, v: Field) -> Field:
     d = 0.84
     v = v - 0.08
     lobes = np.hypot(abs(u) - d / 2, v + d / 2) - d / 2**0.5
-    return np.minimum(lobes, (abs(u) + abs(v) - d) / 2**0.5)
+    distance: Field = np.minimum(lobes, (abs(u) + abs(v) - d) / 2**0.5)
+    return distance
 
 
 def _ring(u: Field, v: Field) -> Field:
@@ -52,13 +56,15 @@ def _ring(u: Field, v: Field) -> Field:
 
 def _cross(u: Field, v: Field) -> Field:
     long, short = np.maximum(abs(u), abs(v)), np.minimum(abs(u), abs(v))
-    return np.maximum(long - 0.95, short - 0.33)
+    distance: Field = np.maximum(long - 0.95, short - 0.33)
+    return distance
 
 
 def _moon(u: Field, v: Field) -> Field:
     """A crescent open to the right."""
     u = u - 0.18
-    return np.maximum(np.hypot(u, v) - 1.0, 0.8 - np.hypot(u - 0.5, v))
+    distance: Field = np.maximum(np.hypot(u, v) - 1.0, 0.8 - np.hypot(u - 0.5, v))
+    return distance
 
 
 SHAPES: dict[str, Shape] = {
