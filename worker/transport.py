@@ -45,26 +45,8 @@ def job_id_of(raw: bytes) -> str:
         raise Garbage(f"not a knock: {type(error).__name__}: {error}"[:300]) from None
 
 
-class QoS(redis.QoS):  # type: ignore[misc]
-    """Forgets a message once it was taken, whether Redis heard of that or not.
-
-    Stock, one connection that breaks in this moment takes a slot away for good: what was not acknowledged counts as
-    in work. What stays behind in Redis is delivered again an hour later, and dropped for its job's state.
-    """
-
-    def ack(self, delivery_tag: str) -> None:
-        """Raises what Celery logs."""
-        try:
-            super().ack(delivery_tag)
-        except Exception:
-            self._quick_ack(delivery_tag)
-            raise
-
-
 class Channel(redis.Channel):  # type: ignore[misc]
     """Delivers clean knocks only."""
-
-    QoS = QoS
 
     def _brpop_read(self, **options: Any) -> bool:
         # As in kombu 5.7, but for the reading of the message.

@@ -19,7 +19,7 @@
 --   worker:{name}            string  what a worker says of itself (JSON), expires
 --   janitor                  string  who holds the duty, expires
 --   garbage                  list    messages that were no knocks, with the reason; the newest thousand
---   unacked*, _kombu*        Celery's own
+--   _kombu*                  Celery's own
 
 local P = ARGV[1]
 local function key(...) return P .. table.concat({...}, ":") end

@@ -9,13 +9,11 @@ from uuid import uuid4
 
 import pytest
 import redis
-from kombu import Connection
 from pydantic import SecretStr
 
 from darkroom.cli.server import LocalServer
 from darkroom.tasks import Darkroom, TaskSettings
 from darkroom.tasks.message import knock
-from darkroom.worker.transport import Transport
 
 from .processes import Process
 
@@ -179,20 +177,20 @@ def test_connections_that_are_cut_double_and_lose_nothing(
     assert begun(app) == ids
 
 
-def test_a_message_that_cannot_be_acknowledged_takes_no_slot() -> None:
-    """Counted as in work for ever, it would keep the worker from all others."""
-    with LocalServer() as server, Connection(server.url, transport=Transport) as connection:
-        with Darkroom(TaskSettings(redis_url=SecretStr(server.url), redis_prefix="")) as client:
-            submit(client)
-        waiting = connection.SimpleQueue("queue:sdxl:interactive")
-        channel = waiting.channel
-        channel.qos.prefetch_count = 1
-        message = waiting.get(timeout=5)
-        assert not channel.qos.can_consume()
-        server.stop()
-        with pytest.raises(connection.connection_errors):
-            message.ack()
-        assert channel.qos.can_consume()
+def test_a_full_server_costs_no_process(start: Start) -> None:
+    with LocalServer("--maxmemory-policy", "noeviction") as server, redis.Redis(port=server.port) as admin:
+        settings = TaskSettings(redis_url=SecretStr(server.url))
+        app = start(settings=settings)
+        with Darkroom(settings) as client:
+            ids = [submit(client) for _ in range(3)]
+            app.wait_for("began", job=ids[0])
+            admin.config_set("maxmemory", "1mb")
+            for job_id in ids:
+                app.wait_for("began", job=job_id)
+                app.tell(".")
+            admin.config_set("maxmemory", "0")
+            app.wait_for("ended", count=3)
+        assert app.terminate() == 0
 
 
 def test_a_server_that_comes_back_is_found_again(start: Start) -> None:
