@@ -1,8 +1,11 @@
 """Following a job: its events up to its end, and what they look like to people."""
 
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -50,6 +53,29 @@ def events(
                 raise
             batch = Batch([], batch.cursor)
             time.sleep(RETRY_SECONDS)
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], None]]:
+    """A Ctrl-C that is not lost; gives the `check` for `events`.
+
+    Python drops the exception of a signal that comes while a finalizer or a callback of the interpreter runs.
+    """
+    seen = threading.Event()
+
+    def interrupt(_number: int, _frame: object) -> None:
+        seen.set()
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if seen.is_set():
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def told(event: Event) -> str:

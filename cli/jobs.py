@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from darkroom.cli.errors import report
-from darkroom.cli.follow import events, told
+from darkroom.cli.follow import events, interruptible, told
 from darkroom.cli.options import AsJson, JobId, JobIds
 from darkroom.cli.screen import Screen, pairs, table
 from darkroom.tasks import Darkroom, DarkroomError, Job, JobFailed, JobNotFound, QueueError, State, TaskSettings
@@ -30,12 +30,13 @@ def watch(
     screen, state = Screen(as_json=as_json), None
     io = BlockingIO(TaskSettings())
     try:
-        for event in events(io, job_id, after=after, timeout=timeout, previews=as_json):
-            if as_json:
-                screen.line(event.as_dict())
-            else:
-                screen.say(f"{event.id}  {_clock(event.when)}  {told(event)}")
-            state = event.type if event.terminal else None
+        with interruptible() as check:
+            for event in events(io, job_id, after=after, timeout=timeout, previews=as_json, check=check):
+                if as_json:
+                    screen.line(event.as_dict())
+                else:
+                    screen.say(f"{event.id}  {_clock(event.when)}  {told(event)}")
+                state = event.type if event.terminal else None
     finally:
         io.close()
     if state is None:  # `after` was the last event

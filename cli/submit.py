@@ -9,7 +9,7 @@ import typer
 
 from darkroom.cli import bulk
 from darkroom.cli.errors import UsageFault
-from darkroom.cli.follow import events, follower
+from darkroom.cli.follow import events, follower, interruptible
 from darkroom.cli.options import AsJson
 from darkroom.cli.pictures import Target, format_of, with_upload
 from darkroom.cli.requests import request_fields, with_kind
@@ -123,8 +123,11 @@ def _followed(client: Darkroom, submitted: Submitted, timeout: float | None, scr
     """The job when it has ended."""
     io = BlockingIO(TaskSettings())
     try:
-        with follower(screen.err, len(submitted.seeds), submitted.model, screen.note) as shown:
-            for event in events(io, submitted.id, timeout=timeout):
+        with (
+            interruptible() as check,
+            follower(screen.err, len(submitted.seeds), submitted.model, screen.note) as shown,
+        ):
+            for event in events(io, submitted.id, timeout=timeout, check=check):
                 shown.tell(event)
         return client.get(submitted.id)
     except WaitTimeout as error:
