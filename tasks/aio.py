@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from darkroom.tasks import operations, streams
+from darkroom.tasks import dead, operations, streams
 from darkroom.tasks.client import BATCH, BATCH_SECONDS
 from darkroom.tasks.errors import DarkroomError, QueueError, WaitTimeout
 from darkroom.tasks.events import Event
@@ -134,6 +134,20 @@ class AsyncDarkroom:
         job = await self._io.run(operations.ended(job_id))
         await asyncio.to_thread(delete_objects, job, self._store)
         await self._io.run(operations.forget(job_id))
+
+    async def dead(self, limit: int = 100) -> list[Job]:
+        """As Darkroom.dead."""
+        return await self._io.run(dead.dead_jobs(limit, self._store.open))
+
+    async def retry(self, job_id: str) -> AsyncJobHandle:
+        """As Darkroom.retry."""
+        again = await self.submit(dead.asked_again(await self.get(job_id)))
+        await self.drop(job_id)
+        return again
+
+    async def drop(self, job_id: str) -> bool:
+        """As Darkroom.drop."""
+        return await self._io.run(dead.drop(job_id))
 
     async def upload(self, picture: str | Path | bytes, *, tenant: str = "default") -> str:
         """As Darkroom.upload."""

@@ -4,6 +4,7 @@ Every write is one script that checks the token: a worker that lost its lease ca
 """
 
 import json
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +16,9 @@ from darkroom.tasks.job import JobError, JobResult, State, StoredImage
 from darkroom.tasks.message import knock, queue_name
 from darkroom.tasks.redis_io import Operation, script
 from darkroom.tasks.requests import Request, parse_request
+from darkroom.tasks.settings import TaskSettings
+
+LONGEST_BACKOFF_SECONDS = 300.0
 
 
 class Hold(StrEnum):
@@ -22,19 +26,26 @@ class Hold(StrEnum):
 
     HELD = "held"
     CANCEL = "cancel"
+    EXPIRED = "expired"
     LOST = "lost"
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A job taken under a lease. `number` counts the claims of this job; times in seconds."""
+    """A job taken under a lease. `number` counts the claims of this job, `failures` its failures; times in seconds."""
 
     job_id: str
     token: str
     request: Request
     warnings: list[str]
     number: int
+    failures: int
     waited: float
+
+    @property
+    def queue(self) -> str:
+        """The Celery queue that the job's messages go to."""
+        return queue_name(str(self.request.model), self.request.lane)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +66,26 @@ class Overdue:
 
 
 def claim(
-    job_id: str, worker: str, lease_seconds: float, record_ttl: int, models: Iterable[str] = ()
+    job_id: str, worker: str, lease_seconds: float, rules: TaskSettings, models: Iterable[str] = ()
 ) -> Operation[Claim | Refusal]:
     """Takes the job if it waits, or if its lease is over, and if it is for one of the models (none: any)."""
     token = uuid4().hex
-    reply = yield script("claim", job_id, token, worker, round(lease_seconds * 1000), record_ttl, *models)
+    lease_ms = round(lease_seconds * 1000)
+    reply = yield script("claim", job_id, token, worker, lease_ms, rules.max_losses, rules.record_ttl, *models)
     verdict = reply[0].decode()
     if verdict != "claimed":
         return Refusal(job_id, verdict)
-    _, request, warnings, number, created, started = reply
-    waited = (float(started) - float(created)) / 1000
+    _, request, warnings, number, failures, queued, started = reply
+    waited = (float(started) - float(queued)) / 1000
     try:
         asked = parse_request(json.loads(request))
     except (DarkroomError, ValueError) as error:  # of a newer producer, say; left alone it would be claimed for ever
         hint = "give the workers the producers' version of darkroom"
         failure = JobError(code="request_unreadable", message=f"the worker cannot read it: {error}"[:500], hint=hint)
         yield script("finish", job_id, token, State.FAILED, "error", failure.model_dump_json(),
-                     json.dumps({"error": failure.model_dump()}), record_ttl)  # fmt: skip
+                     json.dumps({"error": failure.model_dump()}), rules.record_ttl)  # fmt: skip
         return Refusal(job_id, "unreadable")
-    return Claim(job_id, token, asked, json.loads(warnings), int(number), waited)
+    return Claim(job_id, token, asked, json.loads(warnings), int(number), int(failures), waited)
 
 
 def renew(claims: Sequence[Claim], lease_seconds: float) -> Operation[list[Hold]]:
@@ -95,41 +107,64 @@ def image(held: Claim, stored: StoredImage) -> Operation[Hold]:
     return Hold(reply.decode())
 
 
-def succeed(held: Claim, result: JobResult, images: Sequence[StoredImage], record_ttl: int) -> Operation[bool]:
+def succeed(held: Claim, result: JobResult, images: Sequence[StoredImage], rules: TaskSettings) -> Operation[bool]:
     """Ends the job well; False where the claim was lost."""
     data = {**result.model_dump(), "images": [stored.model_dump() for stored in images]}
-    return (yield from _finish(held, State.SUCCEEDED, ("result", result.model_dump_json()), data, record_ttl))
+    return (yield from _finish(held, State.SUCCEEDED, ("result", result.model_dump_json()), data, rules))
 
 
-def fail(held: Claim, error: JobError, record_ttl: int) -> Operation[bool]:
-    """Ends the job with an error; False where the claim was lost."""
-    data = {"error": error.model_dump()}
-    return (yield from _finish(held, State.FAILED, ("error", error.model_dump_json()), data, record_ttl))
+def fail(held: Claim, error: JobError, rules: TaskSettings) -> Operation[bool]:
+    """Ends an attempt with an error: what may pass by itself is tried again after a while, what the caller must change
+    ends the job, anything else ends it among the dead letters. False where the claim was lost.
+    """
+    text = error.model_dump_json()
+    if error.callers_fault:
+        return (yield from _finish(held, State.FAILED, ("error", text), {"error": error.model_dump()}, rules))
+    most = rules.max_attempts if error.retryable else 0
+    delay = backoff(held.failures, rules.retry_seconds)
+    reply = yield script("retry", held.job_id, held.token, text, round(delay * 1000), most, rules.record_ttl)
+    return bool(reply != b"lost")
 
 
-def confirm_cancel(held: Claim, record_ttl: int) -> Operation[bool]:
+def backoff(failures: int, first: float) -> float:
+    """Seconds until the next try after so many earlier failures: fourfold each time, at most 5 minutes, with jitter."""
+    return min(first * 4.0**failures, LONGEST_BACKOFF_SECONDS) * random.uniform(0.5, 1.0)
+
+
+def hand_back(held: Claim) -> Operation[bool]:
+    """Gives the job to another worker at once; costs no attempt. False where the claim was lost."""
+    reply = yield script("hand_back", held.job_id, held.token, knock(held.job_id, held.queue))
+    return bool(reply == b"done")
+
+
+def confirm_cancel(held: Claim, rules: TaskSettings) -> Operation[bool]:
     """Ends the job as its owner wished; False where the claim was lost."""
-    return (yield from _finish(held, State.CANCELED, ("", ""), {}, record_ttl))
+    return (yield from _finish(held, State.CANCELED, ("", ""), {}, rules))
+
+
+def confirm_expired(held: Claim, rules: TaskSettings) -> Operation[bool]:
+    """Ends the job at its deadline; False where the claim was lost."""
+    return (yield from _finish(held, State.EXPIRED, ("", ""), {"deadline": "finish_by"}, rules))
 
 
 def _finish(
-    held: Claim, state: State, kept: tuple[str, str], data: Mapping[str, object], record_ttl: int
+    held: Claim, state: State, kept: tuple[str, str], data: Mapping[str, object], rules: TaskSettings
 ) -> Operation[bool]:
-    reply = yield script("finish", held.job_id, held.token, state, *kept, json.dumps(data), record_ttl)
+    reply = yield script("finish", held.job_id, held.token, state, *kept, json.dumps(data), rules.record_ttl)
     return bool(reply == b"done")
 
 
 def overdue(patience_seconds: float, most: int) -> Operation[list[Overdue]]:
-    """Jobs whose lease is over or whose message was lost."""
+    """Jobs whose lease or deadline is over, whose next try is due, or whose message was lost."""
     flat = yield script("overdue", round(patience_seconds * 1000), most)
     text = [part.decode() for part in flat]
     return [Overdue(*three) for three in zip(text[::3], text[1::3], text[2::3], strict=True)]
 
 
-def requeue(found: Overdue, record_ttl: int) -> Operation[str]:
-    """Knocks again. `queued`, `knocked`, `canceled`, or `kept` where nothing was to be done."""
+def requeue(found: Overdue, rules: TaskSettings) -> Operation[str]:
+    """Does what is due: `queued`, `knocked`, `canceled`, `expired`, `failed`; `kept` where nothing is."""
     message = knock(found.job_id, queue_name(*found.lane.rsplit(":", 1))) if found.lane else ""
-    reply = yield script("requeue", found.job_id, found.reason, message, record_ttl)
+    reply = yield script("requeue", found.job_id, found.reason, message, rules.max_losses, rules.record_ttl)
     return str(reply.decode())
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from darkroom.tasks import operations, streams
+from darkroom.tasks import dead, operations, streams
 from darkroom.tasks.errors import DarkroomError, QueueError, WaitTimeout
 from darkroom.tasks.events import Event
 from darkroom.tasks.job import Job, ObjectStore, State
@@ -142,6 +142,20 @@ class Darkroom:
         """Forgets a job that has ended: objects, events, record. Raises JobNotFound, JobNotFinished, StorageFailed."""
         delete_objects(self._io.run(operations.ended(job_id)), self._store)
         self._io.run(operations.forget(job_id))
+
+    def dead(self, limit: int = 100) -> list[Job]:
+        """Jobs that were given up, newest first; `job.attempts` tells what went wrong each time."""
+        return self._io.run(dead.dead_jobs(limit, self._store.open))
+
+    def retry(self, job_id: str) -> JobHandle:
+        """Submits a job that was given up once more, with the same seeds, as a new job. Raises JobNotFound."""
+        again = self.submit(dead.asked_again(self.get(job_id)))
+        self.drop(job_id)
+        return again
+
+    def drop(self, job_id: str) -> bool:
+        """Takes a job off the list of those that were given up; False where it is not on it."""
+        return self._io.run(dead.drop(job_id))
 
     def upload(self, picture: str | Path | bytes, *, tenant: str = "default") -> str:
         """Stores an input picture (bytes, or a file's path); returns the key to pass as `image`."""

@@ -11,7 +11,7 @@ DarkroomError
 ├── QueueError                                         Redis did not do as asked
 │   ├── QueueUnavailable      queue_unavailable  (r)   not reachable, or no answer in time
 │   ├── QueueAuthFailed       queue_auth_failed        wrong password, or the ACL user lacks a right
-│   ├── QueueFull             queue_full         (r)   Redis is out of memory
+│   ├── QueueFull             queue_full         (r)   Redis is out of memory, or as many jobs wait as may
 │   └── QueueBroken           queue_broken             any other refusal of Redis
 ├── StorageNotConfigured      storage_not_configured   results were asked for, but no store is named
 └── StorageFailed             storage_failed           the store did not do as asked; its own code in `.reason`
@@ -143,11 +143,11 @@ class QueueAuthFailed(QueueError):
 
 
 class QueueFull(QueueError):
-    """Redis is out of memory and may not evict."""
+    """Redis is out of memory and may not evict, or as many jobs wait in the lane as DARKROOM_QUEUE_LIMIT allows."""
 
     code = "queue_full"
     retryable = True
-    hint = "wait until jobs have been worked off, or raise maxmemory"
+    hint = "wait until jobs have been worked off, or raise maxmemory or DARKROOM_QUEUE_LIMIT"
 
 
 class QueueBroken(QueueError):

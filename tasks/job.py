@@ -3,7 +3,7 @@
 import asyncio
 import builtins
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -122,14 +122,26 @@ class StoredImage(BaseModel):
 
 
 class JobError(BaseModel):
-    """Why a job failed: a stable code, and whether trying again can help."""
+    """Why a job failed: a stable code, whether trying again can help, and whether the request is to blame."""
 
     model_config = ConfigDict(frozen=True)
 
     code: str
     message: str
     retryable: bool = False
+    callers_fault: bool = False
     hint: str = ""
+
+
+class AttemptNote(BaseModel):
+    """An attempt that went wrong: which claim, on which worker, when (seconds since 1970), and why."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    claim: int
+    worker: str
+    time: float
+    error: JobError
 
 
 class JobResult(BaseModel):
@@ -175,6 +187,7 @@ class Job(BaseModel):
     images: list[StoredImage] = []
     result: JobResult | None = None
     error: JobError | None = None
+    attempts: list[AttemptNote] = []
     submit_warnings: list[str] = []
 
     @property
@@ -200,8 +213,10 @@ class Job(BaseModel):
         return self
 
     @classmethod
-    def decode(cls, fields: Mapping[Any, Any], open_store: OpenStore = no_store) -> "Job":
-        """From the record's hash. Raises QueueBroken where it is not one of ours."""
+    def decode(
+        cls, fields: Mapping[Any, Any], open_store: OpenStore = no_store, attempts: Sequence[bytes] = ()
+    ) -> "Job":
+        """From the record's hash and the list of its attempts. Raises QueueBroken where it is not one of ours."""
         try:
             text = {key.decode(): value.decode() for key, value in fields.items()}
             images = [StoredImage.model_validate_json(v) for k, v in text.items() if k.startswith("image/")]
@@ -226,6 +241,7 @@ class Job(BaseModel):
                 images=sorted(images, key=lambda image: image.index),
                 result=JobResult.model_validate_json(text["result"]) if "result" in text else None,
                 error=JobError.model_validate_json(text["error"]) if "error" in text else None,
+                attempts=[AttemptNote.model_validate_json(note) for note in attempts],
                 submit_warnings=json.loads(text["warnings"]),
             )
         except (KeyError, ValueError, OverflowError, DarkroomError) as error:

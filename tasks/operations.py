@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from darkroom.tasks.errors import (
     JobNotFound,
     QueueBroken,
     QueueError,
+    QueueFull,
 )
 from darkroom.tasks.job import Job, OpenStore, State, no_store
 from darkroom.tasks.message import knock, queue_name
@@ -111,8 +113,15 @@ def draft(request: Asked, market: Market, settings: TaskSettings, job_id: str | 
         filled.idempotency_key or "",
         settings.idempotency_ttl,
         knock(identity, queue_name(offer.name, filled.lane)),
+        _milliseconds(filled.start_by),
+        _milliseconds(filled.finish_by),
+        settings.queue_limit,
     )
     return Draft(identity, call, lasting if market.workers.get(offer.name) else ["no_worker", *lasting])
+
+
+def _milliseconds(moment: datetime | None) -> int | str:
+    return "" if moment is None else round(moment.timestamp() * 1000)
 
 
 def _job_id(job_id: str | None) -> str:
@@ -147,7 +156,10 @@ def submit_batch(drafts: Sequence[Draft]) -> Operation[list[Submitted | Darkroom
 
 
 def _submitted(drafted: Draft, reply: list[bytes]) -> Submitted:
-    verdict, job_id, request = reply[0].decode(), reply[1].decode(), json.loads(reply[2])
+    verdict = reply[0].decode()
+    if verdict == "full":
+        raise QueueFull(f"{int(reply[1])} jobs wait in this lane already")
+    job_id, request = reply[1].decode(), json.loads(reply[2])
     if verdict == "conflict":
         raise IdempotencyConflict(f"job {job_id} was submitted with another request under this key or id")
     lasting = drafted.warnings
@@ -156,10 +168,13 @@ def _submitted(drafted: Draft, reply: list[bytes]) -> Submitted:
 
 def get(job_id: str, open_store: OpenStore) -> Operation[Job]:
     """The record. Raises JobNotFound."""
-    fields = yield command("HGETALL", Key(f"job:{job_id}"))
+    fields, attempts = yield [
+        command("HGETALL", Key(f"job:{job_id}")),
+        command("LRANGE", Key(f"attempts:{job_id}"), 0, -1),
+    ]
     if not fields:
         raise JobNotFound(f"no job {job_id}")
-    return Job.decode(_pairs(fields), open_store)
+    return Job.decode(_pairs(fields), open_store, attempts)
 
 
 def cancel(job_id: str, record_ttl: int) -> Operation[CancelAnswer]:

@@ -10,12 +10,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
     ModelWrapValidatorHandler,
+    Strict,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -57,6 +59,7 @@ Prompt = Annotated[Text, AfterValidator(_not_blank)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Side = Annotated[int, Field(ge=8, le=16_384, multiple_of=8, description="pixels")]
 Tenant = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Moment = Annotated[AwareDatetime, Strict(strict=False)]  # ISO 8601 with a zone, in JSON a text
 Lane = Literal["interactive", "bulk"]
 OutputFormat = Literal["png", "jpeg", "webp"]
 
@@ -79,6 +82,8 @@ class _Generation(BaseModel):
     seeds: list[Seed] | None = Field(default=None, min_length=1, max_length=256, description="one per image")
     output_format: OutputFormat = "png"
 
+    start_by: Moment | None = Field(default=None, description="not started by then, the job expires")
+    finish_by: Moment | None = Field(default=None, description="not done by then, the job expires, at its next step")
     lane: Lane = "interactive"
     tenant: Tenant = "default"
     idempotency_key: str | None = Field(default=None, min_length=1, max_length=200)

@@ -73,7 +73,7 @@ def canonical(request: Request) -> bytes:
     """The request as JSON bytes, the same for the same request. Raises InvalidRequest where JSON cannot hold it."""
     try:
         text = json.dumps(
-            request.model_dump(), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
+            request.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
         )
         data = text.encode()
     except (ValueError, TypeError, RecursionError) as error:

@@ -13,6 +13,7 @@ from darkroom.tasks.message import LANES, TASK_NAME, queue_name
 from darkroom.tasks.redis_io import tls_options
 from darkroom.tasks.settings import TaskSettings
 from darkroom.worker import transport
+from darkroom.worker.drain import Drain
 from darkroom.worker.errors import ConsumerFailed
 
 
@@ -73,8 +74,8 @@ def _transport(settings: TaskSettings) -> dict[str, object]:
     }
 
 
-def consume(app: Celery, concurrency: int, on_ready: Callable[[], None]) -> None:
-    """Takes messages until SIGTERM or SIGINT, then lets the running jobs end; a second signal ends at once.
+def consume(app: Celery, concurrency: int, on_ready: Callable[[], None], drain: Drain) -> None:
+    """Takes messages until SIGTERM or SIGINT, then drains; a second signal hands every job back now, a third kills.
 
     Raises ConsumerFailed where Celery gave up by itself.
     """
@@ -87,7 +88,8 @@ def consume(app: Celery, concurrency: int, on_ready: Callable[[], None]) -> None
         without_gossip=True,
         ready_callback=lambda _: on_ready(),
     )
-    before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    on_signal = _stopper(drain)
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         controller.start()
     finally:
@@ -97,7 +99,14 @@ def consume(app: Celery, concurrency: int, on_ready: Callable[[], None]) -> None
         raise ConsumerFailed(f"Celery ended by itself, with exit code {controller.exitcode}")
 
 
-def _stop(number: int, _frame: FrameType | None) -> None:
-    if state.should_stop is not None:
-        os._exit(128 + number)  # the leases run out, and other workers take the jobs
-    state.should_stop = 0  # Celery's loop looks at it between two messages
+def _stopper(drain: Drain) -> Callable[[int, FrameType | None], None]:
+    steps = iter([drain.begin, drain.hurry])
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        step = next(steps, None)
+        if step is None:
+            os._exit(128 + number)  # the leases run out, and other workers take the jobs
+        step()
+        state.should_stop = 0  # Celery's loop looks at it between two messages
+
+    return stop

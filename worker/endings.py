@@ -1,7 +1,7 @@
 """What a job's record says of an exception: the one door from exceptions to `JobError`."""
 
-from darkroom.storage import StorageError
-from darkroom.tasks.errors import DarkroomError
+from darkroom.storage import InputError, StorageError
+from darkroom.tasks.errors import DarkroomError, InvalidRequest
 from darkroom.tasks.job import JobError
 
 MAX_MESSAGE = 500  # characters
@@ -12,7 +12,11 @@ def job_error(error: BaseException) -> JobError:
     """Errors of our trees keep code and hint; anything else is `internal_error`, a fault of ours."""
     if isinstance(error, DarkroomError | StorageError):
         return JobError(
-            code=error.code, message=error.message[:MAX_MESSAGE], retryable=error.retryable, hint=error.hint
+            code=error.code,
+            message=error.message[:MAX_MESSAGE],
+            retryable=error.retryable,
+            callers_fault=isinstance(error, InputError | InvalidRequest) and not error.retryable,
+            hint=error.hint,
         )
     return JobError(
         code=INTERNAL_ERROR,

@@ -5,6 +5,7 @@ One thread keeps the peak of memory at one call's, and CUDA graphs and the OpenM
 """
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
@@ -31,6 +32,7 @@ class Engine:
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
         self._closing = threading.Lock()
         self._closed = False
+        self._call_began: float | None = None
         # A daemon, so that a process that dies of something else does not wait for it.
         self._thread = threading.Thread(target=self._run, name="darkroom-engine", daemon=True)
         self._thread.start()
@@ -52,6 +54,11 @@ class Engine:
         finally:
             del result  # a raised exception's traceback would hold the future, and the future the exception
 
+    def busy_seconds(self) -> float:
+        """How long the call that runs now has run; 0 where none does."""
+        began = self._call_began
+        return 0.0 if began is None else time.monotonic() - began
+
     def close(self) -> None:
         """Finish the calls that are waiting, then end the thread. May be repeated."""
         with self._closing:
@@ -72,7 +79,9 @@ class Engine:
         set_threads(self._threads)
         with torch.no_grad():
             while (call := self._calls.get()) is not None:
+                self._call_began = time.monotonic()
                 _answer(call)
+                self._call_began = None
                 del call  # or its tensors would live until the next call comes
 
 

@@ -10,13 +10,14 @@ import structlog
 from darkroom.tasks.claims import overdue, requeue
 from darkroom.tasks.errors import QueueError
 from darkroom.tasks.redis_io import BlockingIO, Key, Operation, command
+from darkroom.tasks.settings import TaskSettings
 
 ROUND_SECONDS = 2.0
 PATIENCE_SECONDS = 30.0  # after a later job of the lane was claimed, a message counts as lost
 MOST = 200  # jobs a round
 
 
-def sweep(worker: str, record_ttl: int, patience: float = PATIENCE_SECONDS) -> Operation[dict[str, str]]:
+def sweep(worker: str, rules: TaskSettings, patience: float = PATIENCE_SECONDS) -> Operation[dict[str, str]]:
     """One round, if nobody else has the duty; what was done, by job id."""
     lock = command("SET", Key("janitor"), worker, "NX", "PX", round(ROUND_SECONDS * 900))
     if not (yield lock):
@@ -24,15 +25,15 @@ def sweep(worker: str, record_ttl: int, patience: float = PATIENCE_SECONDS) -> O
     done = {}
     # Each knock goes before all others of its lane, hence the oldest job's last.
     for found in reversed((yield from overdue(patience, MOST))):
-        done[found.job_id] = yield from requeue(found, record_ttl)
+        done[found.job_id] = yield from requeue(found, rules)
     return done
 
 
 class Janitor:
     """Does the rounds on a thread of its own, so that a slow round delays no lease."""
 
-    def __init__(self, io: BlockingIO, worker: str, record_ttl: int) -> None:
-        self._io, self._worker, self._record_ttl = io, worker, record_ttl
+    def __init__(self, io: BlockingIO, worker: str, rules: TaskSettings) -> None:
+        self._io, self._worker, self._rules = io, worker, rules
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="darkroom-janitor", daemon=True)
         self._log = structlog.get_logger()
@@ -50,7 +51,7 @@ class Janitor:
     def _run(self) -> None:
         while not self._closing.wait(ROUND_SECONDS):
             try:
-                done = self._io.run(sweep(self._worker, self._record_ttl))
+                done = self._io.run(sweep(self._worker, self._rules))
             except QueueError as error:
                 self._log.warning("janitor.round_failed", code=error.code)
                 continue

@@ -6,73 +6,38 @@ only; the record's scripts have the last word whenever something is written.
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
 import structlog
 
-from darkroom.tasks.claims import Claim, Hold, renew
+from darkroom.tasks.claims import Claim, renew
 from darkroom.tasks.errors import QueueError
 from darkroom.tasks.redis_io import BlockingIO, Operation
+from darkroom.worker.attempt import Attempt, LeaseLost
+from darkroom.worker.drain import Drain
 
 T = TypeVar("T")
 BEAT_SECONDS = 1.0
 RETRY_SECONDS = 0.5
 
 
-class Stopped(Exception):
-    """Ends an attempt between two steps."""
-
-
-class Canceled(Stopped):
-    """The job's owner wants no more of it."""
-
-
-class LeaseLost(Stopped):
-    """The job belongs to another worker now, or to nobody: nothing more may be written."""
-
-
-class Attempt:
-    """One claim of a job while this worker runs it."""
-
-    def __init__(self, claim: Claim, renew_now: Callable[[], None], lease_seconds: float) -> None:
-        self.claim = claim
-        self._renew_now = renew_now
-        self._lease_seconds = lease_seconds
-        self._renewed_at = time.monotonic()
-        self._asked_at = 0.0
-        self._hold = Hold.HELD
-
-    def heard(self, hold: Hold) -> None:
-        """What Redis said of the claim. Neither a loss nor a cancel is ever taken back."""
-        if hold is Hold.LOST or self._hold is Hold.HELD:
-            self._hold = hold
-        self._renewed_at = time.monotonic()
-
-    def check(self) -> None:
-        """Raises Canceled or LeaseLost where the attempt must end. Asks Redis only after a silence of a whole lease:
-
-        then the process was frozen, or Redis was away, and another worker may have the job.
-        """
-        now = time.monotonic()
-        if now - self._renewed_at > self._lease_seconds and now - self._asked_at > BEAT_SECONDS:
-            self._renew_now()
-            self._asked_at = time.monotonic()  # a Redis that is away must not be waited for at every step
-        if self._hold is Hold.LOST:
-            raise LeaseLost(self.claim.job_id)
-        if self._hold is Hold.CANCEL:
-            raise Canceled(self.claim.job_id)
-
-
 class LeaseKeeper:
     """Holds the attempts that run now, and renews their leases until closed."""
 
-    def __init__(self, io: BlockingIO, lease_seconds: float, beat: Callable[[], None] = lambda: None) -> None:
-        """`beat` is called once a beat too: the worker's own sign of life."""
+    def __init__(
+        self,
+        io: BlockingIO,
+        lease_seconds: float,
+        drain: Drain | None = None,
+        duties: Sequence[Callable[[], None]] = (),
+    ) -> None:
+        """`duties` are done once a beat too: the worker's own sign of life, and whatever else must not wait."""
         self._io = io
         self._lease_seconds = lease_seconds
-        self._beat = beat
+        self._drain = drain or Drain(0)
+        self._duties = duties
         self._attempts: dict[str, Attempt] = {}
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -107,7 +72,7 @@ class LeaseKeeper:
     @contextmanager
     def hold(self, claim: Claim) -> Iterator[Attempt]:
         """Keeps the claim's lease for as long as the block runs."""
-        attempt = Attempt(claim, self.renew, self._lease_seconds)
+        attempt = Attempt(claim, self.renew, self._lease_seconds, self._drain)
         with self._lock:
             self._attempts[claim.token] = attempt
         try:
@@ -134,7 +99,8 @@ class LeaseKeeper:
         while not self._closing.wait(BEAT_SECONDS):
             try:
                 self.renew()
-                self._beat()
+                for duty in self._duties:
+                    duty()
             except QueueError as error:
                 self._log.warning("worker.not_heard", code=error.code)
             except Exception:  # noqa: BLE001 - without this thread every lease would run out

@@ -8,7 +8,7 @@ import structlog
 from darkroom.tasks.claims import progress
 from darkroom.tasks.errors import QueueError
 from darkroom.tasks.redis_io import BlockingIO
-from darkroom.worker.leases import Attempt
+from darkroom.worker.attempt import Attempt
 
 STEP_SECONDS = 0.1  # at the least between two progress events of a job; a job's last step is always told
 SILENCE_SECONDS = 5.0  # after a failure, so that a Redis that is away does not slow the denoising
@@ -24,6 +24,7 @@ class ProgressPublisher:
 
     def step(self, image: int, step: int, of: int, preview: Callable[[], bytes]) -> None:
         """Tells of a step, if it is time to; `preview` makes the JPEG. Raises Stopped where the attempt must end."""
+        self._attempt.progressed((image + step / of) / len(self._attempt.claim.request.seeds or [0]))
         self._attempt.check()
         now = time.monotonic()
         if now < self._next_step and step != of:

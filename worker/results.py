@@ -1,13 +1,14 @@
 """Stores what a job made: pictures under their digests, and the manifest that makes them again."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from PIL import Image
 
-from darkroom.storage import ObjectStore
 from darkroom.worker.asked import Asked
 from darkroom.worker.manifest import ImageRecord, Manifest
+from darkroom.worker.patience import PatientStore
 from darkroom.worker.pictures import OutputFormat, encode, parameters_text
 
 _ENDINGS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
@@ -30,16 +31,16 @@ def encode_picture(
     return Made(ImageRecord.of(index, seed, picture, data, key, content_type), data)
 
 
-def store_picture(store: ObjectStore, made: Made) -> None:
-    """Stores one picture. Raises StorageError."""
+def store_picture(store: PatientStore, made: Made, keep_on: Callable[[], None]) -> None:
+    """Stores one picture. Raises StorageError, and what `keep_on` raises while the store is away."""
     record = made.record
-    store.put(record.key, made.data, content_type=record.content_type, metadata={"sha256": record.sha256})
+    store.put(record.key, made.data, record.content_type, record.sha256, keep_on)
 
 
-def store_manifest(store: ObjectStore, manifest: Manifest) -> str:
-    """Stores the manifest; returns its key. Raises StorageError."""
+def store_manifest(store: PatientStore, manifest: Manifest, keep_on: Callable[[], None]) -> str:
+    """Stores the manifest; returns its key. Raises as store_picture."""
     data = manifest.to_bytes()
     digest = hashlib.sha256(data).hexdigest()
     key = f"{manifest.job_id}/manifest-{digest[:16]}.json"
-    store.put(key, data, content_type="application/json", metadata={"sha256": digest})
+    store.put(key, data, "application/json", digest, keep_on)
     return key

@@ -18,10 +18,13 @@ from darkroom.tasks.job import JobResult, StoredImage
 from darkroom.tasks.operations import owner
 from darkroom.tasks.redis_io import BlockingIO, Operation
 from darkroom.tasks.requests import Img2Img, Request
+from darkroom.tasks.settings import TaskSettings
+from darkroom.worker.attempt import Attempt, Canceled, Drained, Expired, LeaseLost
 from darkroom.worker.endings import INTERNAL_ERROR, job_error
 from darkroom.worker.generate import Generator, PreparedJob
-from darkroom.worker.leases import Attempt, Canceled, LeaseKeeper, LeaseLost
+from darkroom.worker.leases import LeaseKeeper
 from darkroom.worker.manifest import ImageRecord, make_manifest
+from darkroom.worker.patience import PatientStore
 from darkroom.worker.pictures import prepare_source
 from darkroom.worker.publisher import ProgressPublisher
 from darkroom.worker.results import encode_picture, store_manifest, store_picture
@@ -48,8 +51,9 @@ class Surroundings:
     leases: LeaseKeeper
     worker: str
     lease_seconds: float
-    record_ttl: int
+    rules: TaskSettings
     preview_every: float
+    patience: float
 
 
 class JobRunner:
@@ -80,7 +84,7 @@ class JobRunner:
     def _claim(self, job_id: str) -> Claim | None:
         around = self._around
         models = around.generators
-        claiming = claims.claim(str(job_id), around.worker, around.lease_seconds, around.record_ttl, models)
+        claiming = claims.claim(str(job_id), around.worker, around.lease_seconds, around.rules, models)
         try:
             found = around.io.run(claiming)
         except QueueError as error:  # the janitor will knock again
@@ -93,12 +97,16 @@ class JobRunner:
 
     def _attempt(self, attempt: Attempt) -> Ending:
         """Runs the job; what is to be recorded of its end. Raises LeaseLost where it is no longer ours."""
-        claim, ttl = attempt.claim, self._around.record_ttl
+        claim, rules = attempt.claim, self._around.rules
         timings = Timings(queued=claim.waited)
         try:
             images, manifest, warnings = self._work(attempt, timings)
         except Canceled:
-            return Ending(lambda: claims.confirm_cancel(claim, ttl), "job.canceled")
+            return Ending(lambda: claims.confirm_cancel(claim, rules), "job.canceled")
+        except Expired:
+            return Ending(lambda: claims.confirm_expired(claim, rules), "job.expired")
+        except Drained:
+            return Ending(lambda: claims.hand_back(claim), "job.handed_back")
         except LeaseLost:
             raise
         except BaseException as error:  # noqa: BLE001 - a SystemExit or MemoryError must end the job, not the worker
@@ -106,10 +114,10 @@ class JobRunner:
             said: dict[str, object] = {"code": failure.code, "error": failure.message}
             if failure.code == INTERNAL_ERROR:
                 said["exc_info"] = error
-            return Ending(lambda: claims.fail(claim, failure, ttl), "job.failed", said)
+            return Ending(lambda: claims.fail(claim, failure, rules), "job.failed", said)
         result = JobResult(manifest=manifest, timings=timings.rounded(), warnings=warnings)
         done = {"images": len(images), **result.timings}
-        return Ending(lambda: claims.succeed(claim, result, images, ttl), "job.succeeded", done)
+        return Ending(lambda: claims.succeed(claim, result, images, rules), "job.succeeded", done)
 
     def _work(self, attempt: Attempt, timings: Timings) -> tuple[list[StoredImage], str, list[str]]:
         """The pictures, the manifest's key, and warnings."""
@@ -126,7 +134,7 @@ class JobRunner:
         manifest = make_manifest(claim.job_id, claim.request, generator.model, records, timings.rounded(), input_sha256)
         attempt.check()
         with timings.phase("store"):
-            key = store_manifest(self._around.store, manifest)
+            key = store_manifest(image.store, manifest, attempt.check)
         return image.stored, key, prepared.warnings
 
     def _source(self, request: Request) -> tuple[Image.Image | None, str | None]:
@@ -158,6 +166,7 @@ class _ImageWork:
     ) -> None:
         self._around, self._attempt, self._generator = around, attempt, generator
         self._prepared, self._source, self._timings = prepared, source, timings
+        self.store = PatientStore(around.store, around.patience)
         self._publisher = ProgressPublisher(around.io, attempt, around.preview_every)
         self.stored: list[StoredImage] = []
 
@@ -179,7 +188,7 @@ class _ImageWork:
             )
         self._attempt.check()
         with timings.phase("store"):
-            store_picture(self._around.store, made)
+            store_picture(self.store, made, self._attempt.check)
         stored = StoredImage.model_validate(made.record.model_dump(exclude={"pixels_sha256"}))
         self._attempt.heard(self._around.leases.persist(lambda: claims.image(claim, stored)))
         self.stored.append(stored)

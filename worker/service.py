@@ -19,9 +19,11 @@ from darkroom.tasks.redis_io import BlockingIO
 from darkroom.tasks.settings import TaskSettings
 from darkroom.worker.app import consume, make_app
 from darkroom.worker.device import Placement, choose_placement, default_concurrency
+from darkroom.worker.drain import Drain
 from darkroom.worker.engine import Engine
 from darkroom.worker.errors import ModelUnknown
 from darkroom.worker.generate import Generator
+from darkroom.worker.hang import HangGuard
 from darkroom.worker.janitor import Janitor
 from darkroom.worker.leases import LeaseKeeper
 from darkroom.worker.loading import load_model
@@ -43,8 +45,8 @@ class Service:
     def run(self) -> None:
         """Serves until a signal ends it. Raises ModelError, DeviceUnavailable, StorageError, QueueAuthFailed.
 
-        Stopping is the reverse of starting: no new messages and the running jobs to their end (Celery's warm
-        shutdown), then leases and janitor, then the word that this worker serves, then the models.
+        Stopping is the reverse of starting: no new messages, the running jobs to their end or handed back, then leases
+        and janitor, then the word that this worker serves, then the models.
         """
         storage = load_settings()
         placement = choose_placement(self._settings)
@@ -58,8 +60,10 @@ class Service:
             generators = {entry.name: self._ready(entry, placement, engine) for entry in self._entries}
             presence = Presence(io, self.name, [entry.offer() for entry in self._entries], _about(placement))
             stack.callback(presence.retire)
-            leases = LeaseKeeper(io, self._settings.lease_seconds, presence.beat)
-            for duty in (leases, Janitor(io, self.name, self._tasks.record_ttl)):
+            drain = Drain(self._settings.drain_seconds)
+            guard = HangGuard(engine, self._settings.call_seconds)
+            leases = LeaseKeeper(io, self._settings.lease_seconds, drain, [guard.look, presence.beat])
+            for duty in (leases, Janitor(io, self.name, self._tasks)):
                 duty.start()
                 stack.callback(duty.close)
             around = Surroundings(
@@ -70,11 +74,12 @@ class Service:
                 leases=leases,
                 worker=self.name,
                 lease_seconds=self._settings.lease_seconds,
-                record_ttl=self._tasks.record_ttl,
+                rules=self._tasks,
                 preview_every=self._settings.preview_every,
+                patience=self._settings.storage_patience,
             )
             app = make_app(self._tasks, list(generators), JobRunner(around))
-            consume(app, self._settings.concurrency or default_concurrency(placement), presence.begin)
+            consume(app, self._settings.concurrency or default_concurrency(placement), presence.begin, drain)
         self._log.info("worker.stopped")
 
     def _knock_at_redis(self, io: BlockingIO) -> None:

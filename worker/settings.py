@@ -25,6 +25,9 @@ class WorkerSettings(Settings):
     threads: int = Field(default=0, ge=0, description="CPU threads of the model's calls; 0: all cores")
     concurrency: int = Field(default=0, ge=0, description="jobs in flight in one process; 0: by device")
     lease_seconds: float = Field(default=30.0, ge=2, description="how long a silent worker keeps a job")
+    drain_seconds: float = Field(default=20.0, ge=0, description="what a worker that stops gives jobs near their end")
+    call_seconds: float = Field(default=300.0, gt=0, description="the longest call of the model; over it, it has hung")
+    storage_patience: float = Field(default=600.0, ge=0, description="seconds a job waits for a store that is away")
     preview_every: float = Field(default=1.0, ge=0, description="seconds between previews of a job; 0: none")
     log_format: Literal["auto", "json", "text"] = Field(
         default="auto", description="auto: text on a terminal, else JSON"

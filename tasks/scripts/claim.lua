@@ -1,22 +1,29 @@
 -- A worker takes a job: one that waits, or one that runs on a lease that is over. Everything else: the knock is dropped.
--- ARGV: prefix, id, token, worker, lease in ms, seconds that the record is kept if it ends here, and the models that
--- the worker serves (none: any)
--- -> {"claimed", request, warnings, claims, created, started, feed-safe tenant} or {reason}
-local _, id, token, worker, lease_ms, record_ttl = unpack(ARGV)
+-- ARGV: prefix, id, token, worker, lease in ms, most attempts without a word, seconds that the record is kept if it
+-- ends here, and the models that the worker serves (none: any)
+-- -> {"claimed", request, warnings, claims, failures, queued at, started at} or {reason}
+local _, id, token, worker, lease_ms, most_lost, record_ttl = unpack(ARGV)
 local job = load(id)
 if not job then return {"missing"} end
-local served = #ARGV < 7
-for i = 7, #ARGV do served = served or ARGV[i] == string.match(job.lane, "^(.*):%a+$") end
+local served = #ARGV < 8
+for i = 8, #ARGV do served = served or ARGV[i] == string.match(job.lane, "^(.*):%a+$") end
 if not served then return {"not_served"} end
 if job.state == "running" then
   if not lease_over(job) then return {"running"} end
 elseif job.state ~= "queued" then
   return {job.state}
+elseif redis.call("ZSCORE", key("delayed"), id) then
+  return {"delayed"}
 end
 if job.cancel then
   finish(job, "canceled", "", "", "{}", record_ttl)
   return {"canceled"}
 end
+if missed(job) then
+  expire(job, record_ttl)
+  return {"expired"}
+end
+if job.state == "running" and not survives_loss(job, tonumber(most_lost), record_ttl) then return {"failed"} end
 
 local started = now()
 local claims = redis.call("HINCRBY", job_key(id), "claims", 1)
@@ -25,8 +32,9 @@ redis.call("HDEL", job_key(id), "progress")
 redis.call("ZADD", key("leases"), started + lease_ms, id)
 redis.call("ZREM", key("queued", job.lane), id)
 move(job, "running")
+set_deadline(job)
 local high = tonumber(redis.call("HGET", key("marks"), job.lane .. "/high") or "0")
 if tonumber(job.created) > high then redis.call("HSET", key("marks"), job.lane .. "/high", job.created) end
 emit(id, job.tenant, "job.started", cjson.encode({worker = worker, claim = claims}), true)
-local r = redis.call("HMGET", job_key(id), "request", "warnings")
-return {"claimed", r[1], r[2], claims, job.created, started}
+local r = redis.call("HMGET", job_key(id), "request", "warnings", "failures", "queued")
+return {"claimed", r[1], r[2], claims, r[3], r[4], started}

@@ -11,7 +11,9 @@ local function add(ids, lane, reason)
   end
 end
 
-add(redis.call("ZRANGEBYSCORE", key("leases"), "-inf", at, "LIMIT", 0, most), nil, "lease_expired")
+for name, reason in pairs({leases = "lease_expired", delayed = "retry", deadlines = "deadline"}) do
+  add(redis.call("ZRANGEBYSCORE", key(name), "-inf", at, "LIMIT", 0, most), nil, reason)
+end
 for _, lane in ipairs(redis.call("SMEMBERS", key("lanes"))) do
   local queued = key("queued", lane)
   if redis.call("ZCARD", queued) > 0 and redis.call("LLEN", key("queue", lane)) == 0 then

@@ -13,6 +13,10 @@
 --   lanes                    set     every {model}:{lane} that was ever used
 --   marks                    hash    {lane}/high: newest submission claimed; {lane}/seen and /at: what the janitor saw
 --   leases                   zset    ids that run, by the end of their lease
+--   delayed                  zset    ids that wait for their next try, by when it is due; they have no message
+--   deadlines                zset    ids that have a deadline ahead, by when it is: start_by while queued, finish_by
+--   attempts:{id}            list    what became of each attempt that went wrong (JSON); lives as long as the record
+--   dead                     zset    ids that were given up, by when; the record has the reason
 --   idempotency:{tenant}:{k} string  "id digest", expires
 --   models                   hash    name -> offer (JSON) of every model that was served
 --   serving:{model}          zset    workers that serve it, by the end of their word
@@ -60,10 +64,11 @@ end
 
 -- The record's fields that most scripts need; nil when there is no record.
 local function load(id)
-  local v = redis.call("HMGET", job_key(id), "state", "tenant", "lane", "created", "token", "cancel", "claims")
+  local v = redis.call("HMGET", job_key(id), "state", "tenant", "lane", "created", "token", "cancel", "claims",
+                       "start_by", "finish_by", "worker")
   if not v[1] then return nil end
   return {id = id, state = v[1], tenant = v[2], lane = v[3], created = v[4], token = v[5], cancel = v[6] == "1",
-          claims = v[7]}
+          claims = v[7], start_by = tonumber(v[8] or nil), finish_by = tonumber(v[9] or nil), worker = v[10] or ""}
 end
 
 local function move(job, state)
@@ -86,13 +91,15 @@ end
 
 -- The one way into a terminal state. `field` and `payload`: what the record keeps of it ("result", "error" or "").
 local function finish(job, state, field, payload, event_data, record_ttl)
-  redis.call("ZREM", key("leases"), job.id)
+  for _, name in ipairs({"leases", "delayed", "deadlines"}) do redis.call("ZREM", key(name), job.id) end
   redis.call("ZREM", key("queued", job.lane), job.id)
   move(job, state)
   redis.call("HSET", job_key(job.id), "ended", now())
   if field ~= "" then redis.call("HSET", job_key(job.id), field, payload) end
   emit(job.id, job.tenant, "job." .. state, event_data, true)
-  for _, name in ipairs({"job", "events", "preview"}) do redis.call("EXPIRE", key(name, job.id), record_ttl) end
+  for _, name in ipairs({"job", "events", "preview", "attempts"}) do
+    redis.call("EXPIRE", key(name, job.id), record_ttl)
+  end
   sweep_index(key("index", state), record_ttl)
   sweep_index(key("index", state, job.tenant), record_ttl)
 end
@@ -104,3 +111,59 @@ end
 
 -- The fence: only the holder of the newest claim may write.
 local function holds(job, token) return job and job.state == "running" and job.token == token end
+
+-- Which deadline is over: "start_by" for a job that waits, "finish_by" for any; nil where none is.
+local function missed(job)
+  local at = now()
+  if job.finish_by and job.finish_by <= at then return "finish_by" end
+  if job.state == "queued" and job.start_by and job.start_by <= at then return "start_by" end
+  return nil
+end
+
+local function expire(job, record_ttl)
+  finish(job, "expired", "", "", cjson.encode({deadline = missed(job)}), record_ttl)
+end
+
+local function set_deadline(job)
+  local next = job.finish_by
+  if job.state == "queued" and job.start_by and (not next or job.start_by < next) then next = job.start_by end
+  if next then redis.call("ZADD", key("deadlines"), next, job.id) else redis.call("ZREM", key("deadlines"), job.id) end
+end
+
+-- Back into its lane, with the place of its submission. A job with `delay_ms` has no message yet: the janitor knocks.
+local function queue_again(job, message, delay_ms, event)
+  redis.call("HDEL", job_key(job.id), "token", "worker", "progress")
+  redis.call("HSET", job_key(job.id), "queued", now())
+  redis.call("ZREM", key("leases"), job.id)
+  move(job, "queued")
+  set_deadline(job)
+  if delay_ms > 0 then
+    redis.call("ZADD", key("delayed"), now() + delay_ms, job.id)
+  else
+    redis.call("ZADD", key("queued", job.lane), job.created, job.id)
+    redis.call("RPUSH", key("queue", job.lane), message)
+  end
+  emit(job.id, job.tenant, "job.queued", cjson.encode(event), true)
+end
+
+-- One line of the job's story. `error` is JSON.
+local function note_attempt(job, error)
+  local line = cjson.encode({claim = tonumber(job.claims), worker = job.worker, time = now() / 1000})
+  redis.call("RPUSH", key("attempts", job.id), string.sub(line, 1, -2) .. ',"error":' .. error .. "}")
+end
+
+local function give_up(job, error, record_ttl)
+  redis.call("ZADD", key("dead"), now(), job.id)
+  finish(job, "failed", "error", error, '{"error":' .. error .. "}", record_ttl)
+end
+
+-- An attempt ended without a word: its worker died, or was frozen. True where the job may be tried again.
+local function survives_loss(job, most, record_ttl)
+  local lost = redis.call("HINCRBY", job_key(job.id), "lost", 1)
+  local error = cjson.encode({code = "worker_lost", message = "worker " .. job.worker .. " ended in mid-job, or froze",
+                              retryable = true, hint = "the worker's log may tell; `darkroom dead retry` tries again"})
+  note_attempt(job, error)
+  if lost < most then return true end
+  give_up(job, error, record_ttl)
+  return false
+end

@@ -1,5 +1,5 @@
 -- The heartbeat of a worker: renews all its leases and reads all its cancel marks.
--- ARGV: prefix, lease in ms, then id, token, id, token ...  -> per job "held" | "cancel" | "lost"
+-- ARGV: prefix, lease in ms, then id, token, id, token ...  -> per job "held" | "cancel" | "expired" | "lost"
 local ends = now() + tonumber(ARGV[2])
 local replies = {}
 for i = 3, #ARGV, 2 do
@@ -8,7 +8,7 @@ for i = 3, #ARGV, 2 do
     table.insert(replies, "lost")
   else
     redis.call("ZADD", key("leases"), ends, job.id)
-    table.insert(replies, job.cancel and "cancel" or "held")
+    table.insert(replies, job.cancel and "cancel" or missed(job) and "expired" or "held")
   end
 end
 return replies

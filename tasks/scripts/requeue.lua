@@ -1,26 +1,31 @@
--- The janitor knocks again: for a job whose lease is over (it waits again from now on) or whose message was lost.
--- ARGV: prefix, id, reason, message, seconds that the record is kept if it ends here
--- -> "queued" | "knocked" | "canceled" | "kept"
-local _, id, reason, message, record_ttl = unpack(ARGV)
+-- The janitor looks after one job: its lease is over, its message was lost, its next try is due, its deadline is over.
+-- ARGV: prefix, id, reason, message, most attempts without a word, seconds that the record is kept if it ends here
+-- -> "queued" | "knocked" | "canceled" | "expired" | "failed" | "kept"
+local _, id, reason, message, most_lost, record_ttl = unpack(ARGV)
 local job = load(id)
-if not job then
-  redis.call("ZREM", key("leases"), id)
+if not job or (job.state ~= "queued" and job.state ~= "running") then
+  for _, name in ipairs({"leases", "delayed", "deadlines"}) do redis.call("ZREM", key(name), id) end
   return "kept"
 end
-if job.state == "queued" then
-  redis.call("RPUSH", key("queue", job.lane), message)
-  return "knocked"
-end
-if job.state ~= "running" or not lease_over(job) then return "kept" end
+if job.state == "running" and not lease_over(job) then return "kept" end
 if job.cancel then
   finish(job, "canceled", "", "", "{}", record_ttl)
   return "canceled"
 end
-redis.call("HDEL", job_key(id), "token", "worker", "progress")
-redis.call("HSET", job_key(id), "queued", now())
-redis.call("ZREM", key("leases"), id)
-redis.call("ZADD", key("queued", job.lane), job.created, id)
-move(job, "queued")
-emit(id, job.tenant, "job.queued", cjson.encode({reason = reason}), true)
+if missed(job) then
+  expire(job, record_ttl)
+  return "expired"
+end
+if job.state == "running" then
+  if not survives_loss(job, tonumber(most_lost), record_ttl) then return "failed" end
+  queue_again(job, message, 0, {reason = reason})
+  return "queued"
+end
+local due = redis.call("ZSCORE", key("delayed"), id)
+if due then
+  if tonumber(due) > now() then return "kept" end
+  redis.call("ZREM", key("delayed"), id)
+  redis.call("ZADD", key("queued", job.lane), job.created, id)
+end
 redis.call("RPUSH", key("queue", job.lane), message)
-return "queued"
+return "knocked"

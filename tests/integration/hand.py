@@ -1,11 +1,12 @@
 """A worker's hand that runs no model: what a worker does to records, done step by step."""
 
-from darkroom.tasks import JobResult, StoredImage, claims
+from darkroom.tasks import JobResult, StoredImage, TaskSettings, claims
 from darkroom.tasks.catalogue import ModelOffer, builtin_catalogue
 from darkroom.tasks.claims import Claim, Refusal
 from darkroom.tasks.redis_io import BlockingIO
 
 TTL = 600
+RULES = TaskSettings(record_ttl=TTL)
 RESULT = JobResult(manifest="j/manifest.json", timings={"generate": 0.5})
 
 
@@ -22,17 +23,17 @@ class Hand:
         return offer
 
     def claim(self, job_id: str, lease: float = 60) -> Claim:
-        found = self.io.run(claims.claim(job_id, "w", lease, TTL))
+        found = self.io.run(claims.claim(job_id, "w", lease, RULES))
         assert isinstance(found, Claim), found
         return found
 
     def refused(self, job_id: str) -> str:
-        found = self.io.run(claims.claim(job_id, "w", 60, TTL))
+        found = self.io.run(claims.claim(job_id, "w", 60, RULES))
         assert isinstance(found, Refusal), found
         return found.reason
 
     def succeed(self, held: Claim) -> bool:
-        return self.io.run(claims.succeed(held, RESULT, [], TTL))
+        return self.io.run(claims.succeed(held, RESULT, [], RULES))
 
     def picture(self, held: Claim, index: int = 0) -> StoredImage:
         """Records a picture that nobody made."""

@@ -9,7 +9,7 @@ import redis
 from darkroom.tasks import Darkroom, JobError, QueueBroken, State, TaskSettings, operations
 from darkroom.tasks import claims as c
 from darkroom.tasks.claims import Claim, Hold, Overdue
-from tests.integration.hand import RESULT, TTL, Hand
+from tests.integration.hand import RESULT, RULES, Hand
 
 LANE = "sdxl:interactive"
 ERROR = JobError(code="generation_failed", message="boom")
@@ -42,7 +42,7 @@ class Shop:
         return [(found.job_id, found.reason) for found in self.hand.io.run(c.overdue(patience, 100))]
 
     def requeue(self, job_id: str, reason: str = "lease_expired") -> str:
-        return self.hand.io.run(c.requeue(Overdue(job_id, LANE, reason), TTL))
+        return self.hand.io.run(c.requeue(Overdue(job_id, LANE, reason), RULES))
 
 
 @pytest.fixture
@@ -59,9 +59,9 @@ def writes(shop: Shop, held: Claim) -> dict[str, Callable[[], object]]:
         "renew": lambda: run(c.renew([held], 60))[0],
         "progress": lambda: run(c.progress(held, STEP, b"jpeg")),
         "image": lambda: shop.hand.picture(held) and run(c.renew([held], 60))[0],
-        "succeed": lambda: run(c.succeed(held, RESULT, [], TTL)),
-        "fail": lambda: run(c.fail(held, ERROR, TTL)),
-        "confirm_cancel": lambda: run(c.confirm_cancel(held, TTL)),
+        "succeed": lambda: run(c.succeed(held, RESULT, [], RULES)),
+        "fail": lambda: run(c.fail(held, ERROR, RULES)),
+        "confirm_cancel": lambda: run(c.confirm_cancel(held, RULES)),
     }
 
 
@@ -95,10 +95,10 @@ def test_a_knock_for_no_job_leaves_nothing(shop: Shop, job_id: str) -> None:
 def test_a_knock_on_the_door_of_another_model_changes_nothing(shop: Shop) -> None:
     job_id = shop.submit()
     before = shop.everything()
-    found = shop.hand.io.run(c.claim(job_id, "w", 60, TTL, ["other", "sdx"]))
+    found = shop.hand.io.run(c.claim(job_id, "w", 60, RULES, ["other", "sdx"]))
     assert found == c.Refusal(job_id, "not_served")
     assert shop.everything() == before
-    assert isinstance(shop.hand.io.run(c.claim(job_id, "w", 60, TTL, ["other", "sdxl"])), Claim)
+    assert isinstance(shop.hand.io.run(c.claim(job_id, "w", 60, RULES, ["other", "sdxl"])), Claim)
 
 
 def test_a_request_that_no_worker_can_read_is_failed(shop: Shop) -> None:
@@ -150,7 +150,7 @@ def test_a_stale_claim_writes_and_publishes_nothing(shop: Shop, write: str, sinc
         assert shop.client.cancel(job_id) == "canceled"
     else:
         newer = shop.hand.claim(job_id)
-        endings = {"done": c.succeed(newer, RESULT, [], TTL), "failed": c.fail(newer, ERROR, TTL)}
+        endings = {"done": c.succeed(newer, RESULT, [], RULES), "failed": c.fail(newer, ERROR, RULES)}
         if since in endings:
             assert shop.hand.io.run(endings[since])
         elif since == "deleted":

@@ -11,7 +11,7 @@ import redis
 
 from darkroom.tasks import TERMINAL_EVENTS, Darkroom, Event, InvalidRequest, State, TaskSettings, Txt2Img, WaitTimeout
 from darkroom.tasks import claims as c
-from tests.integration.hand import TTL, Hand
+from tests.integration.hand import RULES, Hand
 
 CAT = Txt2Img(prompt="a cat", model="sdxl")
 Beside = Callable[..., Future[Any]]
@@ -110,14 +110,14 @@ def test_wait_gives_up_in_time(client: Darkroom, timeout: float) -> None:
 
 def test_each_job_ends_once(client: Darkroom, hand: Hand) -> None:
     """Whoever else wants to end it: the stream holds one terminal event, and it is the last."""
-    for end in (hand.succeed, lambda held: hand.io.run(c.confirm_cancel(held, TTL))):
+    for end in (hand.succeed, lambda held: hand.io.run(c.confirm_cancel(held, RULES))):
         handle = client.submit(CAT)
         held = hand.claim(handle.id)
         handle.cancel()
         end(held)
         handle.cancel()
         hand.succeed(held)
-        hand.io.run(c.confirm_cancel(held, TTL))
+        hand.io.run(c.confirm_cancel(held, RULES))
         types = [event.type for event in handle.watch()]
         assert sum(kind in TERMINAL_EVENTS for kind in types) == 1
         assert types[-1] in TERMINAL_EVENTS

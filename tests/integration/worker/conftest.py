@@ -118,7 +118,8 @@ def open_desk(settings: TaskSettings, generator: Generator, store: ObjectStore) 
         leases=leases,
         worker="here",
         lease_seconds=30,
-        record_ttl=TTL,
+        rules=settings,
+        patience=0,
         preview_every=0,
     )
     with Darkroom(settings, storage=store) as client:

@@ -23,6 +23,7 @@ import os, sys
 import structlog
 from darkroom.tasks.settings import TaskSettings
 from darkroom.worker.app import consume, make_app
+from darkroom.worker.drain import Drain
 from darkroom.worker.logs import configure_logs
 
 def run(job_id):
@@ -34,7 +35,7 @@ def run(job_id):
 
 configure_logs("json", "info")
 say = structlog.get_logger()
-consume(make_app(TaskSettings(), ["sdxl", "sd-1.5"], run), int(sys.argv[1]), lambda: say.info("ready"))
+consume(make_app(TaskSettings(), ["sdxl", "sd-1.5"], run), int(sys.argv[1]), lambda: say.info("ready"), Drain(20))
 say.info("stopped")
 """
 

@@ -14,7 +14,8 @@ from darkroom.tasks import claims as c
 from darkroom.tasks.catalogue import builtin_catalogue
 from darkroom.tasks.claims import Claim
 from darkroom.tasks.redis_io import BlockingIO
-from darkroom.worker.leases import Attempt, Canceled, LeaseKeeper, LeaseLost
+from darkroom.worker.attempt import Attempt, Canceled, LeaseLost
+from darkroom.worker.leases import LeaseKeeper
 from darkroom.worker.presence import Presence
 from darkroom.worker.publisher import ProgressPublisher
 from tests.integration.hand import Hand

@@ -8,7 +8,7 @@ import redis
 from darkroom.tasks import Darkroom, TaskSettings
 from darkroom.tasks.redis_io import BlockingIO
 from darkroom.worker.janitor import sweep
-from tests.integration.hand import Hand
+from tests.integration.hand import RULES, Hand
 
 QUEUE = "queue:sdxl:interactive"
 
@@ -32,7 +32,7 @@ def test_lost_messages_are_sent_again_in_their_order(
 ) -> None:
     io = BlockingIO(task_settings)
     raw.delete(f"{task_settings.redis_prefix}{QUEUE}")
-    assert io.run(sweep("w", 600)) == dict.fromkeys(ids, "knocked")
+    assert io.run(sweep("w", RULES)) == dict.fromkeys(ids, "knocked")
     assert order_of_work(raw, task_settings) == ids
     io.close()
 
@@ -44,7 +44,7 @@ def test_jobs_of_a_dead_worker_go_first_in_their_order(
     for job_id in ids[:3]:
         Hand(io).claim(job_id, lease=0)
         raw.rpop(f"{task_settings.redis_prefix}{QUEUE}")
-    assert io.run(sweep("w", 600)) == dict.fromkeys(ids[:3], "queued")
+    assert io.run(sweep("w", RULES)) == dict.fromkeys(ids[:3], "queued")
     assert order_of_work(raw, task_settings) == ids
     io.close()
 
@@ -52,9 +52,9 @@ def test_jobs_of_a_dead_worker_go_first_in_their_order(
 def test_one_has_the_duty_at_a_time(ids: list[str], task_settings: TaskSettings, raw: "redis.Redis[str]") -> None:
     io = BlockingIO(task_settings)
     raw.delete(f"{task_settings.redis_prefix}{QUEUE}")
-    assert len(io.run(sweep("one", 600))) == 4
+    assert len(io.run(sweep("one", RULES))) == 4
     raw.delete(f"{task_settings.redis_prefix}{QUEUE}")
-    assert io.run(sweep("two", 600)) == {}
+    assert io.run(sweep("two", RULES)) == {}
     raw.delete(f"{task_settings.redis_prefix}janitor")  # as when the one's word has run out
-    assert len(io.run(sweep("two", 600))) == 4
+    assert len(io.run(sweep("two", RULES))) == 4
     io.close()

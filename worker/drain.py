@@ -1,0 +1,28 @@
+"""The end of a worker: jobs that are done in time finish, the others are handed back between two steps."""
+
+import time
+
+
+class Drain:
+    """Begun by a signal, from any thread; seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._deadline: float | None = None
+
+    @property
+    def begun(self) -> bool:
+        """True once the worker is to stop."""
+        return self._deadline is not None
+
+    def begin(self) -> None:
+        """From now on only what is done within the time may finish."""
+        self._deadline = time.monotonic() + self._seconds
+
+    def hurry(self) -> None:
+        """Nothing may finish any more."""
+        self._deadline = 0.0
+
+    def too_late_for(self, seconds: float) -> bool:
+        """Whether a job that needs so much longer must be handed back."""
+        return self._deadline is not None and time.monotonic() + seconds > self._deadline
