@@ -125,7 +125,7 @@ def test_a_wait_that_is_cancelled_ends_and_leaves_the_client_whole(task_settings
     async def use() -> None:
         async with AsyncDarkroom(task_settings) as client:
             ids = [(await client.submit(CAT)).id for _ in range(3)]
-            for moment in range(60):
+            for moment in range(40):
                 waiting = asyncio.create_task(client.wait(ids[moment % 3]))
                 for _ in range(moment):
                     await asyncio.sleep(0)
