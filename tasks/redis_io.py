@@ -62,10 +62,15 @@ def command(*args: Any, blocks: bool = False) -> Call:
     return Call(args, blocks=blocks)
 
 
+# A full server must still let jobs be worked off; only what adds to it is refused.
+_REFUSED_WHEN_FULL = frozenset({"submit", "progress"})
+
+
 @cache
 def _source(name: str) -> str:
     folder = files("darkroom.tasks").joinpath("scripts")
-    return folder.joinpath("prelude.lua").read_text() + folder.joinpath(f"{name}.lua").read_text()
+    flags = "" if name in _REFUSED_WHEN_FULL else "#!lua flags=allow-oom\n"
+    return flags + folder.joinpath("prelude.lua").read_text() + folder.joinpath(f"{name}.lua").read_text()
 
 
 @cache
