@@ -66,6 +66,16 @@ def test_it_comes_back_from_its_bytes_as_it_was(manifest: Manifest, models: Mode
     assert again.to_bytes() == manifest.to_bytes()
 
 
+def test_the_largest_request_comes_back_too(manifest: Manifest, models: Models) -> None:
+    entry = models("sdxl").entry
+    nested: Any = [1] * 100_000
+    for _ in range(60):
+        nested = [nested]
+    request = manifest.request.model_copy(update={"metadata": {"l": nested}})
+    largest = manifest.model_copy(update={"request": request})
+    assert parse_manifest(largest.to_bytes(), {entry.name: entry}) == largest
+
+
 def test_it_names_all_that_the_bits_depend_on(table: Table, models: Models) -> None:
     model = models("sdxl")
     assert table["model"] == {
