@@ -15,6 +15,7 @@ import structlog
 from darkroom.tasks.claims import Claim, Hold, renew
 from darkroom.tasks.errors import QueueError
 from darkroom.tasks.redis_io import BlockingIO, Operation
+from darkroom.worker.duty import Duty
 
 T = TypeVar("T")
 BEAT_SECONDS = 1.0
@@ -65,29 +66,18 @@ class Attempt:
             raise Canceled(self.claim.job_id)
 
 
-class LeaseKeeper:
+class LeaseKeeper(Duty):
     """Holds the attempts that run now, and renews their leases until closed."""
 
     def __init__(self, io: BlockingIO, lease_seconds: float, beat: Callable[[], None] = lambda: None) -> None:
         """`beat` is called once a beat too: the worker's own sign of life."""
+        super().__init__("leases", BEAT_SECONDS)
         self._io = io
         self._lease_seconds = lease_seconds
         self._beat = beat
         self._attempts: dict[str, Attempt] = {}
         self._lock = threading.Lock()
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="darkroom-leases", daemon=True)
         self._log = structlog.get_logger()
-
-    def start(self) -> None:
-        """Begins to renew."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """Ends the thread; leases that are still held run out by themselves."""
-        self._closing.set()
-        if self._thread.is_alive():
-            self._thread.join()
 
     def persist(self, write: Callable[[], Operation[T]]) -> T:
         """Runs an operation that a job cannot go on without; a Redis that is away is waited for a lease long.
@@ -130,12 +120,12 @@ class LeaseKeeper:
         for attempt, hold in zip(attempts, holds, strict=True):
             attempt.heard(hold)
 
-    def _run(self) -> None:
-        while not self._closing.wait(BEAT_SECONDS):
-            try:
-                self.renew()
-                self._beat()
-            except QueueError as error:
-                self._log.warning("worker.not_heard", code=error.code)
-            except Exception:  # noqa: BLE001 - without this thread every lease would run out
-                self._log.exception("worker.beat_failed")
+    def round(self) -> None:
+        """One beat; what goes wrong is said, and the next comes. Leases still held at the end run out by themselves."""
+        try:
+            self.renew()
+            self._beat()
+        except QueueError as error:
+            self._log.warning("worker.not_heard", code=error.code)
+        except Exception:  # noqa: BLE001 - without this thread every lease would run out
+            self._log.exception("worker.beat_failed")
