@@ -14,11 +14,11 @@ from ops.starter.pictures import Drawn, crop_near, drawn_set, to_tensor
 from ops.starter.scenes import SIDE
 from ops.starter.training import Run, Stage
 
-ROUGH = Stage("autoencoder", steps=5000, rate=2e-3, warmup=100, average=0.997, seed=1)
-FINE = Stage("autoencoder-fine", steps=3600, rate=1.2e-3, warmup=100, average=0.998, seed=4)
+ROUGH = Stage("autoencoder", steps=7000, rate=2e-3, warmup=100, average=0.997, seed=1)
+FINE = Stage("autoencoder-fine", steps=6000, rate=1.5e-3, warmup=100, average=0.998, seed=4)
 PICTURES = 8000
 _CROP = 64  # pixels
-_WHOLE = 0.8  # of the steps are done when whole pictures begin
+_WHOLE = 0.5  # of the steps are done when whole pictures begin
 #: Deviation of the noise that the decoder is trained to bear, for latents of deviation 1: what denoising leaves.
 _NOISE = 0.05
 

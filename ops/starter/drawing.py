@@ -11,8 +11,8 @@ from ops.starter.shapes import SHAPES, Field
 
 Picture = NDArray[np.uint8]
 
-#: Textures repeat every eight pixels on a fixed grid, so that every latent of a textured thing is alike.
-PERIOD = 8
+#: Textures repeat every sixteen pixels on a fixed grid: a stripe or a dot fills one latent of 8x8 pixels.
+PERIOD = 16
 
 
 def draw(scene: Scene, rng: np.random.Generator) -> Picture:
@@ -28,13 +28,13 @@ def draw(scene: Scene, rng: np.random.Generator) -> Picture:
 
 
 def pattern(texture: str) -> NDArray[np.bool_]:
-    """Where the tint lies in one period: (8, 8)."""
+    """Where the tint lies in one period: (16, 16)."""
     row, column = np.indices((PERIOD, PERIOD))
     if texture == "striped":
-        return column >= 5
+        return column >= PERIOD // 2
     if texture == "dotted":
-        dots: NDArray[np.bool_] = np.hypot(row - 5.0, column - 5.0) < 2.3
-        return dots
+        dots: NDArray[np.bool_] = np.hypot(row % 8 - 3.5, column % 8 - 3.5) < 3.6
+        return dots & (row // 8 == column // 8)
     return np.zeros((PERIOD, PERIOD), dtype=bool)
 
 

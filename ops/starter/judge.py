@@ -205,7 +205,7 @@ def _surface(rgb: Field, region: Region, style: str, shape: str) -> tuple[str, s
 
 
 def _folded(rgb: Field, core: Mask) -> Field:
-    """Means of the pixels by their place in a texture's period: (8, 8, 3), NaN where there are none."""
+    """Means of the pixels by their place in a texture's period: (16, 16, 3), NaN where there are none."""
     shape = (SIDE // PERIOD, PERIOD, SIDE // PERIOD, PERIOD)
     count = core.reshape(shape).sum(axis=(0, 2)).astype(np.float32)
     total = (rgb * core[..., None]).reshape(*shape, 3).sum(axis=(0, 2))

@@ -17,8 +17,8 @@ RELATIONS = ("beside", "above")
 STYLES = ("flat", "watercolour", "pixel", "sketch")
 
 #: Radii in pixels of one thing alone, and of one of a pair; the judge draws the line half-way.
-RADII = {"small": 17.0, "medium": 29.0, "large": 42.0}
-PAIR_RADII = {"small": 15.0, "medium": 24.5}
+RADII = {"small": 20.0, "medium": 31.0, "large": 42.0}
+PAIR_RADII = {"small": 17.5, "medium": 24.5}
 _SHIFT = {"center": (0, 0), "left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}
 
 
