@@ -70,6 +70,13 @@ class FolderSource(_Strict):
     path: Path
 
 
+class BundledSource(_Strict):
+    """A model that comes with the worker: its weights lie in the installed package."""
+
+    type: Literal["bundled"] = "bundled"
+    name: ModelName
+
+
 class FileSource(_Strict):
     """One `.safetensors` file with all weights, and a folder with the configs and tokenizers it lacks."""
 
@@ -137,7 +144,7 @@ class ModelOffer(_Strict):
 class ModelEntry(ModelOffer):
     """One model of the catalogue: the offer, and where its weights come from."""
 
-    source: Annotated[HubSource | FolderSource | FileSource, Field(discriminator="type")]
+    source: Annotated[HubSource | FolderSource | FileSource | BundledSource, Field(discriminator="type")]
 
     def offer(self) -> ModelOffer:
         """The entry without its source: paths of this machine are nobody else's business."""

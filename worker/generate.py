@@ -75,7 +75,7 @@ class Generator:
 
     def preview(self, latents: torch.Tensor) -> bytes:
         """A small JPEG of latents in mid-generation, by a linear map; the VAE is not asked."""
-        return preview_jpeg(latents, self.model.entry.family, self._vae.config)
+        return preview_jpeg(latents, self.model.entry.family, self._vae.config, self.model.preview)
 
     def warm(self) -> None:
         """Two steps of every kind, so that the first job pays nothing; at the smallest size on a CPU."""
