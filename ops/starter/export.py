@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
+from darkroom.worker.tiny_tokenizer import write_tokenizer
+from ops.starter.captions import words
 from ops.starter.denoiser import Painter
 from ops.starter.models import make_scheduler
 from ops.starter.pictures import drawn_scene, to_tensor
-from ops.starter.vocabulary import write_tokenizer
 
 _CLASSES = {
     "scheduler": ["diffusers", "EulerDiscreteScheduler"],
@@ -33,8 +34,8 @@ def export(vae: AutoencoderKL, painter: Painter, folder: Path, rows: int = 256) 
     for name, part in parts.items():
         part.half().save_pretrained(folder / name, safe_serialization=True)
     make_scheduler().save_pretrained(folder / "scheduler")
-    write_tokenizer(folder / "tokenizer")
-    write_tokenizer(folder / "tokenizer_2")
+    for name in ("tokenizer", "tokenizer_2"):
+        write_tokenizer(folder / name, words())
     _write_json(folder / "preview.json", preview)
     index = {"_class_name": "StableDiffusionXLPipeline", **_CLASSES, "force_zeros_for_empty_prompt": True}
     _write_json(folder / "model_index.json", index)

@@ -6,10 +6,11 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTokenizer
 
+from darkroom.worker.tiny_tokenizer import write_tokenizer
 from ops.starter.autoencoder import train_autoencoder
+from ops.starter.captions import words
 from ops.starter.denoiser import Painter, train_denoiser
 from ops.starter.latents import encoded_set
-from ops.starter.vocabulary import write_tokenizer
 
 LATENTS = 24_000
 _LATENTS_SEED = 7
@@ -25,7 +26,7 @@ def make_autoencoder(folder: Path) -> AutoencoderKL:
 
 def make_tokenizer(folder: Path) -> CLIPTokenizer:
     """The tokenizer, written anew."""
-    write_tokenizer(folder / "tokenizer")
+    write_tokenizer(folder / "tokenizer", words())
     tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     return tokenizer
 

@@ -10,6 +10,8 @@ from transformers import CLIPTokenizer
 
 from darkroom.worker.device import choose_placement
 from darkroom.worker.settings import WorkerSettings
+from darkroom.worker.tiny_tokenizer import write_tokenizer
+from ops.starter.captions import words
 from ops.starter.card import write_card
 from ops.starter.curves import plot, read_curve
 from ops.starter.denoiser import Painter, v_loss
@@ -19,7 +21,6 @@ from ops.starter.models import make_scheduler, make_vae
 from ops.starter.painting import Studio
 from ops.starter.prompts import held_out_prompts
 from ops.starter.publish import contact_sheet
-from ops.starter.vocabulary import write_tokenizer
 
 LIMIT = 24_000_000  # bytes that the repository gives the model
 
@@ -27,7 +28,7 @@ LIMIT = 24_000_000  # bytes that the repository gives the model
 @pytest.fixture(scope="module")
 def painter(tmp_path_factory: pytest.TempPathFactory) -> Painter:
     folder = tmp_path_factory.mktemp("tokenizer")
-    write_tokenizer(folder)
+    write_tokenizer(folder, words())
     torch.manual_seed(0)
     return Painter(CLIPTokenizer.from_pretrained(folder, local_files_only=True))
 
