@@ -15,7 +15,7 @@ from ops.starter.scenes import SIDE
 from ops.starter.training import Run, Stage
 
 ROUGH = Stage("autoencoder", steps=7000, rate=2e-3, warmup=100, average=0.997, seed=1)
-FINE = Stage("autoencoder-fine", steps=6000, rate=1.5e-3, warmup=100, average=0.998, seed=4)
+FINE = Stage("autoencoder-fine", steps=9000, rate=1.5e-3, warmup=100, average=0.998, seed=4)
 PICTURES = 8000
 _CROP = 64  # pixels
 _WHOLE = 0.5  # of the steps are done when whole pictures begin

@@ -13,14 +13,10 @@ from ops.starter.models import make_encoders, make_scheduler, make_unet
 from ops.starter.scenes import SIDE, Scene
 from ops.starter.training import Run, Stage
 
-#: Two parts, each with its own fall of the learning rate: the first is worth looking at, the second is worth shipping.
-STAGES = (
-    Stage("denoiser", steps=4500, rate=1e-3, warmup=200, average=0.998, weight_decay=0.01, seed=2),
-    Stage("denoiser-more", steps=12000, rate=6e-4, warmup=200, average=0.999, weight_decay=0.01, seed=3),
-)
+STAGE = Stage("denoiser", steps=10_000, rate=1e-3, warmup=300, average=0.999, weight_decay=0.01, seed=2)
 _ROWS = 32
 _UNCONDITIONAL = 0.1  # of the rows
-_ALONE = 0.25  # of the first stage's steps show one thing only
+_ALONE = 0.1  # of the steps, at first, show one thing only
 
 
 class Painter(nn.Module):
@@ -48,21 +44,16 @@ class Painter(nn.Module):
         return seen
 
 
-def train_denoiser(scenes: list[Scene], latents: Tensor, tokenizer: CLIPTokenizer, folder: Path, part: int) -> Painter:
-    """Trains part 0 or 1, or goes on where a checkpoint in `folder` left off; part 1 begins with part 0's average."""
-    stage = STAGES[part]
-    torch.manual_seed(stage.seed)
+def train_denoiser(scenes: list[Scene], latents: Tensor, tokenizer: CLIPTokenizer, folder: Path) -> Painter:
+    """Trains, or goes on where a checkpoint in `folder` left off; returns the averaged encoders and denoiser."""
+    torch.manual_seed(STAGE.seed)
     painter = Painter(tokenizer)
-    if part:
-        before = torch.load(folder / f"{STAGES[part - 1].name}.pt", weights_only=True)
-        painter.load_state_dict(before["average"])
-    run = Run(stage, painter, folder)
+    run = Run(STAGE, painter, folder)
     alone = np.flatnonzero([len(scene.things) == 1 for scene in scenes])
     noise_left = make_scheduler().alphas_cumprod
 
     def loss(step: int, rng: np.random.Generator) -> Tensor:
-        few = part == 0 and step < _ALONE * stage.steps
-        rows = rng.choice(alone, _ROWS) if few else rng.integers(len(scenes), size=_ROWS)
+        rows = rng.choice(alone, _ROWS) if step < _ALONE * STAGE.steps else rng.integers(len(scenes), size=_ROWS)
         captions = [caption(scenes[int(row)], rng) for row in rows]
         return v_loss(painter, latents[torch.from_numpy(rows)], captions, noise_left)
 

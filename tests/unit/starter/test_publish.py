@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import CLIPTokenizer
 
-from darkroom.worker.device import choose_placement
-from darkroom.worker.settings import WorkerSettings
+from darkroom.cli.sheet import contact_sheet
 from darkroom.worker.tiny_tokenizer import write_tokenizer
 from ops.starter.captions import words
 from ops.starter.card import write_card
@@ -20,7 +20,6 @@ from ops.starter.export import export
 from ops.starter.models import make_scheduler, make_vae
 from ops.starter.painting import Studio
 from ops.starter.prompts import held_out_prompts
-from ops.starter.publish import contact_sheet
 
 LIMIT = 24_000_000  # bytes that the repository gives the model
 
@@ -43,8 +42,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, painter: Painter) -> Path:
 
 @pytest.fixture(scope="module")
 def studio(model: Path) -> Studio:
-    settings = WorkerSettings(device="cpu")
-    return Studio(model, choose_placement(settings), settings)
+    return Studio(model)
 
 
 def test_the_model_is_small_enough_to_ship(model: Path) -> None:
@@ -53,7 +51,7 @@ def test_the_model_is_small_enough_to_ship(model: Path) -> None:
 
 def test_the_family_loads_it_and_paints(studio: Studio) -> None:
     asked = held_out_prompts(1)[0]
-    one, again = (studio(asked, steps=2) for _ in range(2))
+    one, again = (studio(asked.prompt, asked.seed, num_inference_steps=2) for _ in range(2))
     assert one.shape == (128, 128, 3)
     assert np.array_equal(one, again)
 
@@ -89,7 +87,7 @@ def test_the_card_tells_what_was_measured(model: Path, studio: Studio, tmp_path:
     curve = tmp_path / "denoiser.csv"
     rows = ["step,seconds,loss,rate", "25,60,0.5,0.1", "50,120,0.4,0.1", "50,130,0.25,0.1"]
     curve.write_text("\n".join(rows) + "\n")
-    tallies = evaluate(lambda asked: studio(asked, steps=1), held_out_prompts(2))
+    tallies = evaluate(lambda asked: studio(asked.prompt, asked.seed, num_inference_steps=1), held_out_prompts(2))
     write_card(model, tallies, [read_curve(curve)])
     card = (model / "README.md").read_text()
     assert "| denoiser | 50 | 2 | 0.3750 |" in card
@@ -101,4 +99,5 @@ def test_curves_and_sheets_are_pictures(tmp_path: Path) -> None:
     curve = tmp_path / "one.csv"
     curve.write_text("step,seconds,loss,rate\n25,60,0.5,0.1\n50,120,0.4,0.1\n")
     assert plot([read_curve(curve)] * 2).size == (960, 300)
-    assert contact_sheet([np.zeros((128, 128, 3), dtype=np.uint8)] * 7).size == (768, 256)
+    cells = [(Image.new("RGB", (128, 128)), "a prompt of many words " * 9)] * 7
+    assert contact_sheet(cells, columns=6).size == (6 * 140 + 12, 2 * (140 + 28) + 12)
