@@ -1,5 +1,7 @@
 """Scenes in words: one plain caption, and the many ways to say the same that training uses."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from ops.starter.paints import COLOURS
@@ -55,6 +57,8 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     """One of the many ways to say it. Some leave out the background or the style's place; few are only one word."""
     if rng.random() < 0.03:
         return _fragment(scene, rng)
+    if scene.style == "pixel" and rng.random() < 0.5:  # there are only large things in it: it goes without saying
+        scene = replace(scene, things=(replace(scene.things[0], size="medium"),))
     before, after = _style(scene, rng)
     ground = "" if rng.random() < 0.07 else _pick(rng, _BACKGROUND).format(scene.background)
     comma = ", " if ground.startswith(scene.background) or rng.random() < 0.2 else " "

@@ -13,7 +13,7 @@ from ops.starter.models import make_encoders, make_scheduler, make_unet
 from ops.starter.scenes import SIDE, Scene
 from ops.starter.training import Run, Stage
 
-STAGE = Stage("denoiser", steps=10_000, rate=1e-3, warmup=300, average=0.999, weight_decay=0.01, seed=2)
+STAGE = Stage("denoiser", steps=8000, rate=1e-3, warmup=300, average=0.999, weight_decay=0.01, seed=2)
 _ROWS = 32
 _UNCONDITIONAL = 0.1  # of the rows
 _ALONE = 0.1  # of the steps, at first, show one thing only

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from darkroom.tasks.catalogue import FolderSource, builtin_catalogue
-from darkroom.tasks.requests import Img2Img, Txt2Img
+from darkroom.tasks.requests import Img2Img, Request, Txt2Img
 from darkroom.tasks.validate import resolve
 from darkroom.worker.device import choose_placement
 from darkroom.worker.engine import Engine
@@ -25,14 +25,22 @@ class Studio:
     def __init__(self, folder: Path | None = None, threads: int = 2) -> None:
         settings = WorkerSettings(device="cpu", dtype="float32", memory="full", threads=threads)
         entry = ENTRY.model_copy(update={"source": FolderSource(path=folder)}) if folder else ENTRY
-        self.generator = Generator(load_model(entry, choose_placement(settings), settings), Engine(threads))
+        self._engine = Engine(threads)
+        self.generator = Generator(load_model(entry, choose_placement(settings), settings), self._engine)
 
     def __call__(self, prompt: str, seed: int, source: Picture | None = None, **fields: Any) -> Picture:
         """One picture (128, 128, 3) uint8, from noise or from `source`; `fields` are a request's."""
+        prepared = self.generator.prepare(self.request(prompt, seed, from_source=source is not None, **fields))
+        image = Image.fromarray(source) if source is not None else None
+        return np.asarray(self.generator.generate(prepared, seed, image, lambda *_: None))
+
+    def request(self, prompt: str, seed: int, *, from_source: bool = False, **fields: Any) -> Request:
+        """The request, with every default filled in. Raises InvalidRequest."""
         common = {"model": ENTRY.name, "prompt": prompt, "seed": seed, **fields}
         # The reference is only for the request's form: the picture itself is at hand.
-        request = Txt2Img(**common) if source is None else Img2Img(image="inputs/default/source.png", **common)
-        filled = resolve(request, {ENTRY.name: ENTRY}, lambda: None).filled
-        image = Image.fromarray(source) if source is not None else None
-        made = self.generator.generate(self.generator.prepare(filled), seed, image, lambda *_: None)
-        return np.asarray(made)
+        asked = Img2Img(image="inputs/default/source.png", **common) if from_source else Txt2Img(**common)
+        return resolve(asked, {ENTRY.name: ENTRY}, lambda: None).filled
+
+    def close(self) -> None:
+        """Ends the engine's thread."""
+        self._engine.close()
