@@ -11,7 +11,7 @@ from darkroom.worker.digests import hash_files
 from darkroom.worker.families import family
 from darkroom.worker.layout import folder_layout
 from darkroom.worker.lockfile import LockedModel, pin
-from ops.starter.autoencoder import FINE, ROUGH
+from ops.starter.autoencoder import FINE, POLISH, ROUGH
 from ops.starter.card import write_card
 from ops.starter.curves import plot, read_curve
 from ops.starter.denoiser import STAGE, Painter
@@ -66,5 +66,5 @@ def pin_model(model: Path) -> None:
 
 
 def _curves(folder: Path) -> list[Path]:
-    names = [stage.name for stage in (ROUGH, FINE, STAGE)]
+    names = [stage.name for stage in (ROUGH, FINE, POLISH, STAGE)]
     return [path for name in names if (path := folder / f"{name}.csv").exists()]
