@@ -153,10 +153,9 @@ class Policy:
         """The most rows of one model call: a bucket."""
         return self._usable(self._of(group))[-1]
 
-    def bucket_for(self, group: Hashable, rows: int) -> int:
-        """The smallest bucket that holds the rows; `cap` where none does."""
-        usable = self._usable(self._of(group))
-        return usable[min(bisect_left(usable, rows), len(usable) - 1)]
+    def bucket_for(self, group: Hashable, rows: int) -> int:  # noqa: ARG002 - dropped for all
+        """The smallest bucket that holds the rows, whether memory does or not; the largest where none does."""
+        return self._buckets[min(bisect_left(self._buckets, rows), len(self._buckets) - 1)]
 
     def _of(self, group: Hashable) -> _Group:
         found = self._groups[group] = self._groups.pop(group) if group in self._groups else _Group()
@@ -179,7 +178,8 @@ class Policy:
     def _batch(self, waiting: Sequence[Waiting], calls: Sequence[int]) -> Batch:
         group = waiting[calls[0]].group
         self._running = self._of(group), len(calls)
-        return Batch(tuple(calls), self.bucket_for(group, sum(waiting[index].rows for index in calls)))
+        bucket = self.bucket_for(group, sum(waiting[index].rows for index in calls))
+        return Batch(tuple(calls), min(bucket, self.cap(group)))
 
     def _ready(self, calls: Sequence[Waiting], coming: int) -> float:
         """When these are to run though not all have come."""
