@@ -7,8 +7,12 @@ from bench.serving.record import CellRecord, Round
 from bench.serving.sides import LABELS
 from bench.table import Row
 
+Cells = tuple[str, ...]
+
 P99_FROM = 300  # pictures; of fewer the 99th percentile says nothing
 HEAD = ("cell", "side", "pictures/s", "against (a)", "p50", "p90", "p99", "GPU busy", "of the ceiling", "memory, MB")
+GAP_HEAD = ("cell", "side", "a step of all images in flight, the denoiser free")
+MARK_HEAD = ("mark", "value", "bound", "")
 
 #: Throughput of the best Darkroom side against (a) eager and against (a) compiled, at 16 in flight.
 GPU_MARKS = {512: (4.0, 1.5), 1024: (1.5, 1.05)}
@@ -16,14 +20,11 @@ GPU_MARKS = {512: (4.0, 1.5), 1024: (1.5, 1.05)}
 
 def tables(records: Sequence[CellRecord]) -> str:
     """All of them, in Markdown."""
-    parts = [_circumstances(records), _markdown(HEAD, [row for record in records for row in _rows(record)])]
+    loads = [row for record in records for row in _rows(record)]
     gaps = [row for record in records for row in _gap_rows(record)]
-    if gaps:
-        parts.append(_markdown(("cell", "side", "a step of all images in flight, the denoiser free"), gaps))
-    held = [(row.what, row.value, row.mark, "ok" if row.met else "MISSED") for row in marks(records)]
-    if held:
-        parts.append(_markdown(("mark", "value", "bound", ""), held))
-    return "\n\n".join(parts)
+    held: list[Cells] = [(row.what, row.value, row.mark, "ok" if row.met else "MISSED") for row in marks(records)]
+    found: list[tuple[Cells, list[Cells]]] = [(HEAD, loads), (GAP_HEAD, gaps), (MARK_HEAD, held)]
+    return "\n\n".join([_circumstances(records), *(_markdown(head, rows) for head, rows in found if rows)])
 
 
 def marks(records: Iterable[CellRecord]) -> list[Row]:
@@ -58,7 +59,7 @@ def latency_ratio(record: CellRecord, side: str, base: str, share: float) -> flo
     return statistics.median(found) if found else None
 
 
-def _rows(record: CellRecord) -> list[tuple[str, ...]]:
+def _rows(record: CellRecord) -> list[Cells]:
     if record.kind == "gap":
         return []
     return [
@@ -66,17 +67,15 @@ def _rows(record: CellRecord) -> list[tuple[str, ...]]:
     ]
 
 
-def _numbers(record: CellRecord, side: str, rounds: list[Round]) -> tuple[str, ...]:
+def _numbers(record: CellRecord, side: str, rounds: list[Round]) -> Cells:
     latencies = [value for one in rounds for value in one.latencies]
-    base = "stock" if "stock" in record.sides else "stock-compiled"
-    ratio = rate_ratio(record, side, base)
     work = statistics.median(one.tflop / one.seconds for one in rounds)
     busy = [one.busy for one in rounds if one.busy is not None]
     device = [one.gpu_memory for one in rounds if one.gpu_memory is not None]
     memory = device or ([one.rss for one in rounds] if record.device == "cpu" else [])
     return (
         f"{rate(rounds):.3g}",
-        f"{ratio:.2f}" if ratio is not None else "",
+        _against(record, side, "stock" if "stock" in record.sides else "stock-compiled"),
         _seconds(percentile(latencies, 0.5)),
         _seconds(percentile(latencies, 0.9)),
         _seconds(percentile(latencies, 0.99)) if len(latencies) >= P99_FROM else "",
@@ -86,7 +85,18 @@ def _numbers(record: CellRecord, side: str, rounds: list[Round]) -> tuple[str, .
     )
 
 
-def _gap_rows(record: CellRecord) -> list[tuple[str, ...]]:
+def _against(record: CellRecord, side: str, base: str) -> str:
+    """By what the load is about: of a closed one the rate, of one at a time p50, of an open one p90."""
+    shares = {"alone": 0.5, "open": 0.9}
+    if record.kind in shares:
+        share = shares[record.kind]
+        ratio, what = latency_ratio(record, side, base, share), f"p{share * 100:.0f}"
+    else:
+        ratio, what = rate_ratio(record, side, base), "rate"
+    return f"{ratio:.2f} of its {what}" if ratio is not None else ""
+
+
+def _gap_rows(record: CellRecord) -> list[Cells]:
     found = {side: [one.gap for one in rounds if one.gap is not None] for side, rounds in record.sides.items()}
     return [
         (record.cell, LABELS[side], f"{statistics.median(gaps) * 1000:.1f} ms") for side, gaps in found.items() if gaps
@@ -157,8 +167,8 @@ def _apart(record: CellRecord) -> int:
     return max((max(values) - min(values) for values in zip(*record.looks.values(), strict=True)), default=0)
 
 
-def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))
+def _markdown(head: Cells, rows: Iterable[Cells]) -> str:
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ("---",) * len(head), *rows))
 
 
 def _seconds(value: float) -> str:

@@ -17,7 +17,7 @@ from bench.serving.model import Model, Wish, shape_name
 from bench.serving.record import CellRecord, Round, load_record
 from bench.serving.side import Setup, Side
 from bench.serving.sides import available, make_side
-from bench.serving.watch import Watch, gpu_memory_now
+from bench.serving.watch import Watch, gpu_now
 
 WARM_STEPS = 2
 
@@ -91,7 +91,7 @@ class _Run:
     def __init__(self, cell: Cell, model: Model, record: CellRecord, options: Options) -> None:
         self._cell, self._model, self._record, self._options = cell, model, record, options
         self._gpu = model.device.startswith("cuda")
-        self._gpu_before = gpu_memory_now() if self._gpu else 0.0
+        self._gpu_before = gpu_now()[1] if self._gpu else 0.0
         self._deadline = time.monotonic() + options.minutes * 60
         self._longest = 0.0
         self._setup = Setup(model, options.threads, cell.kind == "gap", options.settings)
