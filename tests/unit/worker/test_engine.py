@@ -97,7 +97,7 @@ def test_closing_finishes_what_is_waiting_and_refuses_the_rest() -> None:
         first = pool.submit(engine.call, hold)
         entered.wait()
         waiting = pool.submit(engine.call, done.append, "waited")
-        while engine._calls.empty():
+        while not engine._calls:
             pass
         closing = pool.submit(engine.close)
         gate.set()
