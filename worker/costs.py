@@ -40,7 +40,7 @@ class Costs:
         others = sorted((other, median_low(times)) for other, times in self._times.items() if other != bucket)
         if not others:
             return known[0] if known else _assumed(bucket)
-        return min(*known, _estimate(others, bucket)) if known else _estimate(others, bucket)
+        return min([*known, _estimate(others, bucket)])
 
     def price(self, rows: int, buckets: tuple[int, ...]) -> float:
         """So many rows, divided between model calls of these buckets in the cheapest way."""

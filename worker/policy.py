@@ -75,7 +75,10 @@ class Policy:
     def __init__(
         self, buckets: Sequence[int] = BUCKETS, max_rows: int = 32, window: float = 0.1, patience: float = 1.0
     ) -> None:
-        """`window`: the longest that the model may stand still for company. `patience`: see the order of calls."""
+        """`max_rows`: of one model call, with padding. `window`: the longest that the model stands still for company.
+
+        `patience`: see the order of calls.
+        """
         self._buckets = tuple(sorted(buckets))
         self._max_rows, self._window, self._patience = max_rows, window, patience
         self._groups: dict[Hashable, _Group] = {}  # the least recently used first
@@ -113,7 +116,7 @@ class Policy:
         self._gaps.append(seconds / self._callers)  # they step one after another, under the interpreter's lock
 
     def limit(self, group: Hashable, rows: int) -> None:
-        """Memory has room for so many rows, padding included. Only ever less; one row is always tried."""
+        """Memory has room for so many rows, padding included. Only ever less; the smallest bucket is always tried."""
         mine = self._group(group)
         mine.buckets = _up_to(mine.buckets, rows)
 

@@ -42,10 +42,6 @@ class Ran:
     images: tuple[Image, ...]
     bucket: int
 
-    @property
-    def rows(self) -> int:
-        return sum(image.rows for image in self.images)
-
 
 @dataclass
 class _Round:
