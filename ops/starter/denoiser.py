@@ -13,10 +13,14 @@ from ops.starter.models import make_encoders, make_scheduler, make_unet
 from ops.starter.scenes import SIDE, Scene
 from ops.starter.training import Run, Stage
 
-STAGE = Stage("denoiser", steps=8000, rate=1e-3, warmup=300, average=0.999, weight_decay=0.01, seed=2)
+#: Two parts, each with its own fall of the learning rate; the second dwells on the steps in which prompts decide.
+STAGES = (
+    Stage("denoiser", steps=7000, rate=1e-3, warmup=300, average=0.999, weight_decay=0.01, seed=2),
+    Stage("denoiser-more", steps=6000, rate=6e-4, warmup=100, average=0.999, weight_decay=0.01, seed=3),
+)
 _ROWS = 32
 _UNCONDITIONAL = 0.1  # of the rows
-_ALONE = 0.1  # of the steps, at first, show one thing only
+_ALONE = 0.1  # of the first part's steps, at its beginning, show one thing only
 
 
 class Painter(nn.Module):
@@ -44,32 +48,40 @@ class Painter(nn.Module):
         return seen
 
 
-def train_denoiser(scenes: list[Scene], latents: Tensor, tokenizer: CLIPTokenizer, folder: Path) -> Painter:
-    """Trains, or goes on where a checkpoint in `folder` left off; returns the averaged encoders and denoiser."""
-    torch.manual_seed(STAGE.seed)
+def train_denoiser(scenes: list[Scene], latents: Tensor, tokenizer: CLIPTokenizer, folder: Path, part: int) -> Painter:
+    """Trains part 0 or 1, or goes on where a checkpoint in `folder` left off; part 1 begins with part 0's average."""
+    stage = STAGES[part]
+    torch.manual_seed(stage.seed)
     painter = Painter(tokenizer)
-    run = Run(STAGE, painter, folder)
+    if part:
+        before = torch.load(folder / f"{STAGES[part - 1].name}.pt", weights_only=True)
+        painter.load_state_dict(before["average"])
+    run = Run(stage, painter, folder)
     alone = np.flatnonzero([len(scene.things) == 1 for scene in scenes])
     noise_left = make_scheduler().alphas_cumprod
 
     def loss(step: int, rng: np.random.Generator) -> Tensor:
-        rows = rng.choice(alone, _ROWS) if step < _ALONE * STAGE.steps else rng.integers(len(scenes), size=_ROWS)
+        few = not part and step < _ALONE * stage.steps
+        rows = rng.choice(alone, _ROWS) if few else rng.integers(len(scenes), size=_ROWS)
         captions = [caption(scenes[int(row)], rng) for row in rows]
-        return v_loss(painter, latents[torch.from_numpy(rows)], captions, noise_left)
+        return v_loss(painter, latents[torch.from_numpy(rows)], captions, noise_left, late=bool(part))
 
     run.train(loss)
     run.use_average()
     return painter.eval()
 
 
-def v_loss(painter: Painter, latents: Tensor, captions: list[str], noise_left: Tensor) -> Tensor:
-    """Mean square error of v (T. Salimans and J. Ho, "Progressive distillation", 2022), all steps alike.
+def v_loss(painter: Painter, latents: Tensor, captions: list[str], noise_left: Tensor, *, late: bool = False) -> Tensor:
+    """Mean square error of v (T. Salimans and J. Ho, "Progressive distillation", 2022).
+
+    All steps alike, or with `late` the noisier the more often: what a prompt says is decided there.
 
     Unlike the noise, v tells at every step about the picture: its colours are decided where there is almost only
     noise, and an error of the noise would weigh nothing there.
     """
     rows = len(latents)
-    times = torch.randint(0, len(noise_left), (rows,))
+    steps = len(noise_left)
+    times = (torch.rand(rows).sqrt() * steps).long() if late else torch.randint(0, steps, (rows,))
     signal = noise_left[times].view(-1, 1, 1, 1).sqrt()
     rest = (1 - signal.square()).sqrt()
     noise = torch.randn_like(latents)

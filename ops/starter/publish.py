@@ -14,7 +14,7 @@ from darkroom.worker.lockfile import LockedModel, pin
 from ops.starter.autoencoder import FINE, POLISH, ROUGH
 from ops.starter.card import write_card
 from ops.starter.curves import plot, read_curve
-from ops.starter.denoiser import STAGE, Painter
+from ops.starter.denoiser import STAGES, Painter
 from ops.starter.drawing import Picture
 from ops.starter.evaluate import evaluate, table
 from ops.starter.export import export
@@ -30,7 +30,8 @@ _COLUMNS = 6
 def export_model(folder: Path, model: Path) -> None:
     """Writes the weights of the newest checkpoint in `folder` as a model, with its loss curves."""
     painter = Painter(make_tokenizer(folder))
-    checkpoint = torch.load(folder / f"{STAGE.name}.pt", weights_only=True)
+    newest = [path for stage in STAGES if (path := folder / f"{stage.name}.pt").exists()][-1]
+    checkpoint = torch.load(newest, weights_only=True)
     painter.load_state_dict(checkpoint["average"])
     export(make_autoencoder(folder), painter, model)
     plot([read_curve(path) for path in _curves(folder)]).save(model / "curves.png")
@@ -66,5 +67,5 @@ def pin_model(model: Path) -> None:
 
 
 def _curves(folder: Path) -> list[Path]:
-    names = [stage.name for stage in (ROUGH, FINE, POLISH, STAGE)]
+    names = [stage.name for stage in (ROUGH, FINE, POLISH, *STAGES)]
     return [path for name in names if (path := folder / f"{name}.csv").exists()]

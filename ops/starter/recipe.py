@@ -31,8 +31,8 @@ def make_tokenizer(folder: Path) -> CLIPTokenizer:
     return tokenizer
 
 
-def make_painter(folder: Path) -> Painter:
-    """The trained text encoders and denoiser."""
+def make_painter(folder: Path, part: int) -> Painter:
+    """Text encoders and denoiser after part 0 or 1 of their training."""
     torch.manual_seed(0)
     scenes, latents = encoded_set(make_autoencoder(folder), LATENTS, _LATENTS_SEED, folder)
-    return train_denoiser(scenes, latents, make_tokenizer(folder), folder)
+    return train_denoiser(scenes, latents, make_tokenizer(folder), folder, part)
