@@ -59,6 +59,7 @@ Side = Annotated[int, Field(ge=8, le=16_384, multiple_of=8, description="pixels"
 Tenant = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Lane = Literal["interactive", "bulk"]
 OutputFormat = Literal["png", "jpeg", "webp"]
+Batching = Literal["auto", "solo"]
 
 
 class _Generation(BaseModel):
@@ -78,6 +79,10 @@ class _Generation(BaseModel):
     num_images: int | None = Field(default=None, ge=1, le=256)
     seeds: list[Seed] | None = Field(default=None, min_length=1, max_length=256, description="one per image")
     output_format: OutputFormat = "png"
+
+    batching: Batching = Field(
+        default="auto", description="solo: its denoiser calls are stacked with nobody's, the same bits on every run"
+    )
 
     lane: Lane = "interactive"
     tenant: Tenant = "default"

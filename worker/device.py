@@ -47,11 +47,19 @@ def devices() -> list[str]:
     return [*cuda, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
 
 
-def default_concurrency(placement: Placement) -> int:
-    """Jobs in flight in one process: enough to hide fetching, encoding and uploading behind the model's work."""
+def default_max_batch(placement: Placement) -> int:
+    """Rows of the largest denoiser call; memory may make it smaller."""
+    return {"cuda": 32}.get(placement.device.type, 8)
+
+
+def images_at_a_time(placement: Placement, max_batch: int) -> int:
+    """Images in the making in one process: as many as fill the largest call under guidance, two rows each.
+
+    As many jobs are held by default: each has one at least, and what is beside the model's work is hidden behind it.
+    """
     if placement.memory in OFFLOAD_MODES:
         return 1  # the hooks move modules under whoever runs beside
-    return {"cuda": 4}.get(placement.device.type, 2)
+    return max(1, max_batch // 2)
 
 
 def environment(placement: Placement | None = None) -> dict[str, str | int]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import NamedTuple
 
-MAX_BUCKET = 256
+MAX_BUCKET = 64
 MAX_LENGTH = 100_000  # characters of one image's record
 
 _PART = r"[1-9][0-9]{0,2}:[0-9]{1,3}(:[1-9][0-9]{0,2})?"

@@ -13,6 +13,7 @@ from darkroom.worker.errors import ManifestInvalid
 from darkroom.worker.generate import Generator, OnStep
 from darkroom.worker.manifest import Manifest, circumstances
 from darkroom.worker.pictures import OutputFormat, encode, read_parameters
+from darkroom.worker.placements import Script, Ticket
 from darkroom.worker.records import ImageRecord, pixels_sha256
 
 #: The bytes of an object by its key, or None where they are not at hand.
@@ -63,10 +64,16 @@ class Replay:
         self.differences = _differences(manifest, generator, source)
 
     def images(self, on_step: OnStep = lambda *_: None) -> Iterator[ReplayedImage]:
-        """Generates and compares one recorded picture after the other. Raises what `Generator.generate` raises."""
+        """Generates and compares one recorded picture after the other. Raises what `Generator.generate` raises.
+
+        Denoiser calls run where they were placed; where that cannot be, it is among the `differences` afterwards.
+        """
         prepared = self._generator.prepare(self._manifest.request)
         for record in self._manifest.images:
-            image = self._generator.generate(prepared, record.seed, self._source, on_step)
+            ticket = Ticket(script=Script(record.calls)) if record.calls else Ticket(solo=True)
+            image = self._generator.generate(prepared, record.seed, self._source, on_step, ticket)
+            if record.calls not in ("", now := str(ticket.placements)):
+                self.differences.append(Difference(f"images.{record.index}.calls", record.calls, now))
             far = _distance(self._load(record.key), image, record)
             equal = pixels_sha256(image) == record.pixels_sha256
             yield ReplayedImage(record.index, record.seed, image, equal, *(far or (None, None)))

@@ -18,13 +18,15 @@ from darkroom.tasks.operations import ping
 from darkroom.tasks.redis_io import BlockingIO
 from darkroom.tasks.settings import TaskSettings
 from darkroom.worker.app import consume, make_app
-from darkroom.worker.device import Placement, choose_placement, default_concurrency
+from darkroom.worker.device import Placement, choose_placement, default_max_batch, images_at_a_time
 from darkroom.worker.engine import Engine
 from darkroom.worker.errors import ModelUnknown
 from darkroom.worker.generate import Generator
+from darkroom.worker.image_threads import ImageThreads
 from darkroom.worker.janitor import Janitor
 from darkroom.worker.leases import LeaseKeeper
 from darkroom.worker.loading import load_model
+from darkroom.worker.policy import Policy
 from darkroom.worker.presence import Presence
 from darkroom.worker.runner import JobRunner, Surroundings
 from darkroom.worker.settings import WorkerSettings
@@ -54,7 +56,8 @@ class Service:
             io = BlockingIO(self._tasks)
             stack.callback(io.close)
             self._knock_at_redis(io)
-            engine = stack.enter_context(Engine(placement.threads))
+            max_batch = self._settings.max_batch or default_max_batch(placement)
+            engine = stack.enter_context(Engine(placement.threads, _policy(max_batch, self._settings.batch_window)))
             generators = {entry.name: self._ready(entry, placement, engine) for entry in self._entries}
             presence = Presence(io, self.name, [entry.offer() for entry in self._entries], _about(placement))
             stack.callback(presence.retire)
@@ -62,11 +65,15 @@ class Service:
             for duty in (leases, Janitor(io, self.name, self._tasks.record_ttl)):
                 duty.start()
                 stack.callback(duty.close)
+            at_a_time = images_at_a_time(placement, max_batch)
+            images = ImageThreads(at_a_time)
+            stack.callback(images.close)
             around = Surroundings(
                 io=io,
                 store=store,
                 storage=storage,
                 generators=generators,
+                images=images,
                 leases=leases,
                 worker=self.name,
                 lease_seconds=self._settings.lease_seconds,
@@ -74,7 +81,7 @@ class Service:
                 preview_every=self._settings.preview_every,
             )
             app = make_app(self._tasks, list(generators), JobRunner(around))
-            consume(app, self._settings.concurrency or default_concurrency(placement), presence.begin)
+            consume(app, self._settings.concurrency or at_a_time, presence.begin)
         self._log.info("worker.stopped")
 
     def _knock_at_redis(self, io: BlockingIO) -> None:
@@ -104,6 +111,11 @@ def _entries(models: Sequence[str], settings: WorkerSettings) -> list[ModelEntry
     if unknown:
         raise ModelUnknown(f"not in the catalogue: {', '.join(unknown)}; there are: {', '.join(sorted(catalogue))}")
     return [catalogue[name] for name in dict.fromkeys(models)]
+
+
+def _policy(max_batch: int, window: float) -> Policy:
+    buckets = [2**power for power in range(max_batch.bit_length())]
+    return Policy(buckets, max_rows=max_batch, window=window)
 
 
 def _about(placement: Placement) -> dict[str, object]:

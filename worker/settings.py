@@ -24,6 +24,15 @@ class WorkerSettings(Settings):
     memory: MemoryMode = Field(default="full", description="how the model is held in device memory")
     threads: int = Field(default=0, ge=0, description="CPU threads of the model's calls; 0: all cores")
     concurrency: int = Field(default=0, ge=0, description="jobs in flight in one process; 0: by device")
+    max_batch: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="rows of the largest denoiser call, two an image under guidance; 0: by device",
+    )
+    batch_window: float = Field(
+        default=0.1, ge=0, le=10, description="seconds that the model may stand still for company at most"
+    )
     lease_seconds: float = Field(default=30.0, ge=2, description="how long a silent worker keeps a job")
     preview_every: float = Field(default=1.0, ge=0, description="seconds between previews of a job; 0: none")
     log_format: Literal["auto", "json", "text"] = Field(
