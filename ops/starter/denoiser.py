@@ -16,7 +16,7 @@ from ops.starter.training import Run, Stage
 #: Two parts, each with its own fall of the learning rate; the second dwells on the steps in which prompts decide.
 STAGES = (
     Stage("denoiser", steps=7000, rate=1e-3, warmup=300, average=0.999, weight_decay=0.01, seed=2),
-    Stage("denoiser-more", steps=6000, rate=6e-4, warmup=100, average=0.999, weight_decay=0.01, seed=3),
+    Stage("denoiser-more", steps=16_000, rate=8e-4, warmup=200, average=0.999, weight_decay=0.01, seed=3),
 )
 _ROWS = 32
 _UNCONDITIONAL = 0.1  # of the rows
