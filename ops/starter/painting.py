@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from darkroom.tasks.catalogue import FolderSource, builtin_catalogue
+from darkroom.tasks.catalogue import Defaults, FolderSource, Limits, ModelEntry
 from darkroom.tasks.requests import Img2Img, Request, Txt2Img
 from darkroom.tasks.validate import resolve
 from darkroom.worker.device import choose_placement
@@ -16,7 +16,14 @@ from darkroom.worker.loading import load_model
 from darkroom.worker.settings import WorkerSettings
 from ops.starter.drawing import Picture
 
-ENTRY = builtin_catalogue()["starter"]
+ENTRY = ModelEntry(
+    name="starter",
+    family="sdxl",
+    source=FolderSource(path=Path(__file__).parents[2] / "worker/starter"),
+    defaults=Defaults(width=128, height=128, num_inference_steps=20, guidance_scale=4.0, scheduler="euler"),
+    limits=Limits(min_side=64, max_side=256, max_pixels=256 * 256),
+    schedulers=["euler", "euler_a", "dpmpp_2m", "dpmpp_2m_karras", "dpmpp_2m_sde", "dpmpp_sde", "ddim", "ddpm", "unipc"],
+)
 
 
 class Studio:
