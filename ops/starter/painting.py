@@ -22,7 +22,17 @@ ENTRY = ModelEntry(
     source=FolderSource(path=Path(__file__).parents[2] / "worker/starter"),
     defaults=Defaults(width=128, height=128, num_inference_steps=20, guidance_scale=4.0, scheduler="euler"),
     limits=Limits(min_side=64, max_side=256, max_pixels=256 * 256),
-    schedulers=["euler", "euler_a", "dpmpp_2m", "dpmpp_2m_karras", "dpmpp_2m_sde", "dpmpp_sde", "ddim", "ddpm", "unipc"],
+    schedulers=[
+        "euler",
+        "euler_a",
+        "dpmpp_2m",
+        "dpmpp_2m_karras",
+        "dpmpp_2m_sde",
+        "dpmpp_sde",
+        "ddim",
+        "ddpm",
+        "unipc",
+    ],
 )
 
 
