@@ -5,6 +5,7 @@ alone, beside others, and in a job of many: to the bit in the same places of the
 Model calls run on the engine's thread, the rest on the caller's.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from PIL import Image
 
 from darkroom.tasks.catalogue import Kind
 from darkroom.worker.asked import Asked
+from darkroom.worker.embeddings import EmbeddingCache
 from darkroom.worker.engine import Engine, set_threads
 from darkroom.worker.failures import failures_become_ours
 from darkroom.worker.loading import LoadedModel
@@ -22,8 +24,13 @@ from darkroom.worker.placements import Ticket
 from darkroom.worker.previews import preview_jpeg
 from darkroom.worker.proxies import DenoiserProxy, VaeProxy
 from darkroom.worker.schedulers import check_schedulers, make_scheduler
+from darkroom.worker.stacking import Call
+from darkroom.worker.warming import warm_buckets
 
 OnStep = Callable[[int, int, torch.Tensor], None]
+
+WARM_SECONDS = 10.0  # on a CPU, for buckets; the costs of what is not measured by then show in service
+SOON = 20  # steps
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,7 @@ class Generator:
         texts = {name: part for name, part in model.components.items() if name not in ("unet", "vae", "scheduler")}
         self._encoding = self._pipeline("txt2img", model.entry.defaults.scheduler, 0, texts, Ticket())
         self._no_texts = dict.fromkeys(texts)
+        self.embeddings = EmbeddingCache[tuple[dict[str, torch.Tensor], bool]]()
 
     def prepare(self, request: Any) -> PreparedJob:
         """Encode the prompts of a resolved request, once for all of its images.
@@ -55,9 +63,7 @@ class Generator:
         Raises InvalidRequest for what this model does not do, OutOfMemory, GenerationFailed.
         """
         asked = Asked.of(request, self.model.entry)
-        with failures_become_ours():
-            conditioning, truncated = self._engine.call(self._encode, asked)
-        return PreparedJob(asked, conditioning, ["prompt_truncated"] if truncated else [])
+        return self._prepared(asked)
 
     def generate(
         self,
@@ -87,17 +93,38 @@ class Generator:
         """A small JPEG of latents in mid-generation, by a linear map; the VAE is not asked."""
         return preview_jpeg(latents, self.model.entry.family, self._vae.config, self.model.preview)
 
-    def warm(self) -> None:
-        """Two steps of every kind, so that the first job pays nothing; at the smallest size on a CPU."""
+    def warm(self, most_seconds: float = WARM_SECONDS) -> None:
+        """Two steps of every kind, so that the first job pays nothing, and the denoiser in every bucket.
+
+        On a CPU at the smallest size, then at the default one if that is soon done, and for so long at most.
+        """
         entry = self.model.entry
-        small = self.model.placement.device.type == "cpu"
-        width, height = (entry.limits.min_side,) * 2 if small else (entry.defaults.width, entry.defaults.height)
-        for kind in entry.kinds:
-            asked = Asked(kind, "a photograph", "", width, height, 2, 5.0, entry.defaults.scheduler, 0.5)
-            with failures_become_ours():
-                conditioning, _ = self._engine.call(self._encode, asked)
+        normal, small = (entry.defaults.width, entry.defaults.height), (entry.limits.min_side,) * 2
+        on_cpu = self.model.placement.device.type == "cpu"
+        first, *_ = [self._try(kind, *(small if on_cpu else normal)) for kind in entry.kinds]
+        step = self._engine.stats().step * math.prod(normal) / math.prod(small)
+        if on_cpu and step * SOON < most_seconds:
+            first = self._try(entry.kinds[0], *normal)
+        warm_buckets(self._engine, first, most_seconds if on_cpu else math.inf)
+
+    def _try(self, kind: Kind, width: int, height: int) -> Call:
+        """Two steps of a picture of this size; its first denoiser call."""
+        calls: list[Call] = []
+        unet = self.model.components["unet"]
+        hook = unet.register_forward_pre_hook(lambda *call: calls.append(Call.of(*call)), with_kwargs=True)
+        asked = Asked(kind, "a photograph", "", width, height, 2, 5.0, self.model.entry.defaults.scheduler, 0.5)
+        try:
             source = Image.new("RGB", (width, height)) if kind == "img2img" else None
-            self.generate(PreparedJob(asked, conditioning, []), 0, source, lambda *_: None)
+            self.generate(self._prepared(asked), 0, source, lambda *_: None)
+        finally:
+            hook.remove()
+        return calls[0]
+
+    def _prepared(self, asked: Asked) -> PreparedJob:
+        key = (asked.prompt, asked.negative_prompt if asked.guidance else None, asked.guidance)
+        with failures_become_ours():
+            conditioning, truncated = self.embeddings.get(key, lambda: self._engine.call(self._encode, asked))
+        return PreparedJob(asked, conditioning, ["prompt_truncated"] if truncated else [])
 
     def _encode(self, asked: Asked) -> tuple[dict[str, torch.Tensor], bool]:
         # On the engine's thread: the pipelines toggle the tokenizers between padding modes.

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import torch
 
+Tree = tuple[tuple[Any, ...], dict[str, Any]]  # positional and named arguments
 Join = Callable[[list[torch.Tensor]], torch.Tensor]
 
 _PLAIN = (bool, int, float, str, type(None))  # what a result may hold besides tensors
@@ -25,7 +26,7 @@ class Call:
     """One call of `module`. Calls of equal `group` may be stacked; one that has none can only run as it came."""
 
     module: Callable[..., Any]
-    tree: tuple[tuple[Any, ...], dict[str, Any]]
+    tree: Tree
     rows: int
     group: Hashable | None
     device: torch.device
@@ -50,7 +51,7 @@ class Call:
 
     def part(self, start: int, stop: int) -> Self:
         """The same call for some of its rows."""
-        tree = _joined([self.tree], lambda tensors: tensors[0][start:stop])
+        tree = joined([self.tree], lambda tensors: tensors[0][start:stop])
         return type(self)(self.module, tree, stop - start, self.group, self.device)
 
 
@@ -60,7 +61,7 @@ def run_stacked(calls: Sequence[Call], bucket: int, first: int = 0) -> list[Any]
     The calls' rows begin at row `first`; rows of nobody are copies of the first call's first. All have one group.
     Raises TypeError where the result is not made of rows, and what the module raises.
     """
-    args, kwargs = _joined([call.tree for call in calls], lambda tensors: _column(tensors, bucket, first))
+    args, kwargs = joined([call.tree for call in calls], lambda tensors: _column(tensors, bucket, first))
     result = calls[0].module(*args, **kwargs)
     if len(calls) == 1 and calls[0].rows == bucket:
         return [result]
@@ -73,7 +74,21 @@ def run_stacked(calls: Sequence[Call], bucket: int, first: int = 0) -> list[Any]
 
 def concatenated(results: list[Any]) -> Any:
     """One result of a call whose rows were run in parts."""
-    return results[0] if len(results) == 1 else _joined(results, torch.cat)
+    return results[0] if len(results) == 1 else joined(results, torch.cat)
+
+
+def joined(trees: Sequence[Any], join: Join) -> Any:
+    """One tree of trees of one structure: tensors joined, the rest as in the first."""
+    head = trees[0]
+    if isinstance(head, torch.Tensor):
+        return join(list(trees))
+    if isinstance(head, dict):
+        children = {name: joined([tree[name] for tree in trees], join) for name in head}
+        return children if type(head) is dict else type(head)(**children)  # diffusers' output classes
+    if isinstance(head, list | tuple):
+        columns = [joined(column, join) for column in zip(*trees, strict=True)]
+        return type(head)(*columns) if hasattr(head, "_fields") else type(head)(columns)
+    return head
 
 
 def _first_tensor(tree: Any) -> torch.Tensor | None:
@@ -83,9 +98,7 @@ def _first_tensor(tree: Any) -> torch.Tensor | None:
     return next((found for child in children if (found := _first_tensor(child)) is not None), None)
 
 
-def _with_time_steps(
-    args: tuple[Any, ...], kwargs: dict[str, Any], sample: torch.Tensor
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _with_time_steps(args: tuple[Any, ...], kwargs: dict[str, Any], sample: torch.Tensor) -> Tree:
     """The arguments with one time step a row, in float32: schedulers count in other types, denoisers embed in this."""
 
     def per_row(step: Any) -> Any:
@@ -112,20 +125,6 @@ def _signature(tree: Any, rows: int) -> Hashable:
     return type(tree), tree  # with the type: 1, 1.0 and True are equal
 
 
-def _joined(trees: Sequence[Any], join: Join) -> Any:
-    """One tree of trees of one structure: tensors joined, the rest as in the first."""
-    head = trees[0]
-    if isinstance(head, torch.Tensor):
-        return join(list(trees))
-    if isinstance(head, dict):
-        children = {name: _joined([tree[name] for tree in trees], join) for name in head}
-        return children if type(head) is dict else type(head)(**children)  # diffusers' output classes
-    if isinstance(head, list | tuple):
-        joined = [_joined(column, join) for column in zip(*trees, strict=True)]
-        return type(head)(*joined) if hasattr(head, "_fields") else type(head)(joined)
-    return head
-
-
 def _column(tensors: list[torch.Tensor], bucket: int, first: int) -> torch.Tensor:
     spare, after = tensors[0][:1], bucket - first - sum(map(len, tensors))
     padding = [spare.expand(count, *spare.shape[1:]) for count in (first, after)]
@@ -141,7 +140,7 @@ def _rows_of(result: Any, start: int, stop: int, bucket: int) -> Any:
         return tensor[start:stop]
 
     _check_plain(result)
-    return _joined([result], mine)
+    return joined([result], mine)
 
 
 def _check_plain(result: Any) -> None:
