@@ -23,6 +23,7 @@ from darkroom.worker.previews import PreviewMap, read_map
 from darkroom.worker.settings import WorkerSettings
 from darkroom.worker.single_file import load_single_file
 from darkroom.worker.sources import verify_model
+from darkroom.worker.tuning import tune
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def load_model(
         spec.check(components)
         preview = read_map(layout.configs / PREVIEW_FILE)
         place({name: components[name] for name in spec.modules}, placement)
+        tune(components, placement)
     options = {name: layout.index[name] for name in spec.options if name in layout.index}
     return LoadedModel(entry, spec, components, placement, verified.revision, verified.digests, options, preview)
 

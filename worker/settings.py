@@ -1,13 +1,23 @@
 """The worker's settings: environment variables with the prefix DARKROOM_, read here and nowhere else."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_settings import NoDecode
 
 from darkroom.tasks.settings import Settings
 
 MemoryMode = Literal["full", "vae_tiling", "attention_slicing", "model_offload", "sequential_offload"]
+Speedup = Literal["channels_last", "fuse", "compile"]
+
+#: In the order in which they are applied.
+SPEEDUPS: tuple[Speedup, ...] = get_args(Speedup)
+
+
+def _names(value: object) -> object:
+    """`fuse, compile` as it stands in a variable."""
+    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
 
 class WorkerSettings(Settings):
@@ -32,6 +42,9 @@ class WorkerSettings(Settings):
     )
     batch_window: float = Field(
         default=0.1, ge=0, le=10, description="seconds that the model may stand still for company at most"
+    )
+    speedups: Annotated[frozenset[Speedup], NoDecode, BeforeValidator(_names)] = Field(
+        default=frozenset(), description="channels_last, fuse, compile: with commas between them; for GPUs"
     )
     lease_seconds: float = Field(default=30.0, ge=2, description="how long a silent worker keeps a job")
     preview_every: float = Field(default=1.0, ge=0, description="seconds between previews of a job; 0: none")

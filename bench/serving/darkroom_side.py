@@ -16,7 +16,7 @@ from darkroom.tasks.catalogue import FolderSource
 from darkroom.worker.settings import WorkerSettings
 
 START_SECONDS = 400.0  # to load, verify and warm a large model, compiling included
-COMPILE_SETTINGS = {"compile": "true"}
+COMPILE_SETTINGS = {"speedups": "channels_last,fuse,compile"}
 
 
 class DarkroomSide(Side):
