@@ -104,6 +104,7 @@ class Batches:
         with self._capacity.measured(group, bucket, device):
             results = self._pace.run(lambda: run_stacked(calls, bucket, first), group, bucket, device)
         self._stats.ran(bucket, sum(call.rows for call in calls))
+        self._stats.cap = self._policy.cap(group)
         return results
 
     def _limit(self, group: Hashable, bucket: int) -> None:

@@ -26,6 +26,7 @@ from darkroom.worker.image_threads import ImageThreads
 from darkroom.worker.janitor import Janitor
 from darkroom.worker.leases import LeaseKeeper
 from darkroom.worker.loading import load_model
+from darkroom.worker.metrics import EngineCollector, metrics_server
 from darkroom.worker.policy import Policy
 from darkroom.worker.presence import Presence
 from darkroom.worker.runner import JobRunner, Surroundings
@@ -59,6 +60,10 @@ class Service:
             max_batch = self._settings.max_batch or default_max_batch(placement)
             engine = stack.enter_context(Engine(placement.threads, _policy(max_batch, self._settings.batch_window)))
             generators = {entry.name: self._ready(entry, placement, engine) for entry in self._entries}
+            if self._settings.metrics_port:
+                prompts = {name: generator.embeddings for name, generator in generators.items()}
+                collector = EngineCollector(engine.stats, prompts)
+                stack.enter_context(metrics_server(collector, self._settings.metrics_host, self._settings.metrics_port))
             presence = Presence(io, self.name, [entry.offer() for entry in self._entries], _about(placement))
             stack.callback(presence.retire)
             leases = LeaseKeeper(io, self._settings.lease_seconds, presence.beat)

@@ -48,6 +48,8 @@ class WorkerSettings(Settings):
     )
     lease_seconds: float = Field(default=30.0, ge=2, description="how long a silent worker keeps a job")
     preview_every: float = Field(default=1.0, ge=0, description="seconds between previews of a job; 0: none")
+    metrics_port: int = Field(default=0, ge=0, le=65_000, description="serve Prometheus metrics there; 0: none")
+    metrics_host: str = Field(default="127.0.0.1", description="the address to serve metrics at")
     log_format: Literal["auto", "json", "text"] = Field(
         default="auto", description="auto: text on a terminal, else JSON"
     )

@@ -10,8 +10,9 @@ class EngineStats:
     Of the denoiser: `model_calls` by bucket; `rows` that images asked for, `padding` rows beside them; `calls` of
     images, which waited `queued` seconds from their coming to their start, `company` of them while the engine stood
     still for others to join. `busy` seconds in model calls, `step` of the newest; `gap` from rows handed back to the
-    last caller's next call, the newest. `repeated` calls after an error among several; model calls that ran
-    `out_of_memory`. Now: `waiting` calls, and images `stepping` their schedulers.
+    last caller's next call, the newest; `cap`, the most rows of a call of the newest group. `repeated` calls after an
+    error among several; model calls that ran `out_of_memory`. Now: `waiting` calls, and images `stepping` their
+    schedulers.
     """
 
     model_calls: dict[int, int] = field(default_factory=dict)
@@ -23,6 +24,7 @@ class EngineStats:
     busy: float = 0.0
     step: float = 0.0
     gap: float = 0.0
+    cap: int = 0
     repeated: int = 0
     out_of_memory: int = 0
     waiting: int = 0
