@@ -51,6 +51,8 @@ class Call:
 
     def part(self, start: int, stop: int) -> Self:
         """The same call for some of its rows."""
+        if (start, stop) == (0, self.rows):
+            return self
         tree = joined([self.tree], lambda tensors: tensors[0][start:stop])
         return type(self)(self.module, tree, stop - start, self.group, self.device)
 
@@ -127,9 +129,9 @@ def _signature(tree: Any, rows: int) -> Hashable:
 
 def _column(tensors: list[torch.Tensor], bucket: int, first: int) -> torch.Tensor:
     spare, after = tensors[0][:1], bucket - first - sum(map(len, tensors))
-    padding = [spare.expand(count, *spare.shape[1:]) for count in (first, after)]
+    before, behind = ([spare.expand(count, *spare.shape[1:])] if count else [] for count in (first, after))
     # Always a new tensor of one layout: the bits must not depend on whose memory the rows came in.
-    return torch.cat([padding[0], *tensors, padding[1]]).contiguous()
+    return torch.cat([*before, *tensors, *behind]).contiguous()
 
 
 def _rows_of(result: Any, start: int, stop: int, bucket: int) -> Any:

@@ -30,18 +30,21 @@ class Watched(Policy):
 
 
 class Denoiser:
-    """x + 1, but in the buckets of `fickle` the last row comes out otherwise; `room` rows fit into memory."""
+    """x + 1, but in some buckets the last row comes out otherwise, in some all do by their sum; `room` rows fit."""
 
-    def __init__(self, fickle: tuple[int, ...] = (), room: int = 99) -> None:
-        self.fickle, self.room = fickle, room
+    def __init__(self, place: tuple[int, ...] = (), company: tuple[int, ...] = (), room: int = 99) -> None:
+        self.place, self.company, self.room = place, company, room
 
     def __call__(self, sample: torch.Tensor, step: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor]:
         if len(sample) > self.room:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        assert len({row.sum().item() for row in sample}) == len(sample) and len(ids) == len(step) == len(sample)
+        assert len({tuple(row.tolist()) for row in sample}) == len(sample)
+        assert len(ids) == len(step) == len(sample)
         out = sample + 1
-        if len(sample) in self.fickle:
+        if len(sample) in self.place:
             out[-1] *= 1 + 1e-6
+        if len(sample) in self.company:
+            out += 1e-3 * (sample[:, 0] * torch.arange(len(sample))).sum()
         return (out,)
 
 
@@ -68,10 +71,20 @@ def test_every_bucket_is_measured(engine: Engine, policy: Watched) -> None:
 
 def test_a_bucket_in_which_the_place_counts_is_dropped(engine: Engine, policy: Watched) -> None:
     with capture_logs() as logs:
-        warm_buckets(engine, call(Denoiser(fickle=(4,))), 60)
+        warm_buckets(engine, call(Denoiser(place=(4,))), 60)
     assert policy.dropped == [4]
     assert [(line["event"], line["bucket"]) for line in logs] == [("batch.bucket_dropped", 4)]
     assert engine.policy.bucket_for(None, 3) == 8
+
+
+def test_where_it_counts_in_most_they_are_kept(engine: Engine, policy: Watched) -> None:
+    warm_buckets(engine, call(Denoiser(place=(2, 4))), 60)
+    assert policy.dropped == []
+
+
+def test_buckets_in_which_company_counts_are_always_dropped(engine: Engine, policy: Watched) -> None:
+    warm_buckets(engine, call(Denoiser(place=(2, 4, 8), company=(2, 4, 8))), 60)
+    assert policy.dropped == [2, 4, 8]
 
 
 def test_without_time_nothing_is_run(engine: Engine, policy: Watched) -> None:
