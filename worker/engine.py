@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 import torch
 
-from darkroom.worker.batches import Batches
+from darkroom.worker.batches import Batches, Outcome
 from darkroom.worker.crowd import Crowd
 from darkroom.worker.pace import Pace
 from darkroom.worker.placements import Script, Ticket
@@ -197,7 +197,10 @@ class Engine:
             company = now - max(pending.since, self._idle_since)
             pending.ticket.waited += company
             self._stats.started(now - pending.since, company)
-        outcomes = self._batches.run([(pending.call, pending.ticket) for pending in batch], bucket)
+        try:
+            outcomes = self._batches.run([(pending.call, pending.ticket) for pending in batch], bucket)
+        except BaseException as error:  # noqa: BLE001 - a fault of ours
+            outcomes = [Outcome(error=error)] * len(batch)
         back = [one for one, outcome in zip(batch, outcomes, strict=True) if not outcome.error]
         with self._changed:
             self._crowd.answered(

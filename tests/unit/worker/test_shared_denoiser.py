@@ -234,15 +234,26 @@ def test_steps_go_on_while_other_calls_wait(engine: Engine) -> None:
     assert order == ["step", "call"] * 3 + ["call"] * 5
 
 
-class Broken(Policy):
+class Undecided(Policy):
     """A policy with a fault of ours."""
 
     def choose(self, *_: Any) -> NoReturn:
         raise ZeroDivisionError("oh")
 
 
-def test_a_policy_that_fails_leaves_nobody_waiting() -> None:
-    with Engine(1, Broken()) as engine:
+class Incapable(Policy):
+    """A policy with another."""
+
+    def cap(self, _: object) -> NoReturn:
+        raise ZeroDivisionError("oh")
+
+    def ran(self, *_: object) -> NoReturn:
+        raise ZeroDivisionError("oh")
+
+
+@pytest.mark.parametrize("broken", [Undecided, Incapable])
+def test_a_policy_that_fails_leaves_nobody_waiting(broken: type[Policy]) -> None:
+    with Engine(1, broken()) as engine:
         found = together(engine, Doubler(), [sample(1), sample(2)])
         assert [type(one) for one in found] == [ZeroDivisionError] * 2
         assert engine.call(int, "7") == 7
