@@ -15,16 +15,16 @@ from PIL import Image
 
 from darkroom.tasks.catalogue import Kind
 from darkroom.worker.asked import Asked
+from darkroom.worker.batching.engine import Engine, set_threads
+from darkroom.worker.batching.placements import Ticket
+from darkroom.worker.batching.proxies import DenoiserProxy, VaeProxy
+from darkroom.worker.batching.stacking import Call
 from darkroom.worker.embeddings import EmbeddingCache
-from darkroom.worker.engine import Engine, set_threads
 from darkroom.worker.failures import failures_become_ours
 from darkroom.worker.loading import LoadedModel
 from darkroom.worker.pictures import prepare_source
-from darkroom.worker.placements import Ticket
 from darkroom.worker.previews import preview_jpeg
-from darkroom.worker.proxies import DenoiserProxy, VaeProxy
 from darkroom.worker.schedulers import check_schedulers, make_scheduler
-from darkroom.worker.stacking import Call
 from darkroom.worker.warming import warm_buckets
 
 OnStep = Callable[[int, int, torch.Tensor], None]

@@ -12,9 +12,9 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from darkroom.worker.batching.stats import EngineStats
 from darkroom.worker.embeddings import EmbeddingCache
 from darkroom.worker.errors import MetricsUnavailable
-from darkroom.worker.stats import EngineStats
 
 PROCESSES = 64  # of one host that may serve metrics, each at the next free port
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from darkroom.tasks.catalogue import SCHEDULERS, Family, ModelName
 from darkroom.tasks.requests import Seed
+from darkroom.worker.batching.placements import MAX_LENGTH, PATTERN
 from darkroom.worker.loading import LoadedModel
-from darkroom.worker.placements import MAX_LENGTH, PATTERN
 from darkroom.worker.schedulers import scheduler_record
 
 Text = Annotated[str, Field(max_length=1000)]
@@ -52,7 +52,7 @@ class SchedulerRecord(Record):
 class ImageRecord(Record):
     """One picture: `sha256` and `bytes` are the file's, `pixels_sha256` is that of its raw RGB before encoding.
 
-    `calls` tells where its denoiser calls were placed (`darkroom.worker.placements`); "" where nothing is known.
+    `calls` tells where its denoiser calls were placed (`worker/batching/placements.py`); "" where nothing is known.
     """
 
     index: int = Field(ge=0, le=255)

@@ -9,11 +9,11 @@ from PIL import Image, ImageChops, ImageStat
 
 from darkroom.storage.errors import InputMissing
 from darkroom.storage.images import open_image
+from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.errors import ManifestInvalid
 from darkroom.worker.generate import Generator, OnStep
 from darkroom.worker.manifest import Manifest, circumstances
 from darkroom.worker.pictures import OutputFormat, encode, read_parameters
-from darkroom.worker.placements import Script, Ticket
 from darkroom.worker.records import ImageRecord, pixels_sha256
 
 #: The bytes of an object by its key, or None where they are not at hand.

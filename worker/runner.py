@@ -19,13 +19,13 @@ from darkroom.tasks.job import JobResult, StoredImage
 from darkroom.tasks.operations import owner
 from darkroom.tasks.redis_io import BlockingIO, Operation
 from darkroom.tasks.requests import Img2Img, Request
+from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.endings import INTERNAL_ERROR, job_error
 from darkroom.worker.generate import Generator, OnStep, PreparedJob
 from darkroom.worker.image_threads import ImageThreads
 from darkroom.worker.leases import Attempt, Canceled, LeaseKeeper, LeaseLost
 from darkroom.worker.manifest import ImageRecord, make_manifest
 from darkroom.worker.pictures import prepare_source
-from darkroom.worker.placements import Ticket
 from darkroom.worker.publisher import ProgressPublisher
 from darkroom.worker.results import encode_picture, store_manifest, store_picture
 from darkroom.worker.timings import Timings

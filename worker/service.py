@@ -18,8 +18,9 @@ from darkroom.tasks.operations import ping
 from darkroom.tasks.redis_io import BlockingIO
 from darkroom.tasks.settings import TaskSettings
 from darkroom.worker.app import consume, make_app
+from darkroom.worker.batching.engine import Engine
+from darkroom.worker.batching.policy import Policy
 from darkroom.worker.device import Placement, choose_placement, default_max_batch, images_at_a_time
-from darkroom.worker.engine import Engine
 from darkroom.worker.errors import ModelUnknown
 from darkroom.worker.generate import Generator
 from darkroom.worker.image_threads import ImageThreads
@@ -27,7 +28,6 @@ from darkroom.worker.janitor import Janitor
 from darkroom.worker.leases import LeaseKeeper
 from darkroom.worker.loading import load_model
 from darkroom.worker.metrics import EngineCollector, metrics_server
-from darkroom.worker.policy import Policy
 from darkroom.worker.presence import Presence
 from darkroom.worker.runner import JobRunner, Surroundings
 from darkroom.worker.settings import WorkerSettings

@@ -6,9 +6,9 @@ from typing import Any
 import structlog
 import torch
 
-from darkroom.worker.engine import Engine
-from darkroom.worker.placements import Script, Ticket
-from darkroom.worker.stacking import Call, Tree, joined
+from darkroom.worker.batching.engine import Engine
+from darkroom.worker.batching.placements import Script, Ticket
+from darkroom.worker.batching.stacking import Call, Tree, joined
 
 VARIATION = 0.1  # of standard deviation; rows that were alike would hide that they changed places
 

@@ -9,8 +9,8 @@ from PIL import Image
 from darkroom.tasks.catalogue import Defaults, FolderSource, Limits, ModelEntry
 from darkroom.tasks.requests import Img2Img, Request, Txt2Img
 from darkroom.tasks.validate import resolve
+from darkroom.worker.batching.engine import Engine
 from darkroom.worker.device import choose_placement
-from darkroom.worker.engine import Engine
 from darkroom.worker.generate import Generator
 from darkroom.worker.loading import load_model
 from darkroom.worker.settings import WorkerSettings

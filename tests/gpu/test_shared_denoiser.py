@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 from darkroom.tasks.validate import resolve
+from darkroom.worker.batching.engine import Engine
+from darkroom.worker.batching.pace import AHEAD
+from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.device import choose_placement
-from darkroom.worker.engine import Engine
 from darkroom.worker.generate import Generator
 from darkroom.worker.loading import load_model
-from darkroom.worker.pace import AHEAD
-from darkroom.worker.placements import Script, Ticket
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
 

@@ -15,8 +15,8 @@ from darkroom.storage import ObjectStore, StorageSettings, StoredObject, open_st
 from darkroom.tasks import Darkroom, Job, TaskSettings, claims
 from darkroom.tasks.catalogue import ModelEntry
 from darkroom.tasks.redis_io import BlockingIO
+from darkroom.worker.batching.engine import Engine
 from darkroom.worker.device import Placement
-from darkroom.worker.engine import Engine
 from darkroom.worker.generate import Generator
 from darkroom.worker.image_threads import ImageThreads
 from darkroom.worker.leases import LeaseKeeper

@@ -13,11 +13,11 @@ from PIL import Image
 from darkroom.tasks.catalogue import SCHEDULERS, Family
 from darkroom.tasks.requests import Request
 from darkroom.tasks.validate import resolve
+from darkroom.worker.batching.engine import Engine
+from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.device import Placement
-from darkroom.worker.engine import Engine
 from darkroom.worker.generate import Generator, OnStep
 from darkroom.worker.loading import LoadedModel, load_model
-from darkroom.worker.placements import Ticket
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
 

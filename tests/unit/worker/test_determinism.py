@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from darkroom.tasks.catalogue import Family, Kind
-from darkroom.worker.engine import Engine, set_threads
+from darkroom.worker.batching.engine import Engine, set_threads
+from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.generate import Generator
-from darkroom.worker.placements import Script, Ticket
 from tests.unit.worker.conftest import DIFFUSION, EDM, FAMILIES, Generators, ask, ignore, make, photo, same
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

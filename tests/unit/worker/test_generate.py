@@ -5,8 +5,8 @@ import torch
 from PIL import Image
 
 from darkroom.tasks.catalogue import Family
+from darkroom.worker.batching.engine import Engine
 from darkroom.worker.embeddings import EmbeddingCache
-from darkroom.worker.engine import Engine
 from darkroom.worker.generate import Generator
 from darkroom.worker.pictures import prepare_source
 from tests.unit.worker.conftest import DIFFUSION, FAMILIES, Generators, Models, ask, ignore, make, photo, same

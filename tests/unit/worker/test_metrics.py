@@ -9,8 +9,8 @@ import pytest
 import torch
 from prometheus_client.parser import text_string_to_metric_families
 
+from darkroom.worker.batching.engine import Engine
 from darkroom.worker.embeddings import EmbeddingCache
-from darkroom.worker.engine import Engine
 from darkroom.worker.errors import MetricsUnavailable
 from darkroom.worker.metrics import EngineCollector, metrics_server
 

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from darkroom.storage.errors import InputMissing, InputNotAnImage
-from darkroom.worker.engine import Engine
+from darkroom.worker.batching.engine import Engine
+from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.errors import ManifestInvalid
 from darkroom.worker.generate import Generator
 from darkroom.worker.manifest import ImageRecord, Manifest, make_manifest, parse_manifest
 from darkroom.worker.pictures import OutputFormat, encode, parameters_text
-from darkroom.worker.placements import Ticket
 from darkroom.worker.replay import Difference, Replay
 from tests.unit.worker.conftest import FAMILIES, Generators, ask, ignore, photo, same
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from structlog.testing import capture_logs
 
-from darkroom.worker.engine import Engine
-from darkroom.worker.policy import Policy
-from darkroom.worker.stacking import Call
+from darkroom.worker.batching.engine import Engine
+from darkroom.worker.batching.policy import Policy
+from darkroom.worker.batching.stacking import Call
 from darkroom.worker.warming import warm_buckets
 
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from darkroom.worker.placements import MAX_LENGTH, PATTERN, Place, Placements, Places, Script, Ticket
+from darkroom.worker.batching.placements import MAX_LENGTH, PATTERN, Place, Placements, Places, Script, Ticket
 
 
 def recorded(*calls: Places) -> str:

@@ -20,7 +20,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from darkroom.worker.costs import Costs
+from darkroom.worker.batching.costs import Costs
 
 BUCKETS = (1, 2, 4, 8, 16, 32)
 GROUPS = 1024  # remembered; every size and every scale of an adapter makes another

@@ -1,7 +1,7 @@
 """Who steps a scheduler, and how long the last one takes."""
 
-from darkroom.worker.crowd import PATIENCE, Crowd
-from darkroom.worker.placements import Ticket
+from darkroom.worker.batching.crowd import PATIENCE, Crowd
+from darkroom.worker.batching.placements import Ticket
 
 
 def crowd() -> tuple[Crowd, list[float]]:

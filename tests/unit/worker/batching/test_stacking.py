@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 
-from darkroom.worker.stacking import Call, concatenated, run_stacked
+from darkroom.worker.batching.stacking import Call, concatenated, run_stacked
 
 Tree = dict[str, Any]
 

@@ -17,13 +17,13 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 import torch
 
-from darkroom.worker.batches import Batches, Outcome
-from darkroom.worker.crowd import Crowd
-from darkroom.worker.pace import Pace
-from darkroom.worker.placements import Script, Ticket
-from darkroom.worker.policy import Batch, Policy, Waiting
-from darkroom.worker.stacking import Call
-from darkroom.worker.stats import EngineStats
+from darkroom.worker.batching.batches import Batches, Outcome
+from darkroom.worker.batching.crowd import Crowd
+from darkroom.worker.batching.pace import Pace
+from darkroom.worker.batching.placements import Script, Ticket
+from darkroom.worker.batching.policy import Batch, Policy, Waiting
+from darkroom.worker.batching.stacking import Call
+from darkroom.worker.batching.stats import EngineStats
 
 P = ParamSpec("P")
 T = TypeVar("T")

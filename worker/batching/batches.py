@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from darkroom.worker.capacity import Capacity
+from darkroom.worker.batching.capacity import Capacity
+from darkroom.worker.batching.pace import Pace
+from darkroom.worker.batching.placements import Place, Places, Ticket
+from darkroom.worker.batching.policy import Policy
+from darkroom.worker.batching.stacking import Call, concatenated, run_stacked
+from darkroom.worker.batching.stats import EngineStats
 from darkroom.worker.failures import let_go, tells_of_memory
-from darkroom.worker.pace import Pace
-from darkroom.worker.placements import Place, Places, Ticket
-from darkroom.worker.policy import Policy
-from darkroom.worker.stacking import Call, concatenated, run_stacked
-from darkroom.worker.stats import EngineStats
 
 
 @dataclass(frozen=True, slots=True)

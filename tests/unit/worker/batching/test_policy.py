@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from darkroom.worker.policy import BUCKETS, GROUPS, Batch, Policy, Waiting
+from darkroom.worker.batching.policy import BUCKETS, GROUPS, Batch, Policy, Waiting
 
-from .batching_sim import Cost, Image, Simulation
+from .simulation import Cost, Image, Simulation
 
 LAUNCHES = {1: 0.034, 2: 0.035, 4: 0.036, 8: 0.04, 16: 0.06, 32: 0.1}  # a GPU at small sizes: rows cost little
 LINEAR = {bucket: 0.025 * bucket for bucket in BUCKETS}  # a CPU: stacking gains nothing

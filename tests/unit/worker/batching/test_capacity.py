@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from darkroom.worker.capacity import Capacity, rows_that_fit
+from darkroom.worker.batching.capacity import Capacity, rows_that_fit
 
 MB = 2**20
 

@@ -10,9 +10,9 @@ import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 
-from darkroom.worker.engine import Engine
+from darkroom.worker.batching.engine import Engine
+from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.errors import GenerationFailed
-from darkroom.worker.placements import Ticket
 
 
 class _Proxy(torch.nn.Module):

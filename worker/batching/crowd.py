@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
 
-from darkroom.worker.placements import Ticket
+from darkroom.worker.batching.placements import Ticket
 
 PATIENCE = 1.0  # seconds; whoever takes longer over a step (a slow Redis, a large preview) is not waited for
 

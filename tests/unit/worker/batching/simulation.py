@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Self
 
-from darkroom.worker.policy import Batch, Policy, Waiting
+from darkroom.worker.batching.policy import Batch, Policy, Waiting
 
 Cost = Callable[[Hashable, int], float]
 NEVER = float("inf")

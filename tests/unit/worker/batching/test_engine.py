@@ -10,7 +10,7 @@ from typing import NoReturn
 import pytest
 import torch
 
-from darkroom.worker.engine import Engine, EngineClosed, set_threads
+from darkroom.worker.batching.engine import Engine, EngineClosed, set_threads
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from darkroom.worker.costs import DOUBT, KEPT, Costs
+from darkroom.worker.batching.costs import DOUBT, KEPT, Costs
 
 
 def measured(*found: tuple[int, float]) -> Costs:

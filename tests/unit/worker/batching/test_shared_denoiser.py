@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 import pytest
 import torch
 
-from darkroom.worker.engine import Engine, EngineClosed, ImageLeft
-from darkroom.worker.placements import Script, Ticket
-from darkroom.worker.policy import Policy
+from darkroom.worker.batching.engine import Engine, EngineClosed, ImageLeft
+from darkroom.worker.batching.placements import Script, Ticket
+from darkroom.worker.batching.policy import Policy
 
 
 @pytest.fixture
