@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 
-from ops.starter.denoiser import STAGES
 from ops.starter.gallery import write_gallery
 from ops.starter.publish import evaluate_model, export_model
 from ops.starter.recipe import make_autoencoder, make_painter
@@ -33,8 +32,7 @@ def main() -> None:
     elif arguments.what == "autoencoder":
         make_autoencoder(arguments.folder)
     else:
-        for part in range(len(STAGES)):
-            make_painter(arguments.folder, part)
+        make_painter(arguments.folder)
 
 
 main()

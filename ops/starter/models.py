@@ -47,6 +47,7 @@ def make_unet() -> UNet2DConditionModel:
         attention_head_dim=(2, 4, 4),  # heads, as in SDXL's own config
         cross_attention_dim=FIRST + SECOND,
         use_linear_projection=True,
+        resnet_time_scale_shift="scale_shift",  # so small a denoiser hears the pooled text better so
         addition_embed_type="text_time",
         addition_time_embed_dim=_TIME,
         projection_class_embeddings_input_dim=SECOND + 6 * _TIME,

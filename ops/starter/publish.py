@@ -14,12 +14,14 @@ from darkroom.worker.lockfile import LockedModel, pin
 from ops.starter.autoencoder import FINE, POLISH, ROUGH
 from ops.starter.card import write_card
 from ops.starter.curves import plot, read_curve
-from ops.starter.denoiser import STAGES, Painter
+from ops.starter.denoiser import DENOISER
 from ops.starter.drawing import Picture
 from ops.starter.evaluate import evaluate, table
 from ops.starter.export import export
+from ops.starter.models import make_unet
 from ops.starter.painting import ENTRY, Studio
 from ops.starter.prompts import Asked, held_out_prompts
+from ops.starter.reader import CAPTIONS, Reader
 from ops.starter.recipe import make_autoencoder, make_tokenizer
 from ops.starter.training import say
 
@@ -29,11 +31,11 @@ _COLUMNS = 6
 
 def export_model(folder: Path, model: Path) -> None:
     """Writes the weights of the newest checkpoint in `folder` as a model, with its loss curves."""
-    painter = Painter(make_tokenizer(folder))
-    newest = [path for stage in STAGES if (path := folder / f"{stage.name}.pt").exists()][-1]
-    checkpoint = torch.load(newest, weights_only=True)
-    painter.load_state_dict(checkpoint["average"])
-    export(make_autoencoder(folder), painter, model)
+    reader, unet = Reader(make_tokenizer(folder)), make_unet()
+    for part, stage in ((reader, CAPTIONS), (unet, DENOISER)):
+        checkpoint = torch.load(folder / f"{stage.name}.pt", weights_only=True)
+        part.load_state_dict(checkpoint["average"])
+    export(make_autoencoder(folder), reader, unet, model)
     plot([read_curve(path) for path in _curves(folder)]).save(model / "curves.png")
     pin_model(model)
     parts = [load_file(path) for path in model.rglob("*.safetensors")]
@@ -67,5 +69,5 @@ def pin_model(model: Path) -> None:
 
 
 def _curves(folder: Path) -> list[Path]:
-    names = [stage.name for stage in (ROUGH, FINE, POLISH, *STAGES)]
+    names = [stage.name for stage in (ROUGH, FINE, POLISH, CAPTIONS, DENOISER)]
     return [path for name in names if (path := folder / f"{name}.csv").exists()]
