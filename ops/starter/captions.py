@@ -22,7 +22,8 @@ _RELATION = {
     "beside": ("next to", "beside", "to the left of", "left of", "and"),
     "above": ("above", "over", "on top of"),
 }
-_TURNED = {"beside": ("to the right of", "right of", "next to", "beside"), "above": ("below", "under")}
+#: With the second thing named first. `next to` is not among them: the thing named first is on the left.
+_TURNED = {"beside": ("to the right of", "right of"), "above": ("below", "under")}
 _BACKGROUND = ("on a {} background", "on {}", "against a {} background", "in front of a {} background", "{} background")
 _BEFORE = {
     "flat": ("", "", "", "flat drawing of"),
