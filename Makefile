@@ -1,6 +1,6 @@
 # Darkroom's commands. Needs Python 3.11+ and make; everything else is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types check bench clean
+.PHONY: help demo test lint types bench starter evaluate gallery clean
 
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(if $(shell command -v $(p) 2>/dev/null),$(p))))
 VENV ?= .venv
@@ -35,6 +35,18 @@ types: $(READY) .types/darkroom  ## mypy, strict
 
 bench: $(READY)  ## the measured tables
 	@$(BIN)/python -m bench
+
+# STARTER holds checkpoints, so that training goes on where it was stopped; about three hours on two cores.
+STARTER ?= $(HOME)/.cache/darkroom-starter
+
+starter: $(READY)  ## train the starter model from nothing into worker/starter
+	@$(BIN)/python -m ops.starter train --folder $(STARTER) && $(BIN)/python -m ops.starter export --folder $(STARTER)
+
+evaluate: $(READY)  ## the starter model's table: 300 prompts, judged
+	@$(BIN)/python -m ops.starter evaluate --folder $(STARTER)
+
+gallery: $(READY)  ## the README's pictures
+	@$(BIN)/python -m ops.starter gallery
 
 clean:  ## everything that make made
 	rm -rf $(VENV) .types .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -42,7 +42,7 @@ def _ours(client: Darkroom) -> float:
     for event in handle.watch():
         if event.type == "job.succeeded":
             total = time.perf_counter() - began
-            return total - sum(event.data["timings"].get(phase, 0.0) for phase in WORK)
+            return total - float(sum(event.data["timings"].get(phase, 0.0) for phase in WORK))
     raise AssertionError("the job did not succeed")
 
 

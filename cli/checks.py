@@ -111,21 +111,16 @@ def models(*, digests: bool) -> Iterator[Check]:
     if find_spec("filelock") is None:  # comes with the worker's libraries
         yield Check("models", "ok", "none can be here: the worker's libraries are not installed", _WORKER_EXTRA)
         return
-    from darkroom.cli.inventory import Inventory
+    from darkroom.cli.inventory import holding
 
-    inventory, here = Inventory(settings), 0
     for name, entry in sorted(entries.items()):
-        holding = inventory.holding(entry)
-        here += holding.state in ("pulled", "local")
-        if holding.state == "missing" or holding.wrong:
-            yield _incomplete(name, entry, holding.wrong)
-        elif holding.state != "not pulled":
-            pinned = f"{holding.revision}, {len(holding.files)} files" if holding.locked else "not used yet"
+        held = holding(entry, settings)
+        if held.state == "missing" or held.wrong:
+            yield _incomplete(name, entry, held.wrong)
+        elif held.state != "not pulled":
+            pinned = f"{held.revision}, {len(held.files)} files" if held.locked else "not used yet"
             yield Check("models", "ok", f"{name} is here ({pinned})")
-            yield from _digests(name, holding) if digests else ()
-    if not here:
-        hint = "darkroom models pull NAME; `darkroom models list` has the names"
-        yield Check("models", "warning", f"none is here ({settings.models_dir})", hint)
+            yield from _digests(name, held) if digests else ()
 
 
 def device() -> Iterator[Check]:

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from darkroom.tasks.catalogue import FileSource, HubSource, ModelEntry
-from darkroom.worker.lockfile import LockedModel, LockFile, read_lock
+from darkroom.tasks.catalogue import BundledSource, FileSource, HubSource, ModelEntry
+from darkroom.worker.lockfile import LOCAL, LockedModel
+from darkroom.worker.places import folder_of, pin_of
 from darkroom.worker.settings import WorkerSettings
 
-State = Literal["pulled", "incomplete", "not pulled", "local", "missing"]
+State = Literal["pulled", "incomplete", "not pulled", "local", "missing", "bundled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,27 +24,17 @@ class Holding:
     locked: LockedModel | None = None
 
 
-class Inventory:
-    """The models folder, read once. Raises LockInvalid."""
-
-    def __init__(self, settings: WorkerSettings) -> None:
-        self._settings = settings
-        self._lock: LockFile = read_lock(settings.models_dir)
-
-    def holding(self, entry: ModelEntry) -> Holding:
-        """What is here of one model."""
-        locked = self._lock.models.get(entry.name)
-        source = entry.source
-        if isinstance(source, HubSource):
-            asked = (source.repo, source.revision, source.variant)
-            if locked is None or (locked.source, locked.asked, locked.variant) != asked:
-                return Holding("not pulled")
-            return _held("pulled", locked, self._settings.models_dir / entry.name / locked.revision)
-        if not source.path.exists():
-            return Holding("missing", wrong=(str(source.path),))
-        if locked is None or isinstance(source, FileSource):  # the files of one file's configs lie elsewhere
-            return Holding("local", "local", _bytes(locked), locked=locked)
-        return _held("local", locked, source.path)
+def holding(entry: ModelEntry, settings: WorkerSettings) -> Holding:
+    """What is here of one model. Raises LockInvalid."""
+    locked, source = pin_of(entry, settings), entry.source
+    if isinstance(source, HubSource | BundledSource):
+        state: State = "pulled" if isinstance(source, HubSource) else "bundled"
+        return _held(state, locked, folder_of(entry, settings, locked.revision)) if locked else Holding("not pulled")
+    if not source.path.exists():
+        return Holding("missing", wrong=(str(source.path),))
+    if locked is None or isinstance(source, FileSource):  # the files of one file's configs lie elsewhere
+        return Holding("local", LOCAL, _bytes(locked), locked=locked)
+    return _held("local", locked, source.path)
 
 
 def _held(state: State, locked: LockedModel, folder: Path) -> Holding:

@@ -109,11 +109,10 @@ def _entry(name: str, catalogue: Mapping[str, ModelEntry]) -> ModelEntry:
 def _states(entries: Mapping[str, ModelEntry], settings: WorkerSettings) -> dict[str, str]:
     """Where the worker's libraries are not installed, no model can be either."""
     try:
-        from darkroom.cli.inventory import Inventory  # needs filelock
+        from darkroom.cli.inventory import holding  # needs filelock
     except ModuleNotFoundError:
         return {}
-    inventory = Inventory(settings)
-    return {name: inventory.holding(entry).state for name, entry in entries.items()}
+    return {name: holding(entry, settings).state for name, entry in entries.items()}
 
 
 def _document(offer: ModelOffer, state: str | None, workers: Mapping[str, int] | None) -> dict[str, Any]:

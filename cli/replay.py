@@ -129,8 +129,8 @@ def _loader(manifest: "Manifest", store: ObjectStore | None, screen: Screen) -> 
 def _made_again(
     manifest: "Manifest", load: Callable[[str], bytes | None], screen: Screen
 ) -> tuple[list["ReplayedImage"], list["Difference"]]:
+    from darkroom.worker.batching.engine import Engine
     from darkroom.worker.device import choose_placement
-    from darkroom.worker.engine import Engine
     from darkroom.worker.generate import Generator
     from darkroom.worker.loading import load_model
     from darkroom.worker.replay import Replay

@@ -11,7 +11,9 @@ from darkroom.tasks import DarkroomError, Fault, InvalidRequest
 
 INTEGERS = ("width", "height", "num_inference_steps", "num_images")
 FLOATS = ("guidance_scale", "strength")
-TEXTS = ("model", "negative_prompt", "scheduler", "image", "output_format", "lane", "tenant", "idempotency_key")
+TEXTS = (
+    "model", "negative_prompt", "scheduler", "image", "output_format", "batching", "lane", "tenant", "idempotency_key",
+)  # fmt: skip
 
 #: A request is at most 256 kB of JSON; a longer line is refused before it is parsed.
 MAX_LINE = 512 * 1024

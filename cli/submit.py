@@ -57,6 +57,9 @@ def submit(
     output_format: Annotated[
         _Text, typer.Option("--format", help="png, jpeg or webp; default: by --save, else png.")
     ] = None,
+    batching: Annotated[
+        _Text, typer.Option(help="auto (default), or solo: stacked with nobody's, the same bits on every run.")
+    ] = None,
     lane: Annotated[_Text, typer.Option(help="interactive (default) or bulk.")] = None,
     tenant: Annotated[_Text, typer.Option(help="Whose job it is.")] = None,
     idempotency_key: Annotated[_Text, typer.Option(help="The same key makes no second job.")] = None,

@@ -37,6 +37,7 @@ def worker(
     memory: Memory = None,
     threads: Threads = None,
     concurrency: Annotated[int | None, typer.Option(help="Jobs in flight in a process; 0: by device.")] = None,
+    max_batch: Annotated[int | None, typer.Option(help="Rows of the largest denoiser call; 0: by device.")] = None,
     catalogue: Catalogue = None,
     models_dir: ModelsDir = None,
     lease_seconds: Annotated[float | None, typer.Option(help="How long a silent worker keeps a job.")] = None,
@@ -52,8 +53,8 @@ def worker(
     if gpus is not None and device is not None:
         raise UsageFault("--gpus and --device at once", hint="--gpus chooses the devices")
     set_environment(
-        device=device, dtype=dtype, memory=memory, threads=threads, concurrency=concurrency, catalogue=catalogue,
-        models_dir=models_dir, lease_seconds=lease_seconds, preview_every=preview_every,
+        device=device, dtype=dtype, memory=memory, threads=threads, concurrency=concurrency, max_batch=max_batch,
+        catalogue=catalogue, models_dir=models_dir, lease_seconds=lease_seconds, preview_every=preview_every,
         log_format="json" if as_json else log_format, log_level=log_level,
     )  # fmt: skip
     settings = WorkerSettings()

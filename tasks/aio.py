@@ -10,7 +10,7 @@ from typing import Self
 
 from darkroom.tasks import dead, operations, streams
 from darkroom.tasks.client import BATCH, BATCH_SECONDS
-from darkroom.tasks.errors import DarkroomError, QueueError, WaitTimeout
+from darkroom.tasks.errors import DarkroomError, InvalidRequest, QueueError, WaitTimeout
 from darkroom.tasks.events import Event
 from darkroom.tasks.job import Job, ObjectStore, State
 from darkroom.tasks.models import Market, read_market
@@ -175,8 +175,15 @@ class AsyncDarkroom:
         await self.close()
 
     async def _draft(self, request: Asked, job_id: str | None = None) -> Draft:
-        market = self._market if self._market and self._market.fresh else await self.models()
-        return operations.draft(request, market, self._settings, job_id)
+        market, known = self._market, self._market is not None and self._market.fresh
+        if market is None or not known:
+            market = await self.models()
+        try:
+            return operations.draft(request, market, self._settings, job_id)
+        except InvalidRequest as error:
+            if not (known and market.stale_for(error)):
+                raise
+        return operations.draft(request, await self.models(), self._settings, job_id)
 
     async def _try_draft(self, request: Asked) -> Draft | DarkroomError:
         try:

@@ -70,6 +70,13 @@ class FolderSource(_Strict):
     path: Path
 
 
+class BundledSource(_Strict):
+    """A model that comes with the worker: its weights lie in the installed package."""
+
+    type: Literal["bundled"] = "bundled"
+    name: ModelName
+
+
 class FileSource(_Strict):
     """One `.safetensors` file with all weights, and a folder with the configs and tokenizers it lacks."""
 
@@ -81,24 +88,24 @@ class FileSource(_Strict):
 class Defaults(_Strict):
     """What a request that leaves the field out gets; from the model's card."""
 
-    width: int
-    height: int
-    num_inference_steps: int
-    guidance_scale: float
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+    num_inference_steps: int = Field(ge=1, le=1000)
+    guidance_scale: float = Field(ge=0, le=30, allow_inf_nan=False)
     scheduler: str
-    strength: float = 0.6
+    strength: float = Field(default=0.6, ge=0, le=1, allow_inf_nan=False)
 
 
 class Limits(_Strict):
     """What the model allows; sides in pixels, `max_pixels` for width times height."""
 
-    grid: int = 8
-    min_side: int = 256
-    max_side: int = 2048
-    max_pixels: int = 2048 * 1536
-    max_steps: int = 200
-    max_images: int = 16
-    max_prompt_chars: int = 4000
+    grid: int = Field(default=8, ge=8, multiple_of=8)
+    min_side: int = Field(default=256, ge=8)
+    max_side: int = Field(default=2048, le=16_384)
+    max_pixels: int = Field(default=2048 * 1536, ge=64)
+    max_steps: int = Field(default=200, ge=1, le=1000)
+    max_images: int = Field(default=16, ge=1, le=256)
+    max_prompt_chars: int = Field(default=4000, ge=1, le=10_000)
 
 
 class ModelOffer(_Strict):
@@ -109,10 +116,10 @@ class ModelOffer(_Strict):
     defaults: Defaults
     limits: Limits = Limits()
     schedulers: list[str]
-    kinds: list[Kind] = ["txt2img", "img2img"]
+    kinds: list[Kind] = Field(default=["txt2img", "img2img"], min_length=1)
     description: str = ""
     license: str = ""
-    prompt_tokens: int = Field(default=75, description="tokens of the prompt that the text encoders read")
+    prompt_tokens: int = Field(default=75, ge=1, description="tokens of the prompt that the text encoders read")
 
     @model_validator(mode="after")
     def _schedulers_exist(self) -> Self:
@@ -123,11 +130,21 @@ class ModelOffer(_Strict):
             raise ValueError(f"the default scheduler {self.defaults.scheduler!r} is not among `schedulers`")
         return self
 
+    @model_validator(mode="after")
+    def _defaults_fit(self) -> Self:
+        asked, limits = self.defaults, self.limits
+        sides = (asked.width, asked.height)
+        if any(side % limits.grid or not limits.min_side <= side <= limits.max_side for side in sides):
+            raise ValueError(f"the default size {asked.width}x{asked.height} is off the grid or outside the limits")
+        if asked.width * asked.height > limits.max_pixels or asked.num_inference_steps > limits.max_steps:
+            raise ValueError("the default size or the default steps are over the limits")
+        return self
+
 
 class ModelEntry(ModelOffer):
     """One model of the catalogue: the offer, and where its weights come from."""
 
-    source: Annotated[HubSource | FolderSource | FileSource, Field(discriminator="type")]
+    source: Annotated[HubSource | FolderSource | FileSource | BundledSource, Field(discriminator="type")]
 
     def offer(self) -> ModelOffer:
         """The entry without its source: paths of this machine are nobody else's business."""
@@ -144,7 +161,7 @@ def parse_catalogue(text: str, origin: str) -> dict[str, ModelEntry]:
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
         raise CatalogueError(f"{origin}: {faults}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CatalogueError(f'{origin}: not of the form {{"models": [...]}} ({error})') from None
     return {entry.name: entry for entry in entries}
 

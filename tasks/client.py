@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from darkroom.tasks import dead, operations, streams
-from darkroom.tasks.errors import DarkroomError, QueueError, WaitTimeout
+from darkroom.tasks.errors import DarkroomError, InvalidRequest, QueueError, WaitTimeout
 from darkroom.tasks.events import Event
 from darkroom.tasks.job import Job, ObjectStore, State
 from darkroom.tasks.models import Market, read_market
@@ -183,8 +183,15 @@ class Darkroom:
         self.close()
 
     def _draft(self, request: Asked, job_id: str | None = None) -> Draft:
-        market = self._market if self._market and self._market.fresh else self.models()
-        return operations.draft(request, market, self._settings, job_id)
+        market, known = self._market, self._market is not None and self._market.fresh
+        if market is None or not known:
+            market = self.models()
+        try:
+            return operations.draft(request, market, self._settings, job_id)
+        except InvalidRequest as error:
+            if not (known and market.stale_for(error)):
+                raise
+        return operations.draft(request, self.models(), self._settings, job_id)
 
     def _try_draft(self, request: Asked) -> Draft | DarkroomError:
         try:

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass, field
 
 from darkroom.tasks.catalogue import Catalogue, ModelOffer, builtin_catalogue
+from darkroom.tasks.errors import InvalidRequest
 from darkroom.tasks.redis_io import Operation, script
 
 FRESH_SECONDS = 5.0
@@ -21,6 +22,11 @@ class Market:
     def fresh(self) -> bool:
         """True while it need not be read again."""
         return time.monotonic() - self.read_at < FRESH_SECONDS
+
+    def stale_for(self, error: InvalidRequest) -> bool:
+        """Whether the refusal may be this reading's fault: a model came up since. Twice a second at most."""
+        about_the_model = any(fault.field == "model" for fault in error.faults)
+        return about_the_model and time.monotonic() - self.read_at > 0.5
 
     def sole_model(self) -> str | None:
         """The model that a request means when it names none: the only one that is served."""

@@ -208,7 +208,7 @@ def jobs(
 
     Raises JobNotFound where that one is gone, InvalidRequest.
     """
-    if not 1 <= limit <= MAX_PAGE:
+    if type(limit) is not int or not 1 <= limit <= MAX_PAGE:
         raise InvalidRequest([Fault("limit", "out_of_range", f"{limit} is not within 1 to {MAX_PAGE}")])
     if tenant == "":  # would list everybody's
         raise InvalidRequest([Fault("tenant", "invalid_value", "is empty; None stands for all tenants")])

@@ -4,6 +4,7 @@ An operation yields a Call, or a list of them (one pipeline), and is sent the re
 redis-py become ours here and nowhere else.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -61,10 +62,15 @@ def command(*args: Any, blocks: bool = False) -> Call:
     return Call(args, blocks=blocks)
 
 
+# A full server must still let jobs be worked off; only what adds to it is refused.
+_REFUSED_WHEN_FULL = frozenset({"submit", "progress"})
+
+
 @cache
 def _source(name: str) -> str:
     folder = files("darkroom.tasks").joinpath("scripts")
-    return folder.joinpath("prelude.lua").read_text() + folder.joinpath(f"{name}.lua").read_text()
+    flags = "" if name in _REFUSED_WHEN_FULL else "#!lua flags=allow-oom\n"
+    return flags + folder.joinpath("prelude.lua").read_text() + folder.joinpath(f"{name}.lua").read_text()
 
 
 @cache
@@ -207,10 +213,23 @@ class AsyncIO:
         try:
             batch = next(talk)
             while True:
-                batch = talk.send(await self._send(batch))
+                batch = talk.send(await self._uncancelled(batch))
         except StopIteration as stop:
             result: T = stop.value
             return result
+
+    async def _uncancelled(self, batch: Batch) -> list[Any]:
+        """Sends, and raises the CancelledError that got lost meanwhile.
+
+        Redis-py writes under asyncio.wait_for, which swallows a cancel that comes as it ends (Python 3.11): a wait that
+        was given up would go on for ever.
+        """
+        task = asyncio.current_task()
+        before = task.cancelling() if task else 0
+        replies = await self._send(batch)
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError
+        return replies
 
     async def _send(self, batch: Batch) -> list[Any]:
         try:

@@ -62,6 +62,7 @@ Tenant = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Moment = Annotated[AwareDatetime, Strict(strict=False)]  # ISO 8601 with a zone, in JSON a text
 Lane = Literal["interactive", "bulk"]
 OutputFormat = Literal["png", "jpeg", "webp"]
+Batching = Literal["auto", "solo"]
 
 
 class _Generation(BaseModel):
@@ -81,6 +82,10 @@ class _Generation(BaseModel):
     num_images: int | None = Field(default=None, ge=1, le=256)
     seeds: list[Seed] | None = Field(default=None, min_length=1, max_length=256, description="one per image")
     output_format: OutputFormat = "png"
+
+    batching: Batching = Field(
+        default="auto", description="solo: its denoiser calls are stacked with nobody's, the same bits on every run"
+    )
 
     start_by: Moment | None = Field(default=None, description="not started by then, the job expires")
     finish_by: Moment | None = Field(default=None, description="not done by then, the job expires, at its next step")

@@ -11,6 +11,9 @@ from darkroom.tasks.errors import SettingsInvalid
 
 DAY = 24 * 3600
 
+#: Of a rediss:// URL's options those that redis-py and kombu both read.
+TLS_OPTIONS = frozenset({"ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"})
+
 
 class Settings(BaseSettings):
     """Base of a package's settings. Raises SettingsInvalid, which names every variable at fault."""
@@ -56,7 +59,8 @@ class TaskSettings(Settings):
             known = False
         if not known or not re.fullmatch(r"/?\d*", parts.path) or parts.fragment:
             raise ValueError("must be redis://user:password@host:port/db, or rediss://...")
-        strange = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if not name.startswith("ssl_")]
+        known_options = TLS_OPTIONS if parts.scheme == "rediss" else frozenset[str]()
+        strange = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if name not in known_options]
         if strange:
             raise ValueError(f"has options that are not known here: {', '.join(strange)}; those of TLS are, as ssl_...")
         return value

@@ -44,7 +44,7 @@ class Attempt:
         self._asked_at = 0.0
         self._hold = Hold.HELD
         self._began: float | None = None
-        self._done = 0.0
+        self._done = [0.0] * len(claim.request.seeds or [0])  # of each image, from 0 to 1
 
     def heard(self, hold: Hold) -> None:
         """What Redis said of the claim. Neither a loss nor a wish to stop is ever taken back."""
@@ -52,10 +52,10 @@ class Attempt:
             self._hold = hold
         self._renewed_at = time.monotonic()
 
-    def progressed(self, done: float) -> None:
-        """How much of the job's steps is done, from 0 to 1."""
+    def progressed(self, image: int, done: float) -> None:
+        """How much of an image's steps is done, from 0 to 1."""
         self._began = self._began or time.monotonic()
-        self._done = done
+        self._done[image] = done
 
     def check(self) -> None:
         """Raises a Stopped where the attempt must end. Asks Redis only after a silence of a whole lease:
@@ -74,6 +74,7 @@ class Attempt:
 
     def _seconds_left(self, now: float) -> float:
         """At the pace so far; without end before the first step."""
-        if self._began is None or self._done <= 0:
+        done = sum(self._done) / len(self._done)
+        if self._began is None or done <= 0:
             return float("inf")
-        return (now - self._began) * (1 - self._done) / self._done
+        return (now - self._began) * (1 - done) / done

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from darkroom.worker.errors import DeviceUnavailable
-from darkroom.worker.settings import MemoryMode, WorkerSettings
+from darkroom.worker.settings import MemoryMode, Speedup, WorkerSettings
 
 #: Modes that keep weights in the host's memory and bring them to a CUDA device when they are used.
 OFFLOAD_MODES: frozenset[MemoryMode] = frozenset({"model_offload", "sequential_offload"})
@@ -22,12 +22,13 @@ _AUTO_DTYPE = {"cpu": torch.float32, "cuda": torch.bfloat16, "mps": torch.float1
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What `choose_placement` decided; `threads` counts the CPU threads of one model call."""
+    """What `choose_placement` decided; `threads` counts the CPU threads of one model call, `speedups` is for `tune`."""
 
     device: torch.device
     dtype: torch.dtype
     memory: MemoryMode
     threads: int
+    speedups: frozenset[Speedup] = frozenset()
 
 
 def choose_placement(settings: WorkerSettings) -> Placement:
@@ -38,7 +39,13 @@ def choose_placement(settings: WorkerSettings) -> Placement:
             f"memory mode {settings.memory} needs a CUDA device, the worker runs on {device}",
             hint="use --memory full, vae_tiling or attention_slicing",
         )
-    return Placement(device, _dtype(settings.dtype, device), settings.memory, settings.threads or available_cpus())
+    if settings.speedups and settings.memory in OFFLOAD_MODES:
+        raise DeviceUnavailable(
+            f"memory mode {settings.memory} moves weights about, which {', '.join(sorted(settings.speedups))} forbids",
+            hint="leave DARKROOM_SPEEDUPS empty, or use --memory full",
+        )
+    threads = settings.threads or available_cpus()
+    return Placement(device, _dtype(settings.dtype, device), settings.memory, threads, settings.speedups)
 
 
 def devices() -> list[str]:
@@ -47,11 +54,19 @@ def devices() -> list[str]:
     return [*cuda, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
 
 
-def default_concurrency(placement: Placement) -> int:
-    """Jobs in flight in one process: enough to hide fetching, encoding and uploading behind the model's work."""
+def default_max_batch(placement: Placement) -> int:
+    """Rows of the largest denoiser call; memory may make it smaller."""
+    return {"cuda": 32}.get(placement.device.type, 8)
+
+
+def images_at_a_time(placement: Placement, max_batch: int) -> int:
+    """Images in the making in one process: as many as fill the largest call under guidance, two rows each.
+
+    As many jobs are held by default: each has one at least, and what is beside the model's work is hidden behind it.
+    """
     if placement.memory in OFFLOAD_MODES:
         return 1  # the hooks move modules under whoever runs beside
-    return {"cuda": 4}.get(placement.device.type, 2)
+    return max(1, max_batch // 2)
 
 
 def environment(placement: Placement | None = None) -> dict[str, str | int]:
@@ -67,6 +82,8 @@ def environment(placement: Placement | None = None) -> dict[str, str | int]:
         "matmul_precision": torch.get_float32_matmul_precision(),
         **{package: str(version(package)) for package in RECORDED_PACKAGES},
     }
+    if placement and placement.speedups:
+        found["speedups"] = ", ".join(sorted(placement.speedups))
     return found | _cuda_environment(device) if device.type == "cuda" else found
 
 

@@ -10,6 +10,7 @@ WorkerError
 │   ├── LockInvalid           model_lock_invalid       the lock file cannot be read or written
 │   └── ModelIncompatible     model_incompatible       loads, but is not of the family that the entry says
 ├── DeviceUnavailable         device_unavailable       no such device, or it cannot do what was asked of it
+├── MetricsUnavailable        metrics_unavailable      metrics cannot be served at the host and port of the settings
 ├── ConsumerFailed            consumer_failed    (r)   Celery stopped taking messages by itself
 ├── GenerationFailed          generation_failed        the pipeline raised
 ├── OutOfMemory               out_of_memory      (r)   the device's memory did not suffice
@@ -88,6 +89,14 @@ class DeviceUnavailable(WorkerError):
     code = "device_unavailable"
     exit_code = 6
     hint = "`darkroom doctor` lists the devices"
+
+
+class MetricsUnavailable(WorkerError):
+    """Metrics cannot be served where the settings want them."""
+
+    code = "metrics_unavailable"
+    hint = "check DARKROOM_METRICS_HOST and DARKROOM_METRICS_PORT; without the port none are served"
+    exit_code = 2
 
 
 class ConsumerFailed(WorkerError):

@@ -32,16 +32,21 @@ def failures_become_ours(is_control: Callable[[BaseException], bool] = lambda _:
 
 
 def _ours(error: Exception) -> OutOfMemory | GenerationFailed:
-    # The tensors of the broken call would live as long as someone holds the error.
-    traceback.clear_frames(error.__traceback__)
-    if _tells_of_memory(error):
+    let_go(error)
+    if tells_of_memory(error):
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return OutOfMemory(_message(error))
     return GenerationFailed(_message(error))
 
 
-def _tells_of_memory(error: Exception) -> bool:
+def let_go(error: BaseException) -> None:
+    """Frees the tensors of the broken call: they would live as long as someone holds the error."""
+    traceback.clear_frames(error.__traceback__)
+
+
+def tells_of_memory(error: BaseException) -> bool:
+    """Whether the device's or the host's memory did not suffice."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in _MEMORY_PHRASES)

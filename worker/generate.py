@@ -1,9 +1,11 @@
 """From a prepared job and a seed to a picture: stock diffusers pipelines over one set of weights.
 
 Every image has its own pipeline object, scheduler and CPU generator, all made from its seed, so an image is the same
-alone, beside others, and in a job of many. Model calls run on the engine's thread, the rest on the caller's.
+alone, beside others, and in a job of many: to the bit in the same places of the same buckets, else but for rounding.
+Model calls run on the engine's thread, the rest on the caller's.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,15 +15,22 @@ from PIL import Image
 
 from darkroom.tasks.catalogue import Kind
 from darkroom.worker.asked import Asked
-from darkroom.worker.engine import Engine, set_threads
+from darkroom.worker.batching.engine import Engine, set_threads
+from darkroom.worker.batching.placements import Ticket
+from darkroom.worker.batching.proxies import DenoiserProxy, VaeProxy
+from darkroom.worker.batching.stacking import Call
+from darkroom.worker.embeddings import EmbeddingCache
 from darkroom.worker.failures import failures_become_ours
 from darkroom.worker.loading import LoadedModel
 from darkroom.worker.pictures import prepare_source
 from darkroom.worker.previews import preview_jpeg
-from darkroom.worker.proxies import DenoiserProxy, VaeProxy
 from darkroom.worker.schedulers import check_schedulers, make_scheduler
+from darkroom.worker.warming import warm_buckets
 
 OnStep = Callable[[int, int, torch.Tensor], None]
+
+WARM_SECONDS = 10.0  # on a CPU, for buckets; the costs of what is not measured by then show in service
+SOON = 20  # steps
 
 
 @dataclass(frozen=True)
@@ -41,12 +50,11 @@ class Generator:
         check_schedulers(model.entry, model.components["scheduler"])
         self.model = model
         self._engine = engine
-        device = model.placement.device
-        self._unet = DenoiserProxy(model.components["unet"], engine, device)
-        self._vae = VaeProxy(model.components["vae"], engine, device)
+        self._vae = VaeProxy(model.components["vae"], engine, model.placement.device)
         texts = {name: part for name, part in model.components.items() if name not in ("unet", "vae", "scheduler")}
-        self._encoding = self._pipeline("txt2img", model.entry.defaults.scheduler, 0, texts)
+        self._encoding = self._pipeline("txt2img", model.entry.defaults.scheduler, 0, texts, Ticket())
         self._no_texts = dict.fromkeys(texts)
+        self.embeddings = EmbeddingCache[tuple[dict[str, torch.Tensor], bool]]()
 
     def prepare(self, request: Any) -> PreparedJob:
         """Encode the prompts of a resolved request, once for all of its images.
@@ -55,39 +63,68 @@ class Generator:
         Raises InvalidRequest for what this model does not do, OutOfMemory, GenerationFailed.
         """
         asked = Asked.of(request, self.model.entry)
-        with failures_become_ours():
-            conditioning, truncated = self._engine.call(self._encode, asked)
-        return PreparedJob(asked, conditioning, ["prompt_truncated"] if truncated else [])
+        return self._prepared(asked)
 
-    def generate(self, prepared: PreparedJob, seed: int, source: Image.Image | None, on_step: OnStep) -> Image.Image:
+    def generate(
+        self,
+        prepared: PreparedJob,
+        seed: int,
+        source: Image.Image | None,
+        on_step: OnStep,
+        ticket: Ticket | None = None,
+    ) -> Image.Image:
         """The picture of this seed, in RGB.
 
         `on_step` is told after each denoiser call the step, the number of steps, and the latents (1, 4, h/8, w/8);
-        what it raises ends the generation and comes out unchanged. Raises OutOfMemory, GenerationFailed.
+        what it raises ends the generation and comes out unchanged. A `ticket` of this image alone has its wishes, and
+        afterwards where its denoiser calls were placed. Raises OutOfMemory, GenerationFailed.
         """
         set_threads(1)  # beside the engine's, every job thread would bring an OpenMP team of its own
-        steps = _Steps(prepared.asked.steps, on_step)
+        ticket = ticket or Ticket()
+        steps = _Steps(prepared.asked.steps, on_step, lambda: self._engine.leave(ticket))
         try:
             with failures_become_ours(steps.is_raised):
-                return self._generate(prepared, seed, source, steps)
+                return self._generate(_Wish(prepared, seed, source, ticket), steps)
         finally:
+            self._engine.leave(ticket)
             steps.raised = None  # it holds the frames of the pipeline, and they hold this
 
     def preview(self, latents: torch.Tensor) -> bytes:
         """A small JPEG of latents in mid-generation, by a linear map; the VAE is not asked."""
-        return preview_jpeg(latents, self.model.entry.family, self._vae.config)
+        return preview_jpeg(latents, self.model.entry.family, self._vae.config, self.model.preview)
 
-    def warm(self) -> None:
-        """Two steps of every kind, so that the first job pays nothing; at the smallest size on a CPU."""
+    def warm(self, most_seconds: float = WARM_SECONDS) -> None:
+        """Two steps of every kind, so that the first job pays nothing, and the denoiser in every bucket.
+
+        On a CPU at the smallest size, then at the default one if that is soon done, and for so long at most.
+        """
         entry = self.model.entry
-        small = self.model.placement.device.type == "cpu"
-        width, height = (entry.limits.min_side,) * 2 if small else (entry.defaults.width, entry.defaults.height)
-        for kind in entry.kinds:
-            asked = Asked(kind, "a photograph", "", width, height, 2, 5.0, entry.defaults.scheduler, 0.5)
-            with failures_become_ours():
-                conditioning, _ = self._engine.call(self._encode, asked)
+        normal, small = (entry.defaults.width, entry.defaults.height), (entry.limits.min_side,) * 2
+        on_cpu = self.model.placement.device.type == "cpu"
+        first, *_ = [self._try(kind, *(small if on_cpu else normal)) for kind in entry.kinds]
+        step = self._engine.stats().step * math.prod(normal) / math.prod(small)
+        if on_cpu and step * SOON < most_seconds:
+            first = self._try(entry.kinds[0], *normal)
+        warm_buckets(self._engine, first, most_seconds if on_cpu else math.inf)
+
+    def _try(self, kind: Kind, width: int, height: int) -> Call:
+        """Two steps of a picture of this size; its first denoiser call."""
+        calls: list[Call] = []
+        unet = self.model.components["unet"]
+        hook = unet.register_forward_pre_hook(lambda *call: calls.append(Call.of(*call)), with_kwargs=True)
+        asked = Asked(kind, "a photograph", "", width, height, 2, 5.0, self.model.entry.defaults.scheduler, 0.5)
+        try:
             source = Image.new("RGB", (width, height)) if kind == "img2img" else None
-            self.generate(PreparedJob(asked, conditioning, []), 0, source, lambda *_: None)
+            self.generate(self._prepared(asked), 0, source, lambda *_: None)
+        finally:
+            hook.remove()
+        return calls[0]
+
+    def _prepared(self, asked: Asked) -> PreparedJob:
+        key = (asked.prompt, asked.negative_prompt if asked.guidance else None, asked.guidance)
+        with failures_become_ours():
+            conditioning, truncated = self.embeddings.get(key, lambda: self._engine.call(self._encode, asked))
+        return PreparedJob(asked, conditioning, ["prompt_truncated"] if truncated else [])
 
     def _encode(self, asked: Asked) -> tuple[dict[str, torch.Tensor], bool]:
         # On the engine's thread: the pipelines toggle the tokenizers between padding modes.
@@ -103,28 +140,28 @@ class Generator:
         counts = ((self.model.family.count_tokens(one, text), one.model_max_length - 2) for one in tokenizers)
         return any(count > room for count, room in counts)
 
-    def _generate(self, prepared: PreparedJob, seed: int, source: Image.Image | None, steps: "_Steps") -> Image.Image:
-        asked = prepared.asked
+    def _generate(self, wish: "_Wish", steps: "_Steps") -> Image.Image:
+        asked = wish.prepared.asked
         if asked.kind == "txt2img":
-            return self._denoise("txt2img", prepared, seed, steps, width=asked.width, height=asked.height)
-        if source is None:
+            return self._denoise("txt2img", wish, steps, width=asked.width, height=asked.height)
+        if wish.source is None:
             raise ValueError("img2img without a source picture")
-        picture = prepare_source(source, asked.width, asked.height, self.model.entry.limits)
+        picture = prepare_source(wish.source, asked.width, asked.height, self.model.entry.limits)
         if asked.steps < 1:
             return self._round_trip(picture)
         if asked.from_noise:
-            return self._denoise("txt2img", prepared, seed, steps, width=picture.width, height=picture.height)
-        return self._denoise("img2img", prepared, seed, steps, image=picture, strength=asked.strength)
+            return self._denoise("txt2img", wish, steps, width=picture.width, height=picture.height)
+        return self._denoise("img2img", wish, steps, image=picture, strength=asked.strength)
 
-    def _denoise(self, kind: Kind, prepared: PreparedJob, seed: int, steps: "_Steps", **extent: Any) -> Image.Image:
-        asked = prepared.asked
-        pipeline = self._pipeline(kind, asked.scheduler, seed, self._no_texts)
+    def _denoise(self, kind: Kind, wish: "_Wish", steps: "_Steps", **extent: Any) -> Image.Image:
+        asked = wish.prepared.asked
+        pipeline = self._pipeline(kind, asked.scheduler, wish.seed, self._no_texts, wish.ticket)
         made = pipeline(
-            **prepared.conditioning,
+            **wish.prepared.conditioning,
             **extent,
             num_inference_steps=asked.num_inference_steps,
             guidance_scale=asked.guidance_scale,
-            generator=torch.Generator("cpu").manual_seed(seed),
+            generator=torch.Generator("cpu").manual_seed(wish.seed),
             callback_on_step_end=steps,
         )
         return made.images[0]  # type: ignore[no-any-return]
@@ -134,28 +171,41 @@ class Generator:
         decoded = self._vae.decode(self._vae.encode(pixels).latent_dist.mode(), return_dict=False)[0]
         return self._encoding.image_processor.postprocess(decoded, output_type="pil")[0]  # type: ignore[no-any-return]
 
-    def _pipeline(self, kind: Kind, scheduler: str, seed: int, texts: dict[str, Any]) -> Any:
-        template, family = self.model.components["scheduler"], self.model.entry.family
-        own = make_scheduler(scheduler, template, family, seed)
-        parts = {**texts, "unet": self._unet, "vae": self._vae, "scheduler": own}
+    def _pipeline(self, kind: Kind, scheduler: str, seed: int, texts: dict[str, Any], ticket: Ticket) -> Any:
+        components, family = self.model.components, self.model.entry.family
+        own = make_scheduler(scheduler, components["scheduler"], family, seed)
+        unet = DenoiserProxy(components["unet"], self._engine, self.model.placement.device, ticket)
+        parts = {**texts, "unet": unet, "vae": self._vae, "scheduler": own}
         pipeline = self.model.family.pipeline(kind, parts, self.model.options)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
 
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """One picture to be made."""
+
+    prepared: PreparedJob
+    seed: int
+    source: Image.Image | None
+    ticket: Ticket
+
+
 class _Steps:
     """The pipelines' callback: counts in the steps that were asked for, and remembers what `on_step` raised.
 
-    Some schedulers call the denoiser more than once a step.
+    Some schedulers call the denoiser more than once a step. After its last call `over` says so, before anything else.
     """
 
-    def __init__(self, wanted: int, on_step: OnStep) -> None:
-        self._wanted, self._on_step = wanted, on_step
+    def __init__(self, wanted: int, on_step: OnStep, over: Callable[[], None]) -> None:
+        self._wanted, self._on_step, self._over = wanted, on_step, over
         self.raised: BaseException | None = None
 
     def __call__(self, pipeline: Any, index: int, _timestep: Any, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
         calls = pipeline.num_timesteps
         step = -(-(index + 1) * self._wanted // calls)
+        if index + 1 == calls:
+            self._over()
         try:
             self._on_step(step, self._wanted, tensors["latents"])
         except BaseException as error:

@@ -7,7 +7,7 @@ import os
 
 import structlog
 
-from darkroom.worker.engine import Engine
+from darkroom.worker.batching.engine import Engine
 
 EXIT_HUNG = 70  # sysexits.h, EX_SOFTWARE
 

@@ -3,14 +3,13 @@
 A duty of every worker, done by one at a time under a lock in Redis.
 """
 
-import threading
-
 import structlog
 
 from darkroom.tasks.claims import overdue, requeue
 from darkroom.tasks.errors import QueueError
 from darkroom.tasks.redis_io import BlockingIO, Key, Operation, command
 from darkroom.tasks.settings import TaskSettings
+from darkroom.worker.duty import Duty
 
 ROUND_SECONDS = 2.0
 PATIENCE_SECONDS = 30.0  # after a later job of the lane was claimed, a message counts as lost
@@ -29,35 +28,24 @@ def sweep(worker: str, rules: TaskSettings, patience: float = PATIENCE_SECONDS) 
     return done
 
 
-class Janitor:
+class Janitor(Duty):
     """Does the rounds on a thread of its own, so that a slow round delays no lease."""
 
     def __init__(self, io: BlockingIO, worker: str, rules: TaskSettings) -> None:
+        super().__init__("janitor", ROUND_SECONDS)
         self._io, self._worker, self._rules = io, worker, rules
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="darkroom-janitor", daemon=True)
         self._log = structlog.get_logger()
 
-    def start(self) -> None:
-        """Begins the rounds."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """Ends the thread."""
-        self._closing.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        while not self._closing.wait(ROUND_SECONDS):
-            try:
-                done = self._io.run(sweep(self._worker, self._rules))
-            except QueueError as error:
-                self._log.warning("janitor.round_failed", code=error.code)
-                continue
-            except Exception:  # noqa: BLE001 - the next round must come
-                self._log.exception("janitor.round_failed")
-                continue
-            for job_id, what in done.items():
-                if what != "kept":
-                    self._log.info("janitor.knocked", job_id=job_id, outcome=what)
+    def round(self) -> None:
+        """One round; what goes wrong is said, and the next comes."""
+        try:
+            done = self._io.run(sweep(self._worker, self._rules))
+        except QueueError as error:
+            self._log.warning("janitor.round_failed", code=error.code)
+            return
+        except Exception:  # noqa: BLE001 - the next round must come
+            self._log.exception("janitor.round_failed")
+            return
+        for job_id, what in done.items():
+            if what != "kept":
+                self._log.info("janitor.knocked", job_id=job_id, outcome=what)

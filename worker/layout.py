@@ -13,6 +13,9 @@ from darkroom.worker.families import FamilySpec
 #: Formats that unpickle, and so can run code when they are loaded.
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
 
+#: How latents look, which a model may bring (`darkroom.worker.previews`).
+PREVIEW_FILE = "preview.json"
+
 TOKENIZER_FILES = (".json", ".txt", ".model", ".jinja")
 
 
@@ -31,6 +34,8 @@ class Layout:
 def folder_layout(spec: FamilySpec, root: Path, variant: str | None = None) -> Layout:
     """A folder in the diffusers layout. Raises ModelMissing, ModelUnsafe, ModelIncompatible or ModelCorrupt."""
     files, index = _configs(spec, root)
+    if (root / PREVIEW_FILE).is_file():
+        files[PREVIEW_FILE] = root / PREVIEW_FILE
     weights: list[str] = []
     variants: dict[str, str | None] = {}
     for name in spec.modules:

@@ -17,13 +17,14 @@ from darkroom.tasks.errors import QueueError
 from darkroom.tasks.redis_io import BlockingIO, Operation
 from darkroom.worker.attempt import Attempt, LeaseLost
 from darkroom.worker.drain import Drain
+from darkroom.worker.duty import Duty
 
 T = TypeVar("T")
 BEAT_SECONDS = 1.0
 RETRY_SECONDS = 0.5
 
 
-class LeaseKeeper:
+class LeaseKeeper(Duty):
     """Holds the attempts that run now, and renews their leases until closed."""
 
     def __init__(
@@ -34,25 +35,14 @@ class LeaseKeeper:
         duties: Sequence[Callable[[], None]] = (),
     ) -> None:
         """`duties` are done once a beat too: the worker's own sign of life, and whatever else must not wait."""
+        super().__init__("leases", BEAT_SECONDS)
         self._io = io
         self._lease_seconds = lease_seconds
         self._drain = drain or Drain(0)
         self._duties = duties
         self._attempts: dict[str, Attempt] = {}
         self._lock = threading.Lock()
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="darkroom-leases", daemon=True)
         self._log = structlog.get_logger()
-
-    def start(self) -> None:
-        """Begins to renew."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """Ends the thread; leases that are still held run out by themselves."""
-        self._closing.set()
-        if self._thread.is_alive():
-            self._thread.join()
 
     def persist(self, write: Callable[[], Operation[T]]) -> T:
         """Runs an operation that a job cannot go on without; a Redis that is away is waited for a lease long.
@@ -95,12 +85,11 @@ class LeaseKeeper:
         for attempt, hold in zip(attempts, holds, strict=True):
             attempt.heard(hold)
 
-    def _run(self) -> None:
-        while not self._closing.wait(BEAT_SECONDS):
+    def round(self) -> None:
+        """One beat; what goes wrong is said, and the next comes. Leases still held at the end run out by themselves."""
+        for duty in (self.renew, *self._duties):
             try:
-                self.renew()
-                for duty in self._duties:
-                    duty()
+                duty()
             except QueueError as error:
                 self._log.warning("worker.not_heard", code=error.code)
             except Exception:  # noqa: BLE001 - without this thread every lease would run out

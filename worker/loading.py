@@ -17,11 +17,13 @@ from darkroom.worker.digests import Progress
 from darkroom.worker.door import one_door
 from darkroom.worker.errors import ModelIncompatible
 from darkroom.worker.families import FamilySpec, family
-from darkroom.worker.layout import Layout
+from darkroom.worker.layout import PREVIEW_FILE, Layout
 from darkroom.worker.memory import place
+from darkroom.worker.previews import PreviewMap, read_map
 from darkroom.worker.settings import WorkerSettings
 from darkroom.worker.single_file import load_single_file
 from darkroom.worker.sources import verify_model
+from darkroom.worker.tuning import tune
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class LoadedModel:
 
     `components` hold diffusers' names; the scheduler among them is the model's own, a template that is never stepped.
     `revision` is the hub's commit or "local", `digests` the SHA-256 of every file that was used. `options` are the
-    pipeline's own from `model_index.json`: hand them to `family.pipeline`.
+    pipeline's own from `model_index.json`: hand them to `family.pipeline`. `preview` is the model's own map, if any.
     """
 
     entry: ModelEntry
@@ -40,6 +42,7 @@ class LoadedModel:
     revision: str
     digests: dict[str, str]
     options: dict[str, Any] = field(default_factory=dict)
+    preview: PreviewMap | None = None
 
 
 def load_model(
@@ -56,9 +59,11 @@ def load_model(
         components = {**_modules(spec, layout, placement), **_tokenizers(spec, layout.configs)}
         components["scheduler"] = _scheduler(spec, layout.configs)
         spec.check(components)
+        preview = read_map(layout.configs / PREVIEW_FILE)
         place({name: components[name] for name in spec.modules}, placement)
+        tune(components, placement)
     options = {name: layout.index[name] for name in spec.options if name in layout.index}
-    return LoadedModel(entry, spec, components, placement, verified.revision, verified.digests, options)
+    return LoadedModel(entry, spec, components, placement, verified.revision, verified.digests, options, preview)
 
 
 def _modules(spec: FamilySpec, layout: Layout, placement: Placement) -> dict[str, Any]:

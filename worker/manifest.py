@@ -32,7 +32,7 @@ from darkroom.worker.settings import MemoryMode
 
 __all__ = ["ImageRecord", "Manifest", "circumstances", "make_manifest", "parse_manifest"]
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 4_000_000  # 256 images of 1,000 steps, each in another place, and the largest request
 MAX_FAULTS = 20  # named; the rest is counted
 
 
@@ -64,7 +64,10 @@ class Manifest(Record):
 
     def to_bytes(self) -> bytes:
         """JSON for people to read too; `parse_manifest` gives the same manifest back."""
-        return (json.dumps(self.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False) + "\n").encode()
+        fields = self.model_dump(mode="json", by_alias=True)
+        pretty = (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode()
+        # Indented, the largest request that may be submitted would be more than `parse_manifest` reads.
+        return pretty if len(pretty) < MAX_BYTES // 16 else json.dumps(fields, ensure_ascii=False).encode()
 
     @model_validator(mode="after")
     def _of_one_piece(self) -> Self:

@@ -1,41 +1,69 @@
 """Small pictures of latents in mid-generation: a linear map to RGB, no VAE."""
 
 import io
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import torch
 from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from darkroom.tasks.catalogue import Family
+from darkroom.worker.errors import ModelCorrupt
 
 MAX_SIDE = 256  # pixels
 MAX_BYTES = 10_000
 
-# Latents in the VAE's scaled space to RGB in 0…1: (4, 3) factors and an offset.
+Row = Annotated[list[float], Field(min_length=3, max_length=3)]
+
+
+class PreviewMap(BaseModel):
+    """Latents, as they are denoised, to RGB in 0…1: (4, 3) `factors` and an `offset` (3,)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    factors: Annotated[list[Row], Field(min_length=4, max_length=4)]
+    offset: Row
+
+
+# Of the families, in the VAE's scaled space.
 # SDXL: T. A. Vass, "Explaining the SDXL latent space" (Hugging Face blog, 2023), also in diffusers' guide to pipeline
 # callbacks, there in 0…255.
-_SDXL = (
-    torch.tensor([[60.0, 60, 60], [-60, -5, 10], [25, 15, -5], [-70, -50, -35]]) / 255,
-    torch.tensor([150.0, 140, 130]) / 255,
+_SDXL = PreviewMap(
+    factors=[[0.235, 0.235, 0.235], [-0.235, -0.02, 0.039], [0.098, 0.059, -0.02], [-0.275, -0.196, -0.137]],
+    offset=[0.588, 0.549, 0.51],
 )
 # Stable Diffusion 1: K. Turner, "Decoding latents to RGB without upscaling" (discuss.huggingface.co/t/23204), -1…1.
-_SD = (
-    torch.tensor([[0.298, 0.207, 0.208], [0.187, 0.286, 0.173], [-0.158, 0.189, 0.264], [-0.184, -0.271, -0.473]]) / 2,
-    torch.tensor([0.5, 0.5, 0.5]),
+_SD = PreviewMap(
+    factors=[[0.149, 0.104, 0.104], [0.093, 0.143, 0.086], [-0.079, 0.094, 0.132], [-0.092, -0.136, -0.237]],
+    offset=[0.5, 0.5, 0.5],
 )
-_FACTORS: dict[Family, tuple[torch.Tensor, torch.Tensor]] = {"sdxl": _SDXL, "playground": _SDXL, "sd": _SD}
+_FAMILIES: dict[Family, PreviewMap] = {"sdxl": _SDXL, "playground": _SDXL, "sd": _SD}
 _SDXL_SCALING = 0.13025
 
 
-def preview_jpeg(latents: torch.Tensor, family: Family, vae_config: Any) -> bytes:
+def read_map(path: Path) -> PreviewMap | None:
+    """A model's own map from its `preview.json`; None where it has none. Raises ModelCorrupt."""
+    try:
+        return PreviewMap.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise ModelCorrupt(f"{path}: {'.'.join(map(str, fault['loc']))} {fault['msg']}") from None
+
+
+def preview_jpeg(latents: torch.Tensor, family: Family, vae_config: Any, own: PreviewMap | None = None) -> bytes:
     """A JPEG of latents (1, 4, h/8, w/8): sides up to MAX_SIDE pixels, at most MAX_BYTES bytes.
+
+    By the model's own map, or else by its family's.
 
     Between steps some schedulers' latents are much larger than a picture's, by their noise; those are scaled down.
     """
     found = latents[:1].detach().to("cpu", torch.float32)
     found = found / found.std().clamp(min=1.0)
-    factors, offset = _FACTORS[family]
-    rgb = torch.einsum("chw,cr->hwr", _scaled(found, vae_config)[0], factors) + offset
+    found, used = (found, own) if own else (_scaled(found, vae_config), _FAMILIES[family])
+    rgb = torch.einsum("chw,cr->hwr", found[0], torch.tensor(used.factors)) + torch.tensor(used.offset)
     pixels = (rgb.nan_to_num().clamp(0, 1) * 255).round().to(torch.uint8)
     return _small_jpeg(Image.fromarray(pixels.numpy()))
 

@@ -1,5 +1,6 @@
 """Tells of a job's progress: every step to the record, as often as is useful, with a preview now and then."""
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -15,17 +16,29 @@ SILENCE_SECONDS = 5.0  # after a failure, so that a Redis that is away does not 
 
 
 class ProgressPublisher:
-    """The progress of one attempt. Progress is a courtesy: where Redis fails, the job goes on without it."""
+    """The progress of one attempt, from any of its images' threads.
+
+    Progress is a courtesy: where Redis fails, the job goes on without it.
+    """
 
     def __init__(self, io: BlockingIO, attempt: Attempt, preview_every: float) -> None:
         self._io, self._attempt, self._preview_every = io, attempt, preview_every
+        self._telling = threading.Lock()
         self._next_step = 0.0
         self._next_preview = time.monotonic() + preview_every if preview_every else float("inf")
 
     def step(self, image: int, step: int, of: int, preview: Callable[[], bytes]) -> None:
         """Tells of a step, if it is time to; `preview` makes the JPEG. Raises Stopped where the attempt must end."""
-        self._attempt.progressed((image + step / of) / len(self._attempt.claim.request.seeds or [0]))
+        self._attempt.progressed(image, step / of)
         self._attempt.check()
+        if not self._telling.acquire(blocking=step == of):
+            return  # another image's step is being told
+        try:
+            self._tell(image, step, of, preview)
+        finally:
+            self._telling.release()
+
+    def _tell(self, image: int, step: int, of: int, preview: Callable[[], bytes]) -> None:
         now = time.monotonic()
         if now < self._next_step and step != of:
             return

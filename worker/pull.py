@@ -14,9 +14,10 @@ from darkroom.worker.errors import ModelCorrupt, ModelDigestMismatch, ModelIncom
 from darkroom.worker.families import FamilySpec, family
 from darkroom.worker.hub import RemoteModel, byte_bar, hub_door, list_remote
 from darkroom.worker.layout import PICKLES, TOKENIZER_FILES, folder_layout, weight_stem
-from darkroom.worker.lockfile import LockedFile, LockedModel, pin, read_lock
+from darkroom.worker.lockfile import LOCAL, LockedFile, LockedModel, pin
+from darkroom.worker.places import folder_of, pin_of
 from darkroom.worker.settings import WorkerSettings
-from darkroom.worker.sources import hub_folder, inspect_layout, pinned_for
+from darkroom.worker.sources import inspect_layout
 
 
 def pull(
@@ -34,15 +35,16 @@ def pull(
     """
     source, spec = entry.source, family(entry.family)
     if not isinstance(source, HubSource):
-        raise ModelIncompatible(f"model {entry.name} lies at {source.path}: there is nothing to pull", hint="")
-    pinned = pinned_for(source, read_lock(settings.models_dir).models.get(entry.name))
+        at = folder_of(entry, settings, LOCAL)
+        raise ModelIncompatible(f"model {entry.name} lies at {at}: there is nothing to pull", hint="")
+    pinned = pin_of(entry, settings)
     if pinned and _complete(entry, settings, pinned, progress):
         return pinned
     with hub_door(source):
         remote = listing(source.repo, pinned.revision if pinned else source.revision)
         if not re.fullmatch("[0-9a-f]{40}", remote.revision):  # it becomes a folder's name
             raise ModelCorrupt(f"the hub calls the commit of {source.repo} {remote.revision!r}")
-        folder = hub_folder(settings, entry.name, remote.revision)
+        folder = folder_of(entry, settings, remote.revision)
         wanted = wanted_files(spec, list(remote.files), source.variant)
         size = sum(remote.files[name].bytes for name in wanted)
         _check_space(folder, size)
@@ -62,7 +64,7 @@ def wanted_files(spec: FamilySpec, names: list[str], variant: str | None) -> lis
     A part that has no file of the variant is taken without it. Raises ModelIncompatible for a part that is not there,
     ModelUnsafe where there are only pickles.
     """
-    wanted = [name for name in names if re.fullmatch(r"model_index\.json|(LICENSE|README)[^/]*", name)]
+    wanted = [name for name in names if re.fullmatch(r"(model_index|preview)\.json|(LICENSE|README)[^/]*", name)]
     for part in (*spec.components, "scheduler"):
         own = [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
         if not own:
@@ -101,7 +103,7 @@ def _weight_pattern(stem: str, variant: str | None) -> re.Pattern[str]:
 
 def _complete(entry: ModelEntry, settings: WorkerSettings, pinned: LockedModel, progress: Progress | None) -> bool:
     """Whether every pinned file is there and right; removes those that are not, so that they are fetched again."""
-    folder = hub_folder(settings, entry.name, pinned.revision)
+    folder = folder_of(entry, settings, pinned.revision)
     there = {name: folder / name for name in pinned.files if (folder / name).is_file()}
     found = hash_files(there, progress)
     wrong = [name for name in there if found[name] != pinned.files[name]]
@@ -118,9 +120,7 @@ def _pin(
     progress: Progress | None,
 ) -> LockedModel:
     assert isinstance(entry.source, HubSource)
-    layout = folder_layout(
-        family(entry.family), hub_folder(settings, entry.name, remote.revision), entry.source.variant
-    )
+    layout = folder_layout(family(entry.family), folder_of(entry, settings, remote.revision), entry.source.variant)
     inspect_layout(layout)
     if pinned:
         verify(entry.name, layout.files, pinned, progress)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from darkroom.tasks.catalogue import SCHEDULERS, Family, ModelName
 from darkroom.tasks.requests import Seed
+from darkroom.worker.batching.placements import MAX_LENGTH, PATTERN
 from darkroom.worker.loading import LoadedModel
 from darkroom.worker.schedulers import scheduler_record
 
@@ -49,7 +50,10 @@ class SchedulerRecord(Record):
 
 
 class ImageRecord(Record):
-    """One picture: `sha256` and `bytes` are the file's, `pixels_sha256` is that of its raw RGB before encoding."""
+    """One picture: `sha256` and `bytes` are the file's, `pixels_sha256` is that of its raw RGB before encoding.
+
+    `calls` tells where its denoiser calls were placed (`worker/batching/placements.py`); "" where nothing is known.
+    """
 
     index: int = Field(ge=0, le=255)
     seed: Seed
@@ -60,9 +64,19 @@ class ImageRecord(Record):
     key: Key
     bytes: int = Field(ge=1)
     content_type: Literal["image/png", "image/jpeg", "image/webp"]
+    calls: str = Field(default="", pattern=PATTERN, max_length=MAX_LENGTH)
 
     @classmethod
-    def of(cls, index: int, seed: int, image: Image.Image, data: builtins.bytes, key: str, content_type: str) -> Self:
+    def of(
+        cls,
+        index: int,
+        seed: int,
+        image: Image.Image,
+        data: builtins.bytes,
+        key: str,
+        content_type: str,
+        calls: str = "",
+    ) -> Self:
         """The record of a picture that was encoded as `data` and is stored under `key`."""
         facts: dict[str, Any] = {
             "index": index,
@@ -74,6 +88,7 @@ class ImageRecord(Record):
             "key": key,
             "bytes": len(data),
             "content_type": content_type,
+            "calls": calls,
         }
         return cls(**facts)
 
@@ -87,7 +102,8 @@ def model_record(model: LoadedModel) -> ModelRecord:
 def scheduler_record_of(model: LoadedModel, name: str) -> SchedulerRecord:
     """How `model` runs the scheduler of this id."""
     class_name, config = scheduler_record(name, model.components["scheduler"], model.entry.family)
-    plain = json.loads(json.dumps(config, default=str))  # tuples and numpy's numbers as JSON would give them back
+    # Tuples and numpy's numbers as JSON would give them back, and as text what is no JSON number: DPM++'s -Infinity.
+    plain = json.loads(json.dumps(config, default=str), parse_constant=str)
     return SchedulerRecord(id=name, class_name=class_name, config=plain)
 
 

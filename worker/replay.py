@@ -9,6 +9,7 @@ from PIL import Image, ImageChops, ImageStat
 
 from darkroom.storage.errors import InputMissing
 from darkroom.storage.images import open_image
+from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.errors import ManifestInvalid
 from darkroom.worker.generate import Generator, OnStep
 from darkroom.worker.manifest import Manifest, circumstances
@@ -63,10 +64,16 @@ class Replay:
         self.differences = _differences(manifest, generator, source)
 
     def images(self, on_step: OnStep = lambda *_: None) -> Iterator[ReplayedImage]:
-        """Generates and compares one recorded picture after the other. Raises what `Generator.generate` raises."""
+        """Generates and compares one recorded picture after the other. Raises what `Generator.generate` raises.
+
+        Denoiser calls run where they were placed; where that cannot be, it is among the `differences` afterwards.
+        """
         prepared = self._generator.prepare(self._manifest.request)
         for record in self._manifest.images:
-            image = self._generator.generate(prepared, record.seed, self._source, on_step)
+            ticket = Ticket(script=Script(record.calls)) if record.calls else Ticket(solo=True)
+            image = self._generator.generate(prepared, record.seed, self._source, on_step, ticket)
+            if record.calls not in ("", now := str(ticket.placements)):
+                self.differences.append(Difference(f"images.{record.index}.calls", record.calls, now))
             far = _distance(self._load(record.key), image, record)
             equal = pixels_sha256(image) == record.pixels_sha256
             yield ReplayedImage(record.index, record.seed, image, equal, *(far or (None, None)))

@@ -23,12 +23,20 @@ class Made:
 
 
 def encode_picture(
-    job_id: str, index: int, seed: int, picture: Image.Image, asked: Asked, *, form: OutputFormat, model: str
+    job_id: str,
+    index: int,
+    seed: int,
+    picture: Image.Image,
+    asked: Asked,
+    *,
+    form: OutputFormat,
+    model: str,
+    calls: str,
 ) -> Made:
     """The picture's file. The digest in its key keeps a late writer from replacing what a record names."""
     data, content_type = encode(picture, form, parameters_text(asked, seed, picture.size, model))
     key = f"{job_id}/{index}-{hashlib.sha256(data).hexdigest()[:16]}.{_ENDINGS[form]}"
-    return Made(ImageRecord.of(index, seed, picture, data, key, content_type), data)
+    return Made(ImageRecord.of(index, seed, picture, data, key, content_type, calls), data)
 
 
 def store_picture(store: PatientStore, made: Made, keep_on: Callable[[], None]) -> None:

@@ -1,6 +1,7 @@
 """What a worker does with a knock: claim, inputs, generate, store, record, tell."""
 
 import hashlib
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -20,8 +21,10 @@ from darkroom.tasks.redis_io import BlockingIO, Operation
 from darkroom.tasks.requests import Img2Img, Request
 from darkroom.tasks.settings import TaskSettings
 from darkroom.worker.attempt import Attempt, Canceled, Drained, Expired, LeaseLost
+from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.endings import INTERNAL_ERROR, job_error
-from darkroom.worker.generate import Generator, PreparedJob
+from darkroom.worker.generate import Generator, OnStep, PreparedJob
+from darkroom.worker.image_threads import ImageThreads
 from darkroom.worker.leases import LeaseKeeper
 from darkroom.worker.manifest import ImageRecord, make_manifest
 from darkroom.worker.patience import PatientStore
@@ -48,6 +51,7 @@ class Surroundings:
     store: ObjectStore
     storage: StorageSettings
     generators: Mapping[str, Generator]
+    images: ImageThreads
     leases: LeaseKeeper
     worker: str
     lease_seconds: float
@@ -130,12 +134,14 @@ class JobRunner:
                 asked = prepared.asked
                 source = prepare_source(source, asked.width, asked.height, generator.model.entry.limits)
         image = _ImageWork(self._around, attempt, generator, prepared, source, timings)
-        records = [image.make(index, seed) for index, seed in enumerate(claim.request.seeds or [])]
+        seeds, urgent = claim.request.seeds or [], claim.request.lane == "interactive"
+        made = self._around.images.make(image.make, len(seeds), urgent=urgent)
+        records, stored = [record for record, _ in made], [one for _, one in made]
         manifest = make_manifest(claim.job_id, claim.request, generator.model, records, timings.rounded(), input_sha256)
         attempt.check()
         with timings.phase("store"):
             key = store_manifest(image.store, manifest, attempt.check)
-        return image.stored, key, prepared.warnings
+        return stored, key, prepared.warnings
 
     def _source(self, request: Request) -> tuple[Image.Image | None, str | None]:
         """The input picture and its file's SHA-256. Raises InputError, StorageError."""
@@ -152,8 +158,12 @@ class JobRunner:
         return open_image(data, max_pixels=around.storage.input_max_pixels), hashlib.sha256(data).hexdigest()
 
 
+class _Abandoned(Exception):
+    """Ends an image when another of its job has failed."""
+
+
 class _ImageWork:
-    """Makes the pictures of one job, one after the other."""
+    """Makes the pictures of one job, each on the thread that asks for it."""
 
     def __init__(
         self,
@@ -168,14 +178,16 @@ class _ImageWork:
         self._prepared, self._source, self._timings = prepared, source, timings
         self.store = PatientStore(around.store, around.patience)
         self._publisher = ProgressPublisher(around.io, attempt, around.preview_every)
-        self.stored: list[StoredImage] = []
 
-    def make(self, index: int, seed: int) -> ImageRecord:
+    def make(self, index: int, over: threading.Event) -> tuple[ImageRecord, StoredImage]:
         """Generates, stores and records one picture. Raises Stopped, DarkroomError, StorageError."""
         claim, timings = self._attempt.claim, self._timings
+        seed = (claim.request.seeds or [])[index]
+        ticket = Ticket(urgent=claim.request.lane == "interactive", solo=claim.request.batching == "solo")
         self._attempt.check()
         with timings.phase("generate"):
-            picture = self._generator.generate(self._prepared, seed, self._source, self._on_step(index))
+            picture = self._generator.generate(self._prepared, seed, self._source, self._on_step(index, over), ticket)
+        timings.add("company", ticket.waited)
         with timings.phase("encode"):
             made = encode_picture(
                 claim.job_id,
@@ -185,14 +197,19 @@ class _ImageWork:
                 self._prepared.asked,
                 form=claim.request.output_format,
                 model=str(claim.request.model),
+                calls=str(ticket.placements),
             )
         self._attempt.check()
         with timings.phase("store"):
             store_picture(self.store, made, self._attempt.check)
-        stored = StoredImage.model_validate(made.record.model_dump(exclude={"pixels_sha256"}))
+        stored = StoredImage.model_validate(made.record.model_dump(exclude={"pixels_sha256", "calls"}))
         self._attempt.heard(self._around.leases.persist(lambda: claims.image(claim, stored)))
-        self.stored.append(stored)
-        return made.record
+        return made.record, stored
 
-    def _on_step(self, index: int) -> Callable[[int, int, torch.Tensor], None]:
-        return lambda step, of, latents: self._publisher.step(index, step, of, lambda: self._generator.preview(latents))
+    def _on_step(self, index: int, over: threading.Event) -> OnStep:
+        def on_step(step: int, of: int, latents: torch.Tensor) -> None:
+            if over.is_set():
+                raise _Abandoned
+            self._publisher.step(index, step, of, lambda: self._generator.preview(latents))
+
+        return on_step

@@ -18,15 +18,18 @@ from darkroom.tasks.operations import ping
 from darkroom.tasks.redis_io import BlockingIO
 from darkroom.tasks.settings import TaskSettings
 from darkroom.worker.app import consume, make_app
-from darkroom.worker.device import Placement, choose_placement, default_concurrency
+from darkroom.worker.batching.engine import Engine
+from darkroom.worker.batching.policy import Policy
+from darkroom.worker.device import Placement, choose_placement, default_max_batch, images_at_a_time
 from darkroom.worker.drain import Drain
-from darkroom.worker.engine import Engine
 from darkroom.worker.errors import ModelUnknown
 from darkroom.worker.generate import Generator
 from darkroom.worker.hang import HangGuard
+from darkroom.worker.image_threads import ImageThreads
 from darkroom.worker.janitor import Janitor
 from darkroom.worker.leases import LeaseKeeper
 from darkroom.worker.loading import load_model
+from darkroom.worker.metrics import EngineCollector, metrics_server
 from darkroom.worker.presence import Presence
 from darkroom.worker.runner import JobRunner, Surroundings
 from darkroom.worker.settings import WorkerSettings
@@ -56,8 +59,13 @@ class Service:
             io = BlockingIO(self._tasks)
             stack.callback(io.close)
             self._knock_at_redis(io)
-            engine = stack.enter_context(Engine(placement.threads))
+            max_batch = self._settings.max_batch or default_max_batch(placement)
+            engine = stack.enter_context(Engine(placement.threads, _policy(max_batch, self._settings.batch_window)))
             generators = {entry.name: self._ready(entry, placement, engine) for entry in self._entries}
+            if self._settings.metrics_port:
+                prompts = {name: generator.embeddings for name, generator in generators.items()}
+                collector = EngineCollector(engine.stats, prompts)
+                stack.enter_context(metrics_server(collector, self._settings.metrics_host, self._settings.metrics_port))
             presence = Presence(io, self.name, [entry.offer() for entry in self._entries], _about(placement))
             stack.callback(presence.retire)
             drain = Drain(self._settings.drain_seconds)
@@ -66,11 +74,15 @@ class Service:
             for duty in (leases, Janitor(io, self.name, self._tasks)):
                 duty.start()
                 stack.callback(duty.close)
+            at_a_time = images_at_a_time(placement, max_batch)
+            images = ImageThreads(at_a_time)
+            stack.callback(images.close)
             around = Surroundings(
                 io=io,
                 store=store,
                 storage=storage,
                 generators=generators,
+                images=images,
                 leases=leases,
                 worker=self.name,
                 lease_seconds=self._settings.lease_seconds,
@@ -79,7 +91,7 @@ class Service:
                 patience=self._settings.storage_patience,
             )
             app = make_app(self._tasks, list(generators), JobRunner(around))
-            consume(app, self._settings.concurrency or default_concurrency(placement), presence.begin, drain)
+            consume(app, self._settings.concurrency or at_a_time, presence.begin, drain)
         self._log.info("worker.stopped")
 
     def _knock_at_redis(self, io: BlockingIO) -> None:
@@ -109,6 +121,11 @@ def _entries(models: Sequence[str], settings: WorkerSettings) -> list[ModelEntry
     if unknown:
         raise ModelUnknown(f"not in the catalogue: {', '.join(unknown)}; there are: {', '.join(sorted(catalogue))}")
     return [catalogue[name] for name in dict.fromkeys(models)]
+
+
+def _policy(max_batch: int, window: float) -> Policy:
+    buckets = [2**power for power in range(max_batch.bit_length())]
+    return Policy(buckets, max_rows=max_batch, window=window)
 
 
 def _about(placement: Placement) -> dict[str, object]:

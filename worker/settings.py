@@ -1,13 +1,23 @@
 """The worker's settings: environment variables with the prefix DARKROOM_, read here and nowhere else."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_settings import NoDecode
 
 from darkroom.tasks.settings import Settings
 
 MemoryMode = Literal["full", "vae_tiling", "attention_slicing", "model_offload", "sequential_offload"]
+Speedup = Literal["channels_last", "fuse", "compile"]
+
+#: In the order in which they are applied.
+SPEEDUPS: tuple[Speedup, ...] = get_args(Speedup)
+
+
+def _names(value: object) -> object:
+    """`fuse, compile` as it stands in a variable."""
+    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
 
 class WorkerSettings(Settings):
@@ -24,11 +34,25 @@ class WorkerSettings(Settings):
     memory: MemoryMode = Field(default="full", description="how the model is held in device memory")
     threads: int = Field(default=0, ge=0, description="CPU threads of the model's calls; 0: all cores")
     concurrency: int = Field(default=0, ge=0, description="jobs in flight in one process; 0: by device")
+    max_batch: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="rows of the largest denoiser call, two an image under guidance; 0: by device",
+    )
+    batch_window: float = Field(
+        default=0.1, ge=0, le=10, description="seconds that the model may stand still for company at most"
+    )
+    speedups: Annotated[frozenset[Speedup], NoDecode, BeforeValidator(_names)] = Field(
+        default=frozenset(), description="channels_last, fuse, compile: with commas between them; for GPUs"
+    )
     lease_seconds: float = Field(default=30.0, ge=2, description="how long a silent worker keeps a job")
     drain_seconds: float = Field(default=20.0, ge=0, description="what a worker that stops gives jobs near their end")
     call_seconds: float = Field(default=300.0, gt=0, description="the longest call of the model; over it, it has hung")
     storage_patience: float = Field(default=600.0, ge=0, description="seconds a job waits for a store that is away")
     preview_every: float = Field(default=1.0, ge=0, description="seconds between previews of a job; 0: none")
+    metrics_port: int = Field(default=0, ge=0, le=65_000, description="serve Prometheus metrics there; 0: none")
+    metrics_host: str = Field(default="127.0.0.1", description="the address to serve metrics at")
     log_format: Literal["auto", "json", "text"] = Field(
         default="auto", description="auto: text on a terminal, else JSON"
     )

@@ -1,15 +1,15 @@
 """From a catalogue entry to files on this machine whose digests are the pinned ones."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from darkroom.tasks.catalogue import FileSource, FolderSource, HubSource, ModelEntry
+from darkroom.tasks.catalogue import BundledSource, FileSource, FolderSource, HubSource, ModelEntry
 from darkroom.worker.digests import Progress, hash_files, verify
 from darkroom.worker.door import one_door
 from darkroom.worker.errors import ModelDigestMismatch, ModelMissing
 from darkroom.worker.families import family
 from darkroom.worker.layout import Layout, file_layout, folder_layout
-from darkroom.worker.lockfile import LOCAL, LockedModel, pin_first, read_lock
+from darkroom.worker.lockfile import LOCAL, LockedModel, pin_first
+from darkroom.worker.places import file_of, folder_of, pin_of
 from darkroom.worker.settings import WorkerSettings
 from darkroom.worker.weights import WeightsFile, inspect_weights
 
@@ -29,12 +29,10 @@ def verify_model(entry: ModelEntry, settings: WorkerSettings, progress: Progress
     A model of the operator's own is pinned when it is first used.
     """
     with one_door(entry.name):
-        locked = read_lock(settings.models_dir).models.get(entry.name)
-        if isinstance(entry.source, HubSource):
-            locked = _pinned(entry.name, entry.source, locked)
+        locked = _pin(entry, settings)
         if locked:
             _check_present(entry, settings, locked)
-        layout = find_layout(entry, settings)
+        layout = _layout(entry, settings, locked)
         inspect_layout(layout)
         if locked is None:
             return _pin_local(entry, layout, settings, progress)
@@ -54,57 +52,44 @@ def inspect_layout(layout: Layout) -> dict[str, WeightsFile]:
 
 def find_layout(entry: ModelEntry, settings: WorkerSettings) -> Layout:
     """Which files the model consists of, unverified. Raises a ModelError."""
+    return _layout(entry, settings, _pin(entry, settings))
+
+
+def _layout(entry: ModelEntry, settings: WorkerSettings, locked: LockedModel | None) -> Layout:
     spec, source = family(entry.family), entry.source
-    match source:
-        case FileSource():
-            return file_layout(spec, source.path, source.config)
-        case FolderSource():
-            return folder_layout(spec, source.path)
-        case HubSource():
-            locked = _pinned(entry.name, source, read_lock(settings.models_dir).models.get(entry.name))
-            return folder_layout(spec, hub_folder(settings, entry.name, locked.revision), source.variant)
+    folder = folder_of(entry, settings, locked.revision if locked else LOCAL)
+    if isinstance(source, FileSource):
+        return file_layout(spec, source.path, folder)
+    return folder_layout(spec, folder, source.variant if isinstance(source, HubSource) else None)
 
 
-def hub_folder(settings: WorkerSettings, name: str, revision: str) -> Path:
-    """Where a pulled model lies."""
-    return settings.models_dir / name / revision
-
-
-def pinned_for(source: HubSource, locked: LockedModel | None) -> LockedModel | None:
-    """The lock file's entry if it was made for this source: an edited catalogue entry asks for a new pull."""
-    asked = (source.repo, source.revision, source.variant)
-    return locked if locked and (locked.source, locked.asked, locked.variant) == asked else None
-
-
-def _pinned(name: str, source: HubSource, locked: LockedModel | None) -> LockedModel:
-    found = pinned_for(source, locked)
-    if found is None:
+def _pin(entry: ModelEntry, settings: WorkerSettings) -> LockedModel | None:
+    """Raises ModelMissing for a model that must have a pin and has none."""
+    found, source = pin_of(entry, settings), entry.source
+    if found is None and isinstance(source, HubSource):
         wanted = f"{source.repo} at {source.revision}" + (f", variant {source.variant}" if source.variant else "")
-        raise ModelMissing(f"model {name} ({wanted}) was not pulled", hint=f"run `darkroom models pull {name}`")
+        raise ModelMissing(
+            f"model {entry.name} ({wanted}) was not pulled", hint=f"run `darkroom models pull {entry.name}`"
+        )
+    if found is None and isinstance(source, BundledSource):
+        raise ModelMissing(
+            f"no model {source.name!r} comes with Darkroom", hint="check `source` in the catalogue entry"
+        )
     return found
 
 
 def _check_present(entry: ModelEntry, settings: WorkerSettings, locked: LockedModel) -> None:
     """First of all, so that a lost file is named, not what a loader would fall back to."""
+    hints = {HubSource: None, BundledSource: "install Darkroom again"}
     for name in locked.files:
-        path = _path(entry, settings, locked, name)
+        path = file_of(entry, settings, locked, name)
         if not path.is_file():
-            hint = None if isinstance(entry.source, HubSource) else "restore it; it was there when the model was pinned"
+            hint = hints.get(type(entry.source), "restore it; it was there when the model was pinned")
             raise ModelMissing(f"model {entry.name}: {path} is not there", hint=hint)
 
 
-def _path(entry: ModelEntry, settings: WorkerSettings, locked: LockedModel, name: str) -> Path:
-    match entry.source:
-        case FileSource(path=path, config=config):
-            return config / name.removeprefix("config/") if name.startswith("config/") else path
-        case FolderSource(path=path):
-            return path / name
-        case HubSource():
-            return hub_folder(settings, entry.name, locked.revision) / name
-
-
 def _pin_local(entry: ModelEntry, layout: Layout, settings: WorkerSettings, progress: Progress | None) -> VerifiedModel:
-    assert not isinstance(entry.source, HubSource)
+    assert isinstance(entry.source, FolderSource | FileSource)
     hashed = hash_files(layout.files, progress)
     source = str(entry.source.path.absolute())
     locked = pin_first(settings.models_dir, entry.name, LockedModel(source=source, files=hashed))

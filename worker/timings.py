@@ -1,15 +1,17 @@
 """Seconds that a job spent in each phase."""
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class Timings:
-    """Adds up phases by name."""
+    """Adds up phases by name, from any number of threads: what images do at the same time counts for each."""
 
     def __init__(self, **known: float) -> None:
         self._seconds = dict(known)
+        self._lock = threading.Lock()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -18,7 +20,12 @@ class Timings:
         try:
             yield
         finally:
-            self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - began
+            self.add(name, time.perf_counter() - began)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Adds to the phase."""
+        with self._lock:
+            self._seconds[name] = self._seconds.get(name, 0.0) + seconds
 
     def rounded(self) -> dict[str, float]:
         """To the tenth of a millisecond."""

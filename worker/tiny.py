@@ -66,9 +66,9 @@ def tiny_entry(family: Family, folder: Path, size: int = 64) -> ModelEntry:
 
 
 def _sdxl_parts(family: Family) -> dict[str, Any]:
-    second = _text_config(SECOND, hidden_act="gelu")
+    second = text_config(SECOND, vocabulary_size(), "gelu")
     return {
-        "text_encoder": CLIPTextModel(_text_config(FIRST, hidden_act="quick_gelu")),
+        "text_encoder": CLIPTextModel(text_config(FIRST, vocabulary_size(), "quick_gelu")),
         "text_encoder_2": CLIPTextModelWithProjection(second),
         "unet": _unet(
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -89,7 +89,7 @@ def _sdxl_parts(family: Family) -> dict[str, Any]:
 
 def _sd_parts() -> dict[str, Any]:
     return {
-        "text_encoder": CLIPTextModel(_text_config(FIRST, hidden_act="quick_gelu")),
+        "text_encoder": CLIPTextModel(text_config(FIRST, vocabulary_size(), "quick_gelu")),
         "unet": _unet(
             down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
@@ -130,20 +130,20 @@ def _playground_vae() -> AutoencoderKL:
     )
 
 
-def _text_config(width: int, **config: Any) -> CLIPTextConfig:
-    size = vocabulary_size()
+def text_config(width: int, vocabulary: int, activation: str) -> CLIPTextConfig:
+    """A text encoder `width` wide over so many tokens, of which the last is the end of the text."""
     return CLIPTextConfig(
-        vocab_size=size,
+        vocab_size=vocabulary,
         hidden_size=width,
         projection_dim=width,
         intermediate_size=2 * width,
         num_hidden_layers=3,
         num_attention_heads=4,
         max_position_embeddings=77,
-        bos_token_id=size - 2,
-        eos_token_id=size - 1,  # the real id: with 2, transformers pools at the largest id instead
-        pad_token_id=size - 1,
-        **config,
+        hidden_act=activation,
+        bos_token_id=vocabulary - 2,
+        eos_token_id=vocabulary - 1,  # the real id: with 2, transformers pools at the largest id instead
+        pad_token_id=vocabulary - 1,
     )
 
 

@@ -1,21 +1,23 @@
-"""`python -m ops.starter train`, then `export` and `evaluate`: the starter model, from nothing."""
+"""`python -m ops.starter train`, then `export`, `evaluate` and `gallery`: the starter model, from nothing."""
 
 import argparse
 from pathlib import Path
 
 import torch
 
+from ops.starter.gallery import write_gallery
 from ops.starter.publish import evaluate_model, export_model
 from ops.starter.recipe import make_autoencoder, make_painter
 
 FOLDER = Path.home() / ".cache/darkroom-starter"
-MODEL = Path(__file__).parents[2] / "worker/starter"
+ROOT = Path(__file__).parents[2]
+MODEL, GALLERY = ROOT / "worker/starter", ROOT / "docs/gallery.png"
 
 
 def main() -> None:
     """Reads the arguments and runs."""
     parser = argparse.ArgumentParser(prog="python -m ops.starter", description=__doc__)
-    parser.add_argument("what", choices=["autoencoder", "denoiser", "train", "export", "evaluate"])
+    parser.add_argument("what", choices=["autoencoder", "train", "export", "evaluate", "gallery"])
     parser.add_argument("--folder", type=Path, default=FOLDER, help="checkpoints and curves (%(default)s)")
     parser.add_argument("--model", type=Path, default=MODEL, help="the exported model (%(default)s)")
     parser.add_argument("--prompts", type=int, default=300, help="how many prompts to evaluate (%(default)s)")
@@ -25,18 +27,12 @@ def main() -> None:
         export_model(arguments.folder, arguments.model)
     elif arguments.what == "evaluate":
         evaluate_model(arguments.folder, arguments.model, arguments.prompts)
+    elif arguments.what == "gallery":
+        write_gallery(GALLERY)
+    elif arguments.what == "autoencoder":
+        make_autoencoder(arguments.folder)
     else:
-        _train(arguments.what, arguments.folder)
-
-
-def _train(what: str, folder: Path) -> None:
-    """Everything, or up to the autoencoder or the denoiser's first part."""
-    if what == "autoencoder":
-        make_autoencoder(folder)
-        return
-    make_painter(folder, 0)
-    if what == "train":
-        make_painter(folder, 1)
+        make_painter(arguments.folder)
 
 
 main()

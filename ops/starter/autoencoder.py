@@ -1,4 +1,4 @@
-"""The first stage, in two parts: an autoencoder that finds its code, then one that draws textures and edges well."""
+"""The first stage, in three parts: an autoencoder finds its code, learns textures and edges, then decodes better."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +14,12 @@ from ops.starter.pictures import Drawn, crop_near, drawn_set, to_tensor
 from ops.starter.scenes import SIDE
 from ops.starter.training import Run, Stage
 
-ROUGH = Stage("autoencoder", steps=5000, rate=2e-3, warmup=100, average=0.997, seed=1)
-FINE = Stage("autoencoder-fine", steps=3600, rate=1.2e-3, warmup=100, average=0.998, seed=4)
+ROUGH = Stage("autoencoder", steps=7000, rate=2e-3, warmup=100, average=0.997, seed=1)
+FINE = Stage("autoencoder-fine", steps=9000, rate=1.5e-3, warmup=100, average=0.998, seed=4)
+POLISH = Stage("decoder", steps=3000, rate=8e-4, warmup=100, average=0.998, seed=5)
 PICTURES = 8000
 _CROP = 64  # pixels
-_WHOLE = 0.8  # of the steps are done when whole pictures begin
+_WHOLE = 0.5  # of the steps are done when whole pictures begin
 #: Deviation of the noise that the decoder is trained to bear, for latents of deviation 1: what denoising leaves.
 _NOISE = 0.05
 
@@ -37,7 +38,12 @@ def train_autoencoder(folder: Path) -> AutoencoderKL:
     fine.train(lambda step, rng: _fine_loss(vae, _batch(textured(rng), rng, whole=step >= _WHOLE * FINE.steps)))
     fine.use_average()
     whiten(vae, some)
-    return vae.eval()
+    vae.encoder.requires_grad_(requires_grad=False)
+    vae.quant_conv.requires_grad_(requires_grad=False)
+    polish = Run(POLISH, vae, folder)
+    polish.train(lambda _, rng: _polish_loss(vae, _batch(textured(rng), rng, whole=True)))
+    polish.use_average()
+    return vae.eval().requires_grad_(requires_grad=True)
 
 
 def _textured(drawn: Drawn) -> Callable[[np.random.Generator], Drawn]:
@@ -70,6 +76,15 @@ def _fine_loss(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
         seen = vae.decode(mean + _NOISE * torch.randn_like(mean)).sample
     size: Tensor = 0.003 * mean.float().square().mean()
     return _difference(seen, pictures, edges=1.0) + size
+
+
+def _polish_loss(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
+    """Of the decoder alone: what latents mean stays, so this may come after the denoiser's training too."""
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad():
+            mean = vae.encode(pictures).latent_dist.mean
+        seen = vae.decode(mean + _NOISE * torch.randn_like(mean)).sample
+    return _difference(seen, pictures, edges=1.0)
 
 
 def _difference(seen: Tensor, pictures: Tensor, edges: float) -> Tensor:

@@ -1,5 +1,7 @@
 """Scenes in words: one plain caption, and the many ways to say the same that training uses."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from ops.starter.paints import COLOURS
@@ -20,7 +22,8 @@ _RELATION = {
     "beside": ("next to", "beside", "to the left of", "left of", "and"),
     "above": ("above", "over", "on top of"),
 }
-_TURNED = {"beside": ("to the right of", "right of", "next to", "beside"), "above": ("below", "under")}
+#: With the second thing named first. `next to` is not among them: the thing named first is on the left.
+_TURNED = {"beside": ("to the right of", "right of"), "above": ("below", "under")}
 _BACKGROUND = ("on a {} background", "on {}", "against a {} background", "in front of a {} background", "{} background")
 _BEFORE = {
     "flat": ("", "", "", "flat drawing of"),
@@ -55,6 +58,8 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     """One of the many ways to say it. Some leave out the background or the style's place; few are only one word."""
     if rng.random() < 0.03:
         return _fragment(scene, rng)
+    if scene.style == "pixel" and rng.random() < 0.5:  # there are only large things in it: it goes without saying
+        scene = replace(scene, things=(replace(scene.things[0], size="medium"),))
     before, after = _style(scene, rng)
     ground = "" if rng.random() < 0.07 else _pick(rng, _BACKGROUND).format(scene.background)
     comma = ", " if ground.startswith(scene.background) or rng.random() < 0.2 else " "

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ops.starter.curves import Curve
 from ops.starter.evaluate import Tally, table
-from ops.starter.painting import GUIDANCE, SCHEDULER, STEPS
+from ops.starter.painting import ENTRY
 from ops.starter.paints import COLOURS
 from ops.starter.scenes import POSITIONS, STYLES, TEXTURES
 from ops.starter.shapes import SHAPES
@@ -36,14 +36,14 @@ background`. Small things in pixel art and large ones in a pair were never shown
 
 ## How often it is right
 
-{count} prompts whose shape, colour and background were never together in training, one picture each, {steps} steps of
-{scheduler}, guidance {guidance}. Judged by the rules of `ops/starter/judge.py`, which read more than 99% of drawn
-pictures right.
+{count} prompts whose shape, colour and background were never together in training, one picture each,
+{defaults.num_inference_steps} steps of {defaults.scheduler}, guidance {defaults.guidance_scale:g}. Judged by
+`ops/starter/judge.py`, whose rules read more than 99% of drawn pictures right. `make evaluate` measures it again.
 
 {table}
 ## How it was made
 
-`python -m ops.starter train` draws its own pictures, so there is no data set and nobody's work in it. Fixed seeds; two
+`make starter` draws its own pictures, so there is no data set and nobody's work in it. Fixed seeds; two
 CPU cores shared with other work, in bf16; minutes are those of the clock, pauses counted in.
 
 | stage | steps | minutes | last loss |
@@ -72,9 +72,7 @@ def write_card(folder: Path, tallies: dict[str, Tally], curves: list[Curve]) -> 
         positions=", ".join(POSITIONS),
         styles=", ".join(STYLES),
         count=tallies["all"].judged,
-        steps=STEPS,
-        scheduler=SCHEDULER,
-        guidance=GUIDANCE,
+        defaults=ENTRY.defaults,
         table=table(tallies),
         stages="\n".join(curve.summary for curve in curves),
         files="\n".join([*sizes, f"| the whole folder | {total / 1000:.0f} |"]),

@@ -1,90 +1,59 @@
-"""The second stage: both text encoders and the denoiser, together, on latents."""
+"""The third stage: the denoiser, on latents; it listens to the text encoders as they are."""
 
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from diffusers import UNet2DConditionModel
+from torch import Tensor
 from torch.nn import functional as nnf
-from transformers import CLIPTokenizer
 
 from ops.starter.captions import caption
-from ops.starter.models import make_encoders, make_scheduler, make_unet
+from ops.starter.models import make_scheduler, make_unet
+from ops.starter.reader import Reader
 from ops.starter.scenes import SIDE, Scene
 from ops.starter.training import Run, Stage
 
-#: Two parts, each with its own fall of the learning rate: the first is worth looking at, the second is worth shipping.
-STAGES = (
-    Stage("denoiser", steps=4500, rate=1e-3, warmup=200, average=0.998, weight_decay=0.01, seed=2),
-    Stage("denoiser-more", steps=12000, rate=6e-4, warmup=200, average=0.999, weight_decay=0.01, seed=3),
-)
+DENOISER = Stage("denoiser", steps=12_000, rate=1e-3, warmup=300, average=0.999, weight_decay=0.01, seed=2)
 _ROWS = 32
 _UNCONDITIONAL = 0.1  # of the rows
-_ALONE = 0.25  # of the first stage's steps show one thing only
 
 
-class Painter(nn.Module):
-    """What is trained together: captions in, the denoiser's prediction out."""
-
-    def __init__(self, tokenizer: CLIPTokenizer) -> None:
-        super().__init__()
-        self.tokenizer = tokenizer
-        self.first, self.second = make_encoders(len(tokenizer))
-        self.unet = make_unet()
-
-    def forward(self, noisy: Tensor, times: Tensor, captions: list[str], kept: Tensor, sizes: Tensor) -> Tensor:
-        """Latents (rows, 4, 16, 16), steps (rows,), captions; `kept` (rows,) is 0 where the caption is left out, and
-        `sizes` (rows, 6) are SDXL's: original, crop and target. Gives v (rows, 4, 16, 16).
-        """
-        tokens = self.tokenizer(
-            captions, padding="max_length", max_length=77, truncation=True, return_tensors="pt"
-        ).input_ids
-        first = self.first(tokens, output_hidden_states=True).hidden_states[-2]
-        second = self.second(tokens, output_hidden_states=True)
-        # The pipeline's call without a negative prompt: zeros, not the encoding of "".
-        states = torch.cat([first, second.hidden_states[-2]], dim=-1) * kept.view(-1, 1, 1)
-        added = {"text_embeds": second.text_embeds * kept.view(-1, 1), "time_ids": sizes}
-        seen: Tensor = self.unet(noisy, times, encoder_hidden_states=states, added_cond_kwargs=added).sample
-        return seen
-
-
-def train_denoiser(scenes: list[Scene], latents: Tensor, tokenizer: CLIPTokenizer, folder: Path, part: int) -> Painter:
-    """Trains part 0 or 1, or goes on where a checkpoint in `folder` left off; part 1 begins with part 0's average."""
-    stage = STAGES[part]
-    torch.manual_seed(stage.seed)
-    painter = Painter(tokenizer)
-    if part:
-        before = torch.load(folder / f"{STAGES[part - 1].name}.pt", weights_only=True)
-        painter.load_state_dict(before["average"])
-    run = Run(stage, painter, folder)
-    alone = np.flatnonzero([len(scene.things) == 1 for scene in scenes])
+def train_denoiser(scenes: list[Scene], latents: Tensor, reader: Reader, folder: Path) -> UNet2DConditionModel:
+    """Trains it, or goes on where a checkpoint in `folder` left off. `latents` are the scenes' (rows, 4, 16, 16)."""
+    torch.manual_seed(DENOISER.seed)
+    unet = make_unet()
+    run = Run(DENOISER, unet, folder)
     noise_left = make_scheduler().alphas_cumprod
 
-    def loss(step: int, rng: np.random.Generator) -> Tensor:
-        few = part == 0 and step < _ALONE * stage.steps
-        rows = rng.choice(alone, _ROWS) if few else rng.integers(len(scenes), size=_ROWS)
-        captions = [caption(scenes[int(row)], rng) for row in rows]
-        return v_loss(painter, latents[torch.from_numpy(rows)], captions, noise_left)
+    def loss(_: int, rng: np.random.Generator) -> Tensor:
+        rows = rng.integers(len(scenes), size=_ROWS)
+        with torch.no_grad():
+            heard = reader.read([caption(scenes[int(row)], rng) for row in rows])
+        return v_loss(unet, latents[torch.from_numpy(rows)], *heard, noise_left)
 
     run.train(loss)
     run.use_average()
-    return painter.eval()
+    return unet.eval()
 
 
-def v_loss(painter: Painter, latents: Tensor, captions: list[str], noise_left: Tensor) -> Tensor:
-    """Mean square error of v (T. Salimans and J. Ho, "Progressive distillation", 2022), all steps alike.
+def v_loss(unet: UNet2DConditionModel, latents: Tensor, states: Tensor, pooled: Tensor, noise_left: Tensor) -> Tensor:
+    """Mean square error of v (T. Salimans and J. Ho, "Progressive distillation", 2022), noisier steps the more often.
 
     Unlike the noise, v tells at every step about the picture: its colours are decided where there is almost only
-    noise, and an error of the noise would weigh nothing there.
+    noise, and an error of the noise would weigh nothing there. What a prompt says is decided in the noisy steps.
     """
     rows = len(latents)
-    times = torch.randint(0, len(noise_left), (rows,))
+    times = (torch.rand(rows).sqrt() * len(noise_left)).long()
     signal = noise_left[times].view(-1, 1, 1, 1).sqrt()
     rest = (1 - signal.square()).sqrt()
     noise = torch.randn_like(latents)
-    kept = (torch.rand(rows) >= _UNCONDITIONAL).float()
+    # The pipeline's call without a negative prompt: zeros, not the encoding of "".
+    kept = (torch.rand(rows, 1) >= _UNCONDITIONAL).float()
+    added = {"text_embeds": pooled * kept, "time_ids": _sizes(rows)}
     with torch.autocast("cpu", torch.bfloat16):
-        seen = painter(signal * latents + rest * noise, times, captions, kept, _sizes(rows))
+        noisy = signal * latents + rest * noise
+        seen = unet(noisy, times, encoder_hidden_states=states * kept[..., None], added_cond_kwargs=added).sample
     return nnf.mse_loss(seen.float(), signal * noise - rest * latents)
 
 

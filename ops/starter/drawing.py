@@ -11,8 +11,10 @@ from ops.starter.shapes import SHAPES, Field
 
 Picture = NDArray[np.uint8]
 
-#: Textures repeat every eight pixels on a fixed grid, so that every latent of a textured thing is alike.
-PERIOD = 8
+#: Pixels a side of pixel art's blocks: each is one latent, so that its edges are sharp.
+BLOCK = 8
+#: Textures repeat every sixteen pixels on a fixed grid: a stripe or a dot fills one latent of 8x8 pixels.
+PERIOD = 16
 
 
 def draw(scene: Scene, rng: np.random.Generator) -> Picture:
@@ -28,14 +30,20 @@ def draw(scene: Scene, rng: np.random.Generator) -> Picture:
 
 
 def pattern(texture: str) -> NDArray[np.bool_]:
-    """Where the tint lies in one period: (8, 8)."""
+    """Where the tint lies in one period: (16, 16)."""
     row, column = np.indices((PERIOD, PERIOD))
     if texture == "striped":
-        return column >= 5
+        return column >= PERIOD // 2
     if texture == "dotted":
-        dots: NDArray[np.bool_] = np.hypot(row - 5.0, column - 5.0) < 2.3
-        return dots
+        dots: NDArray[np.bool_] = np.hypot(row % 8 - 3.5, column % 8 - 3.5) < 3.6
+        return dots & (row // 8 == column // 8)
     return np.zeros((PERIOD, PERIOD), dtype=bool)
+
+
+def in_blocks(marks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The same in pixel art: each block as its middle is."""
+    half = BLOCK // 2
+    return marks[half::BLOCK, half::BLOCK].repeat(BLOCK, axis=0).repeat(BLOCK, axis=1)
 
 
 def _add(canvas: Field, thing: Thing, style: str, rng: np.random.Generator, x: Field, y: Field) -> None:
@@ -52,8 +60,8 @@ def _add(canvas: Field, thing: Thing, style: str, rng: np.random.Generator, x: F
 
 
 def _canvas(scene: Scene, rng: np.random.Generator) -> tuple[Field, Field]:
-    """Coordinates (x, y) of the pixels' middles: in blocks of 4 for pixel art, bent for watercolour."""
-    x, y = _grid(4 if scene.style == "pixel" else 1)
+    """Coordinates (x, y) of the pixels' middles: in blocks for pixel art, bent for watercolour."""
+    x, y = _grid(BLOCK if scene.style == "pixel" else 1)
     if scene.style == "watercolour":
         return x + 1.6 * _cloud(rng, 9), y + 1.6 * _cloud(rng, 9)
     return x, y
@@ -71,7 +79,7 @@ def _texture(texture: str, style: str) -> NDArray[np.bool_]:
     whole = np.tile(pattern(texture), (SIDE // PERIOD, SIDE // PERIOD))
     if style != "pixel":
         return whole
-    return whole[2::4, 2::4].repeat(4, axis=0).repeat(4, axis=1)
+    return in_blocks(whole)
 
 
 def _cloud(rng: np.random.Generator, points: int) -> Field:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from ops.starter.denoiser import Painter
+from darkroom.worker.tiny_tokenizer import write_tokenizer
+from ops.starter.captions import words
 from ops.starter.models import make_scheduler
 from ops.starter.pictures import drawn_scene, to_tensor
-from ops.starter.vocabulary import write_tokenizer
+from ops.starter.reader import Reader
 
 _CLASSES = {
     "scheduler": ["diffusers", "EulerDiscreteScheduler"],
@@ -23,18 +24,18 @@ _CLASSES = {
 }
 
 
-def export(vae: AutoencoderKL, painter: Painter, folder: Path, rows: int = 256) -> None:
+def export(vae: AutoencoderKL, reader: Reader, unet: UNet2DConditionModel, folder: Path, rows: int = 256) -> None:
     """Writes the whole model into `folder`, and `preview.json` from so many `rows` of drawn pictures.
 
     The modules are float16 afterwards.
     """
     preview = preview_factors(vae, rows, seed=11)
-    parts = {"text_encoder": painter.first, "text_encoder_2": painter.second, "unet": painter.unet, "vae": vae}
+    parts = {"text_encoder": reader.first, "text_encoder_2": reader.second, "unet": unet, "vae": vae}
     for name, part in parts.items():
         part.half().save_pretrained(folder / name, safe_serialization=True)
     make_scheduler().save_pretrained(folder / "scheduler")
-    write_tokenizer(folder / "tokenizer")
-    write_tokenizer(folder / "tokenizer_2")
+    for name in ("tokenizer", "tokenizer_2"):
+        write_tokenizer(folder / name, words())
     _write_json(folder / "preview.json", preview)
     index = {"_class_name": "StableDiffusionXLPipeline", **_CLASSES, "force_zeros_for_empty_prompt": True}
     _write_json(folder / "model_index.json", index)

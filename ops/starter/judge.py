@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from ops.starter.drawing import PERIOD, Picture, pattern
+from ops.starter.drawing import BLOCK, PERIOD, Picture, in_blocks, pattern
 from ops.starter.paints import COLOURS, INK, paint, tint
 from ops.starter.regions import Mask, close_gaps, grow, parts, shrink
 from ops.starter.scenes import PAIR_RADII, RADII, SIDE, TEXTURES, Scene, Thing
@@ -102,8 +102,8 @@ def _style(rgb: Field, regions: list[Region], ground: Field) -> str:
 
 
 def _blocky(rgb: Field) -> bool:
-    """Edges lie between the blocks of 4x4 pixels, hardly ever within them."""
-    blocks = rgb.reshape(SIDE // 4, 4, SIDE // 4, 4, 3)
+    """Edges lie between the blocks, hardly ever within them."""
+    blocks = rgb.reshape(SIDE // BLOCK, BLOCK, SIDE // BLOCK, BLOCK, 3)
     colours = blocks.mean(axis=(1, 3))
     between = sum(int((abs(np.diff(colours, axis=axis)).max(-1) > 25).sum()) for axis in (0, 1))
     within = int((blocks.std(axis=(1, 3)).max(-1) > 14).sum())
@@ -150,7 +150,8 @@ def _thing(rgb: Field, region: Region, style: str, *, pair: bool) -> Thing:
     x = (left + right) / 2 - radius * (low_u + high_u) / 2
     y = (top + bottom) / 2 - radius * (low_v + high_v) / 2
     colour, texture = _surface(rgb, region, style, shape)
-    return Thing(shape, colour, texture, _size(radius, pair=pair), x, y, radius)
+    size = "large" if style == "pixel" else _size(radius, pair=pair)  # pixel art shows no others
+    return Thing(shape, colour, texture, size, x, y, radius)
 
 
 def _shape(region: Region) -> str:
@@ -205,7 +206,7 @@ def _surface(rgb: Field, region: Region, style: str, shape: str) -> tuple[str, s
 
 
 def _folded(rgb: Field, core: Mask) -> Field:
-    """Means of the pixels by their place in a texture's period: (8, 8, 3), NaN where there are none."""
+    """Means of the pixels by their place in a texture's period: (16, 16, 3), NaN where there are none."""
     shape = (SIDE // PERIOD, PERIOD, SIDE // PERIOD, PERIOD)
     count = core.reshape(shape).sum(axis=(0, 2)).astype(np.float32)
     total = (rgb * core[..., None]).reshape(*shape, 3).sum(axis=(0, 2))
@@ -216,7 +217,7 @@ def _error(tile: Field, main: Field, mark: Field, texture: str, style: str) -> f
     """Mean distance of a folded tile from this colour with this texture."""
     marks = pattern(texture)
     if style == "pixel":
-        marks = marks[2::4, 2::4].repeat(4, axis=0).repeat(4, axis=1)
+        marks = in_blocks(marks)
     expected = np.where(marks[..., None], mark, main)
     return float(np.nanmean(np.linalg.norm(tile - expected, axis=-1)))
 

@@ -1,8 +1,9 @@
 """The parts of the model, small, in SDXL's structure: 16x16 latents of 128x128 pixels."""
 
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
+from darkroom.worker.tiny import text_config
 from ops.starter.scenes import SIDE
 
 #: Widths of the two text encoders.
@@ -27,8 +28,8 @@ def make_vae() -> AutoencoderKL:
 
 def make_encoders(vocabulary: int) -> tuple[CLIPTextModel, CLIPTextModelWithProjection]:
     """CLIP's text encoders over a vocabulary whose last token is the end of the text, the one before its start."""
-    first = CLIPTextModel(_text_config(FIRST, vocabulary, "quick_gelu"))
-    return first, CLIPTextModelWithProjection(_text_config(SECOND, vocabulary, "gelu"))
+    first = CLIPTextModel(text_config(FIRST, vocabulary, "quick_gelu"))
+    return first, CLIPTextModelWithProjection(text_config(SECOND, vocabulary, "gelu"))
 
 
 def make_unet() -> UNet2DConditionModel:
@@ -46,6 +47,7 @@ def make_unet() -> UNet2DConditionModel:
         attention_head_dim=(2, 4, 4),  # heads, as in SDXL's own config
         cross_attention_dim=FIRST + SECOND,
         use_linear_projection=True,
+        resnet_time_scale_shift="scale_shift",  # so small a denoiser hears the pooled text better so
         addition_embed_type="text_time",
         addition_time_embed_dim=_TIME,
         projection_class_embeddings_input_dim=SECOND + 6 * _TIME,
@@ -66,20 +68,4 @@ def make_scheduler() -> EulerDiscreteScheduler:
         prediction_type="v_prediction",
         timestep_spacing="trailing",
         steps_offset=1,
-    )
-
-
-def _text_config(width: int, vocabulary: int, activation: str) -> CLIPTextConfig:
-    return CLIPTextConfig(
-        vocab_size=vocabulary,
-        hidden_size=width,
-        projection_dim=width,
-        intermediate_size=2 * width,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        max_position_embeddings=77,
-        hidden_act=activation,
-        bos_token_id=vocabulary - 2,
-        eos_token_id=vocabulary - 1,
-        pad_token_id=vocabulary - 1,
     )

@@ -1,60 +1,63 @@
-"""Pictures by the trained model, as Darkroom's worker would make them: the family's own loading and pipeline."""
+"""Pictures by the trained model, exactly as Darkroom's worker makes them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from darkroom.tasks.catalogue import Defaults, FolderSource, Limits, ModelEntry
-from darkroom.worker.device import Placement
-from darkroom.worker.loading import LoadedModel, load_model
-from darkroom.worker.schedulers import make_scheduler
+from darkroom.tasks.requests import Img2Img, Request, Txt2Img
+from darkroom.tasks.validate import resolve
+from darkroom.worker.batching.engine import Engine
+from darkroom.worker.device import choose_placement
+from darkroom.worker.generate import Generator
+from darkroom.worker.loading import load_model
 from darkroom.worker.settings import WorkerSettings
 from ops.starter.drawing import Picture
-from ops.starter.prompts import Asked
-from ops.starter.scenes import SIDE
 
-STEPS, GUIDANCE, SCHEDULER = 20, 4.0, "euler"
-SCHEDULERS = ["euler", "euler_a", "dpmpp_2m", "dpmpp_2m_karras", "dpmpp_2m_sde", "dpmpp_sde", "ddim", "ddpm", "unipc"]
-
-
-def entry(folder: Path) -> ModelEntry:
-    """The catalogue entry of an exported model."""
-    return ModelEntry(
-        name="starter",
-        family="sdxl",
-        source=FolderSource(path=folder),
-        defaults=Defaults(
-            width=SIDE, height=SIDE, num_inference_steps=STEPS, guidance_scale=GUIDANCE, scheduler=SCHEDULER
-        ),
-        limits=Limits(min_side=64, max_side=256, max_pixels=256 * 256),
-        schedulers=SCHEDULERS,
-        description="coloured shapes of 128 pixels, drawn in a second on a CPU",
-        license="Apache-2.0",
-    )
+ENTRY = ModelEntry(
+    name="starter",
+    family="sdxl",
+    source=FolderSource(path=Path(__file__).parents[2] / "worker/starter"),
+    defaults=Defaults(width=128, height=128, num_inference_steps=20, guidance_scale=4.0, scheduler="euler"),
+    limits=Limits(min_side=64, max_side=256, max_pixels=256 * 256),
+    schedulers=[
+        "euler",
+        "euler_a",
+        "dpmpp_2m",
+        "dpmpp_2m_karras",
+        "dpmpp_2m_sde",
+        "dpmpp_sde",
+        "ddim",
+        "ddpm",
+        "unipc",
+    ],
+)
 
 
 class Studio:
-    """An exported model, loaded once."""
+    """The model in `folder`, or the one that comes with Darkroom, loaded once; calls may come from several threads."""
 
-    def __init__(self, folder: Path, placement: Placement, settings: WorkerSettings) -> None:
-        self.model: LoadedModel = load_model(entry(folder), placement, settings)
+    def __init__(self, folder: Path | None = None, threads: int = 2) -> None:
+        settings = WorkerSettings(device="cpu", dtype="float32", memory="full", threads=threads)
+        entry = ENTRY.model_copy(update={"source": FolderSource(path=folder)}) if folder else ENTRY
+        self._engine = Engine(threads)
+        self.generator = Generator(load_model(entry, choose_placement(settings), settings), self._engine)
 
-    def __call__(
-        self, asked: Asked, steps: int = STEPS, guidance: float = GUIDANCE, scheduler: str = SCHEDULER
-    ) -> Picture:
-        """One picture (128, 128, 3) for a prompt and its seed."""
-        template = self.model.components["scheduler"]
-        components = {**self.model.components, "scheduler": make_scheduler(scheduler, template, "sdxl", asked.seed)}
-        pipe = self.model.family.pipeline("txt2img", components, self.model.options)
-        pipe.set_progress_bar_config(disable=True)
-        image: Image.Image = pipe(
-            asked.prompt,
-            width=SIDE,
-            height=SIDE,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=torch.Generator().manual_seed(asked.seed),
-        ).images[0]
-        return np.asarray(image.convert("RGB"))
+    def __call__(self, prompt: str, seed: int, source: Picture | None = None, **fields: Any) -> Picture:
+        """One picture (128, 128, 3) uint8, from noise or from `source`; `fields` are a request's."""
+        prepared = self.generator.prepare(self.request(prompt, seed, from_source=source is not None, **fields))
+        image = Image.fromarray(source) if source is not None else None
+        return np.asarray(self.generator.generate(prepared, seed, image, lambda *_: None))
+
+    def request(self, prompt: str, seed: int, *, from_source: bool = False, **fields: Any) -> Request:
+        """The request, with every default filled in. Raises InvalidRequest."""
+        common = {"model": ENTRY.name, "prompt": prompt, "seed": seed, **fields}
+        # The reference is only for the request's form: the picture itself is at hand.
+        asked = Img2Img(image="inputs/default/source.png", **common) if from_source else Txt2Img(**common)
+        return resolve(asked, {ENTRY.name: ENTRY}, lambda: None).filled
+
+    def close(self) -> None:
+        """Ends the engine's thread."""
+        self._engine.close()

@@ -2,22 +2,26 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from darkroom.worker.device import choose_placement
-from darkroom.worker.settings import WorkerSettings
-from ops.starter.autoencoder import FINE, ROUGH
+from darkroom.cli.sheet import contact_sheet
+from darkroom.worker.digests import hash_files
+from darkroom.worker.families import family
+from darkroom.worker.layout import folder_layout
+from darkroom.worker.lockfile import LockedModel, pin
+from ops.starter.autoencoder import FINE, POLISH, ROUGH
 from ops.starter.card import write_card
 from ops.starter.curves import plot, read_curve
-from ops.starter.denoiser import STAGES, Painter
+from ops.starter.denoiser import DENOISER
 from ops.starter.drawing import Picture
 from ops.starter.evaluate import evaluate, table
 from ops.starter.export import export
-from ops.starter.painting import Studio
+from ops.starter.models import make_unet
+from ops.starter.painting import ENTRY, Studio
 from ops.starter.prompts import Asked, held_out_prompts
+from ops.starter.reader import CAPTIONS, Reader
 from ops.starter.recipe import make_autoencoder, make_tokenizer
 from ops.starter.training import say
 
@@ -26,46 +30,44 @@ _COLUMNS = 6
 
 
 def export_model(folder: Path, model: Path) -> None:
-    """Writes the newest weights of the checkpoints in `folder` as a model, with its loss curves."""
-    painter = Painter(make_tokenizer(folder))
-    newest = max((folder / f"{stage.name}.pt" for stage in STAGES), key=_age)
-    painter.load_state_dict(torch.load(newest, weights_only=True)["average"])
-    export(make_autoencoder(folder), painter, model)
+    """Writes the weights of the newest checkpoint in `folder` as a model, with its loss curves."""
+    reader, unet = Reader(make_tokenizer(folder)), make_unet()
+    for part, stage in ((reader, CAPTIONS), (unet, DENOISER)):
+        checkpoint = torch.load(folder / f"{stage.name}.pt", weights_only=True)
+        part.load_state_dict(checkpoint["average"])
+    export(make_autoencoder(folder), reader, unet, model)
     plot([read_curve(path) for path in _curves(folder)]).save(model / "curves.png")
+    pin_model(model)
     parts = [load_file(path) for path in model.rglob("*.safetensors")]
-    say(f"{newest.name} is in {model}: {sum(v.numel() for part in parts for v in part.values()):,} parameters")
+    count = sum(value.numel() for part in parts for value in part.values())
+    say(f"{model}: {count:,} parameters after {checkpoint['step']} steps")
 
 
 def evaluate_model(folder: Path, model: Path, count: int) -> None:
     """Judges `count` pictures; writes the card and a contact sheet into the model's folder, and prints the table."""
-    settings = WorkerSettings()
-    studio = Studio(model, choose_placement(settings), settings)
-    kept: list[Picture] = []
+    studio = Studio(model)
+    kept: list[tuple[Picture, str]] = []
 
     def paint(asked: Asked) -> Picture:
-        kept.append(studio(asked))
+        kept.append((studio(asked.prompt, asked.seed), asked.prompt))
         if len(kept) % 25 == 0:
             say(f"{len(kept)} of {count}")
-        return kept[-1]
+        return kept[-1][0]
 
     tallies = evaluate(paint, held_out_prompts(count))
     write_card(model, tallies, [read_curve(path) for path in _curves(folder)])
-    contact_sheet(kept[:_SHEET]).save(model / "sheet.png")
+    contact_sheet([(Image.fromarray(picture), prompt) for picture, prompt in kept[:_SHEET]], _COLUMNS).save(
+        model / "sheet.png"
+    )
     say(table(tallies))
 
 
-def contact_sheet(pictures: list[Picture]) -> Image.Image:
-    """Pictures in rows of six; the last row is filled up with white."""
-    missing = -len(pictures) % _COLUMNS
-    cells = [*pictures, *(np.full_like(pictures[0], 255) for _ in range(missing))]
-    rows = [np.concatenate(cells[at : at + _COLUMNS], axis=1) for at in range(0, len(cells), _COLUMNS)]
-    return Image.fromarray(np.concatenate(rows))
+def pin_model(model: Path) -> None:
+    """Writes the lock file that comes with the model: the digest of every file that a worker loads."""
+    files = folder_layout(family(ENTRY.family), model).files
+    pin(model, ENTRY.name, LockedModel(source="bundled", files=hash_files(files)))
 
 
 def _curves(folder: Path) -> list[Path]:
-    names = [stage.name for stage in (ROUGH, FINE, *STAGES)]
+    names = [stage.name for stage in (ROUGH, FINE, POLISH, CAPTIONS, DENOISER)]
     return [path for name in names if (path := folder / f"{name}.csv").exists()]
-
-
-def _age(path: Path) -> float:
-    return path.stat().st_mtime if path.exists() else 0.0

@@ -3,13 +3,15 @@
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTokenizer
 
+from darkroom.worker.tiny_tokenizer import write_tokenizer
 from ops.starter.autoencoder import train_autoencoder
-from ops.starter.denoiser import Painter, train_denoiser
+from ops.starter.captions import words
+from ops.starter.denoiser import train_denoiser
 from ops.starter.latents import encoded_set
-from ops.starter.vocabulary import write_tokenizer
+from ops.starter.reader import Reader, train_reader
 
 LATENTS = 24_000
 _LATENTS_SEED = 7
@@ -25,13 +27,14 @@ def make_autoencoder(folder: Path) -> AutoencoderKL:
 
 def make_tokenizer(folder: Path) -> CLIPTokenizer:
     """The tokenizer, written anew."""
-    write_tokenizer(folder / "tokenizer")
+    write_tokenizer(folder / "tokenizer", words())
     tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     return tokenizer
 
 
-def make_painter(folder: Path, part: int) -> Painter:
-    """Text encoders and denoiser after part 0 or 1 of their training."""
+def make_painter(folder: Path) -> tuple[Reader, UNet2DConditionModel]:
+    """Text encoders and denoiser, trained one after the other."""
     torch.manual_seed(0)
     scenes, latents = encoded_set(make_autoencoder(folder), LATENTS, _LATENTS_SEED, folder)
-    return train_denoiser(scenes, latents, make_tokenizer(folder), folder, part)
+    reader = train_reader(scenes, make_tokenizer(folder), folder)
+    return reader, train_denoiser(scenes, latents, reader, folder)

@@ -14,11 +14,12 @@ TEXTURES = ("plain", "striped", "dotted")
 SIZES = ("small", "medium", "large")
 POSITIONS = ("center", "left", "right", "top", "bottom")
 RELATIONS = ("beside", "above")
-STYLES = ("flat", "watercolour", "pixel", "sketch")
+STYLES = ("flat", "watercolour", "sketch", "pixel")
+PAIR_STYLES = STYLES[:-1]  # two things have too few blocks each
 
 #: Radii in pixels of one thing alone, and of one of a pair; the judge draws the line half-way.
-RADII = {"small": 17.0, "medium": 29.0, "large": 42.0}
-PAIR_RADII = {"small": 15.0, "medium": 24.5}
+RADII = {"small": 20.0, "medium": 31.0, "large": 42.0}
+PAIR_RADII = {"small": 17.5, "medium": 24.5}
 _SHIFT = {"center": (0, 0), "left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}
 
 
@@ -55,13 +56,13 @@ def draw_lot(rng: np.random.Generator, *, pair: bool, held: bool = False) -> Sce
     """A random scene; with `held`, its (first) thing is a held-out combination, else none of its things is."""
     background = _pick(rng, tuple(COLOURS))
     first = _thing(rng, background, held=held)
-    style = "flat" if rng.random() < 0.55 else _pick(rng, STYLES[1:])
+    style = "flat" if rng.random() < 0.55 else _pick(rng, PAIR_STYLES[1:] if pair else STYLES[1:])
     if not pair:
         size = _legible(_pick(rng, SIZES, (0.25, 0.5, 0.25)), style)
         position = _pick(rng, POSITIONS, (0.4, 0.15, 0.15, 0.15, 0.15))
         return place(Scene((replace(first, size=size),), background, style, position), rng)
     second = _thing(rng, background, held=False, other=first)
-    things = tuple(replace(t, size=_legible(_pick(rng, SIZES[:2], (0.3, 0.7)), style)) for t in (first, second))
+    things = tuple(replace(t, size=_pick(rng, SIZES[:2], (0.3, 0.7))) for t in (first, second))
     return place(Scene(things, background, style, relation=_pick(rng, RELATIONS, (0.6, 0.4))), rng)
 
 
@@ -99,8 +100,8 @@ def _thing(rng: np.random.Generator, background: str, *, held: bool, other: Thin
 
 
 def _legible(size: str, style: str) -> str:
-    """Small things of so few blocks have no shape: pixel art shows none."""
-    return "medium" if style == "pixel" and size == "small" else size
+    """Fewer blocks than those of a large thing show no shape."""
+    return "large" if style == "pixel" else size
 
 
 def _pick(rng: np.random.Generator, options: tuple[str, ...], weights: tuple[float, ...] | None = None) -> str:

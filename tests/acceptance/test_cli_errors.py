@@ -102,6 +102,7 @@ def test_settings_that_are_wrong(
         (["--model", MODEL, "--gpus", "all", "--device", "cpu"], 2, "usage"),
         (["--model", MODEL, "--catalogue", "nowhere.json"], 4, "catalogue_invalid"),
         (["--model", MODEL, "--concurrency", "-1"], 2, "settings_invalid"),
+        (["--model", MODEL, "--max-batch", "65"], 2, "settings_invalid"),
     ],
 )
 def test_a_worker_that_cannot_be_started(call: Call, arguments: list[str], code: int, named: str) -> None:

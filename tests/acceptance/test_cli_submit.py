@@ -31,8 +31,8 @@ def test_every_field_arrives(call: Call, darkroom: Installation) -> None:
     told = call(
         "submit", "a cat", "--model", MODEL, "--negative", "", "--width", 96, "--height", 72, "--steps", 5,
         "--guidance", 3, "--scheduler", "DPM++ 2M Karras", "--seed", 3, "--seed", 1, "--num-images", 2,
-        "--format", "webp", "--lane", "bulk", "--tenant", "alice", "--metadata", '{"channel": "#art"}',
-        "--wait", "--json",
+        "--format", "webp", "--batching", "solo", "--lane", "bulk", "--tenant", "alice",
+        "--metadata", '{"channel": "#art"}', "--wait", "--json",
     )  # fmt: skip
     request = told.json["request"]
     assert told.code == 0
@@ -45,6 +45,7 @@ def test_every_field_arrives(call: Call, darkroom: Installation) -> None:
     }
     assert (request["num_inference_steps"], request["guidance_scale"], request["output_format"]) == (5, 3, "webp")
     assert (request["lane"], request["tenant"], request["metadata"]) == ("bulk", "alice", {"channel": "#art"})
+    assert request["batching"] == "solo"
     assert [image["content_type"] for image in told.json["images"]] == ["image/webp"] * 2
 
 

@@ -1,5 +1,6 @@
 """Following jobs: watch, wait, the feed, and readers that have none of our code."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,7 +10,17 @@ from typing import Any
 import pytest
 import redis
 
-from darkroom.tasks import TERMINAL_EVENTS, Darkroom, Event, InvalidRequest, State, TaskSettings, Txt2Img, WaitTimeout
+from darkroom.tasks import (
+    TERMINAL_EVENTS,
+    AsyncDarkroom,
+    Darkroom,
+    Event,
+    InvalidRequest,
+    State,
+    TaskSettings,
+    Txt2Img,
+    WaitTimeout,
+)
 from darkroom.tasks import claims as c
 from tests.integration.hand import RULES, Hand
 
@@ -106,6 +117,24 @@ def test_wait_gives_up_in_time(client: Darkroom, timeout: float) -> None:
     with pytest.raises(WaitTimeout, match=handle.id):
         handle.wait(timeout)
     assert handle.get().state is State.QUEUED
+
+
+def test_a_wait_that_is_cancelled_ends_and_leaves_the_client_whole(task_settings: TaskSettings) -> None:
+    """As bots do with asyncio.wait_for, at whatever moment: no answer may come to the wrong question afterwards."""
+
+    async def use() -> None:
+        async with AsyncDarkroom(task_settings) as client:
+            ids = [(await client.submit(CAT)).id for _ in range(3)]
+            for moment in range(40):
+                waiting = asyncio.create_task(client.wait(ids[moment % 3]))
+                for _ in range(moment):
+                    await asyncio.sleep(0)
+                waiting.cancel()
+                await asyncio.wait([waiting], timeout=10)
+                assert waiting.cancelled()
+                assert [job.id for job in await client.jobs()] == ids[::-1]
+
+    asyncio.run(use())
 
 
 def test_each_job_ends_once(client: Darkroom, hand: Hand) -> None:

@@ -1,5 +1,6 @@
 """What an adversary, a newer version or a clumsy caller can put between client and record."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import pytest
@@ -83,3 +84,11 @@ def test_a_replica_is_unavailable_for_writing_not_broken(own_server: LocalServer
         settings = TaskSettings(redis_url=SecretStr(replica.url))
         with Darkroom(settings) as client, pytest.raises(QueueUnavailable):
             client.submit(REQUEST)
+
+
+def test_a_model_that_came_up_since_is_found(task_settings: TaskSettings, hand: Hand) -> None:
+    with Darkroom(task_settings) as client:
+        read = client.models()
+        hand.serve("newcomer")
+        client._market = dataclasses.replace(read, read_at=read.read_at - 1)  # a second old: still fresh
+        assert client.submit({"prompt": "a cat", "model": "newcomer"}).warnings == []

@@ -15,9 +15,10 @@ from darkroom.storage import ObjectStore, StorageSettings, StoredObject, open_st
 from darkroom.tasks import Darkroom, Job, TaskSettings, claims
 from darkroom.tasks.catalogue import ModelEntry
 from darkroom.tasks.redis_io import BlockingIO
+from darkroom.worker.batching.engine import Engine
 from darkroom.worker.device import Placement
-from darkroom.worker.engine import Engine
 from darkroom.worker.generate import Generator
+from darkroom.worker.image_threads import ImageThreads
 from darkroom.worker.leases import LeaseKeeper
 from darkroom.worker.loading import load_model
 from darkroom.worker.runner import JobRunner, Surroundings
@@ -115,6 +116,7 @@ def open_desk(settings: TaskSettings, generator: Generator, store: ObjectStore) 
         store=meddled,
         storage=StorageSettings(),
         generators={entry.name: generator},
+        images=ImageThreads(0),  # one after the other
         leases=leases,
         worker="here",
         lease_seconds=30,

@@ -19,7 +19,9 @@ from darkroom.cli.server import LocalServer
 from darkroom.storage import ObjectStore, StorageSettings, open_store
 from darkroom.tasks import Job, State, TaskSettings
 from darkroom.worker.generate import Generator
+from darkroom.worker.image_threads import ImageThreads
 from darkroom.worker.manifest import parse_manifest
+from darkroom.worker.replay import Replay
 from darkroom.worker.runner import JobRunner
 
 from .conftest import Desk, open_desk
@@ -113,8 +115,8 @@ def test_credentials_wrong(desk: Desk, s3_settings: StorageSettings) -> None:
 def test_storage_away(desk: Desk, s3_settings: StorageSettings) -> None:
     away = changed(desk, s3_settings, s3_endpoint_url="http://127.0.0.1:9", s3_attempts=1)
     job = away.run()
-    assert job.error is not None
-    assert (job.error.code, job.error.retryable) == ("storage_unavailable", True)
+    (attempt,) = job.attempts  # it waits for its next try
+    assert (job.state, attempt.error.code, attempt.error.retryable) == (State.QUEUED, "storage_unavailable", True)
 
 
 def test_a_late_writer_replaces_nothing(desk: Desk, raw: "redis.Redis[str]", task_settings: TaskSettings) -> None:
@@ -136,6 +138,48 @@ def test_a_late_writer_replaces_nothing(desk: Desk, raw: "redis.Redis[str]", tas
     assert [event.type for event in desk.client.watch(ended[0].id)][-1] == "job.succeeded"
     (late,) = desk.store.list(ended[0].id)  # it lies there under its own name
     assert late.key not in {image.key for image in ended[0].images}
+
+
+def side_by_side(desk: Desk, most: int) -> Desk:
+    return replace(desk, around=replace(desk.around, images=ImageThreads(most)))
+
+
+def test_images_side_by_side_are_told_in_their_order_and_can_be_made_again(desk: Desk, generator: Generator) -> None:
+    desk = side_by_side(desk, 3)
+    job = desk.run(num_images=5, num_inference_steps=4)
+    assert (job.state, [image.index for image in job.images]) == (State.SUCCEEDED, [0, 1, 2, 3, 4])
+    assert [image.seed for image in job.images] == job.seeds
+    told = [event.data["index"] for event in desk.client.watch(job.id) if event.type == "job.image"]
+    assert sorted(told) == [0, 1, 2, 3, 4]
+    assert job.result is not None and "company" in job.result.timings
+    manifest = parse_manifest(desk.store.get(job.result.manifest), {generator.model.entry.name: generator.model.entry})
+    assert all(image.calls for image in manifest.images)
+    made = list(Replay(manifest, generator, desk.store.get).images())
+    assert [(one.bit_equal, one.max_abs) for one in made] == [(True, 0)] * 5
+
+
+def test_solo_jobs_are_stacked_with_nobody(desk: Desk, generator: Generator) -> None:
+    job = side_by_side(desk, 3).run(num_images=3, batching="solo", guidance_scale=5.0)
+    assert job.result is not None
+    manifest = parse_manifest(desk.store.get(job.result.manifest), {generator.model.entry.name: generator.model.entry})
+    assert {image.calls for image in manifest.images} == {"2x2:0"}
+
+
+def test_a_picture_that_fails_ends_those_beside_it(desk: Desk) -> None:
+    def fall(key: str) -> None:
+        if "/1-" in key:
+            raise ZeroDivisionError("oh")
+
+    desk.store.before_put = fall
+    job = side_by_side(desk, 3).run(num_images=16)
+    assert job.error is not None and "ZeroDivisionError" in job.error.message
+    assert (job.state, len(job.images) < 10) == (State.FAILED, True)
+
+
+def test_a_cancel_ends_all_that_are_side_by_side(desk: Desk) -> None:
+    desk.store.before_put = lambda key: _canceled(desk, key)
+    job = side_by_side(desk, 3).run(num_images=16)
+    assert (job.state, len(job.images) < 10) == (State.CANCELED, True)
 
 
 def test_a_cancel_is_heard_between_pictures(desk: Desk) -> None:

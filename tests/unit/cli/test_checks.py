@@ -116,8 +116,3 @@ def test_a_model_with_a_truncated_file_or_without_its_folder(weights: Path) -> N
     assert state(found_models(digests=False), "is missing or has another size") == "broken"
     weights.rename(weights.with_name("elsewhere"))
     assert state(found_models(digests=False), str(weights)) == "broken"
-
-
-def test_no_model_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("DARKROOM_MODELS_DIR", str(tmp_path))
-    assert state(found_models(digests=False), "none is here") == "warning"

@@ -2,48 +2,51 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import CLIPTokenizer
 
-from darkroom.worker.device import choose_placement
-from darkroom.worker.settings import WorkerSettings
+from darkroom.cli.sheet import contact_sheet
+from darkroom.worker.tiny_tokenizer import write_tokenizer
+from ops.starter.captions import words
 from ops.starter.card import write_card
 from ops.starter.curves import plot, read_curve
-from ops.starter.denoiser import Painter, v_loss
+from ops.starter.denoiser import v_loss
 from ops.starter.evaluate import evaluate
 from ops.starter.export import export
-from ops.starter.models import make_scheduler, make_vae
+from ops.starter.models import FIRST, SECOND, make_scheduler, make_unet, make_vae
 from ops.starter.painting import Studio
 from ops.starter.prompts import held_out_prompts
-from ops.starter.publish import contact_sheet
-from ops.starter.vocabulary import write_tokenizer
+from ops.starter.reader import Reader, answers, reading_loss
+from ops.starter.scenes import Scene, Thing, draw_lot
 
 LIMIT = 24_000_000  # bytes that the repository gives the model
 
 
 @pytest.fixture(scope="module")
-def painter(tmp_path_factory: pytest.TempPathFactory) -> Painter:
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
     folder = tmp_path_factory.mktemp("tokenizer")
-    write_tokenizer(folder)
+    write_tokenizer(folder, words())
     torch.manual_seed(0)
-    return Painter(CLIPTokenizer.from_pretrained(folder, local_files_only=True))
+    return Reader(CLIPTokenizer.from_pretrained(folder, local_files_only=True))
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory, painter: Painter) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory, reader: Reader) -> Path:
     folder = tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
-    export(make_vae().eval(), Painter(painter.tokenizer), folder, rows=8)
+    export(make_vae().eval(), Reader(reader.tokenizer), make_unet(), folder, rows=8)
     return folder
 
 
 @pytest.fixture(scope="module")
 def studio(model: Path) -> Studio:
-    settings = WorkerSettings(device="cpu")
-    return Studio(model, choose_placement(settings), settings)
+    return Studio(model)
 
 
 def test_the_model_is_small_enough_to_ship(model: Path) -> None:
@@ -52,7 +55,7 @@ def test_the_model_is_small_enough_to_ship(model: Path) -> None:
 
 def test_the_family_loads_it_and_paints(studio: Studio) -> None:
     asked = held_out_prompts(1)[0]
-    one, again = (studio(asked, steps=2) for _ in range(2))
+    one, again = (studio(asked.prompt, asked.seed, num_inference_steps=2) for _ in range(2))
     assert one.shape == (128, 128, 3)
     assert np.array_equal(one, again)
 
@@ -63,32 +66,49 @@ def test_preview_factors_are_of_the_right_form(model: Path) -> None:
     assert np.shape(preview["offset"]) == (3,)
 
 
-def test_captions_that_are_left_out_are_as_the_pipelines_zeros(painter: Painter) -> None:
-    noisy, times = torch.randn(2, 4, 16, 16), torch.tensor([500, 500])
-    sizes = torch.tensor([[128.0, 128, 0, 0, 128, 128]] * 2)
+def test_captions_that_are_left_out_are_as_the_pipelines_zeros() -> None:
+    asked: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    class Listener(torch.nn.Module):
+        def forward(self, noisy: torch.Tensor, _: object, **told: Any) -> Any:
+            asked.append((told["encoder_hidden_states"], told["added_cond_kwargs"]["text_embeds"]))
+            return SimpleNamespace(sample=noisy)
+
+    torch.manual_seed(0)
+    said = torch.ones(400, 77, FIRST + SECOND), torch.ones(400, SECOND)
+    v_loss(Listener(), torch.randn(400, 4, 16, 16), *said, make_scheduler().alphas_cumprod)
+    ((states, pooled),) = asked
+    silent = (pooled == 0).all(1)
+    assert torch.equal(silent, (states == 0).all((1, 2)))
+    assert 20 < int(silent.sum()) < 60
+
+
+def test_the_encoders_learn_from_captions_and_the_denoiser_from_latents(reader: Reader) -> None:
+    rng = np.random.default_rng(0)
+    scenes = [draw_lot(rng, pair=pair) for pair in (False, True)]
+    reading_loss(reader, scenes, rng).backward()
+    unet = make_unet()
     with torch.no_grad():
-        seen = painter(noisy, times, ["a red star", "a blue ring"], torch.zeros(2), sizes)
-        zeros = painter.unet(
-            noisy,
-            times,
-            encoder_hidden_states=torch.zeros(2, 77, painter.unet.config.cross_attention_dim),
-            added_cond_kwargs={"text_embeds": torch.zeros(2, 128), "time_ids": sizes},
-        ).sample
-    assert torch.equal(seen, zeros)
-
-
-def test_both_encoders_and_the_denoiser_learn(painter: Painter) -> None:
-    painter.zero_grad()
-    v_loss(painter, torch.randn(4, 4, 16, 16), ["a red star"] * 4, make_scheduler().alphas_cumprod).backward()
-    for part in (painter.first, painter.second, painter.unet):
+        heard = reader.read(["a red star"] * 4)
+    v_loss(unet, torch.randn(4, 4, 16, 16), *heard, make_scheduler().alphas_cumprod).backward()
+    for part in (reader.first, reader.second, unet):
         assert any(value.grad is not None and value.grad.abs().sum() > 0 for value in part.parameters())
+
+
+def test_a_pair_is_answered_in_the_order_of_the_picture() -> None:
+    left, right = Thing("star", "red"), Thing("ring", "blue", "dotted")
+    found = answers(Scene((left, right), "white", relation="above"))
+    turned = answers(Scene((right, left), "white", relation="above"))
+    assert found[3:5] == [one - 1 for one in turned[7:9]]
+    assert found[2] == turned[2]
+    assert answers(Scene((left,), "white"))[7:] == [0, 0, 0, 0]
 
 
 def test_the_card_tells_what_was_measured(model: Path, studio: Studio, tmp_path: Path) -> None:
     curve = tmp_path / "denoiser.csv"
     rows = ["step,seconds,loss,rate", "25,60,0.5,0.1", "50,120,0.4,0.1", "50,130,0.25,0.1"]
     curve.write_text("\n".join(rows) + "\n")
-    tallies = evaluate(lambda asked: studio(asked, steps=1), held_out_prompts(2))
+    tallies = evaluate(lambda asked: studio(asked.prompt, asked.seed, num_inference_steps=1), held_out_prompts(2))
     write_card(model, tallies, [read_curve(curve)])
     card = (model / "README.md").read_text()
     assert "| denoiser | 50 | 2 | 0.3750 |" in card
@@ -100,4 +120,5 @@ def test_curves_and_sheets_are_pictures(tmp_path: Path) -> None:
     curve = tmp_path / "one.csv"
     curve.write_text("step,seconds,loss,rate\n25,60,0.5,0.1\n50,120,0.4,0.1\n")
     assert plot([read_curve(curve)] * 2).size == (960, 300)
-    assert contact_sheet([np.zeros((128, 128, 3), dtype=np.uint8)] * 7).size == (768, 256)
+    cells = [(Image.new("RGB", (128, 128)), "a prompt of many words " * 9)] * 7
+    assert contact_sheet(cells, columns=6).size == (6 * 140 + 12, 2 * (140 + 28) + 12)

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from transformers import CLIPTokenizer
 
+from darkroom.worker.tiny_tokenizer import END, vocabulary_size, write_tokenizer
 from ops.starter.captions import caption, plain_caption, words
 from ops.starter.scenes import Scene, Thing, draw_lot
-from ops.starter.vocabulary import END, size, write_tokenizer
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
     folder = tmp_path_factory.mktemp("tokenizer")
-    write_tokenizer(folder)
+    write_tokenizer(folder, words())
     return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
 
@@ -45,15 +45,15 @@ def test_captions_use_known_words_only() -> None:
 
 
 def test_the_end_of_the_text_is_the_highest_id_and_not_2(tokenizer: CLIPTokenizer) -> None:
-    assert tokenizer.convert_tokens_to_ids(END) == size() - 1 == len(tokenizer) - 1 > 2
-    assert tokenizer("a red star", padding="max_length").input_ids[4:] == [size() - 1] * 73
+    assert tokenizer.convert_tokens_to_ids(END) == vocabulary_size(words()) - 1 == len(tokenizer) - 1 > 2
+    assert tokenizer("a red star", padding="max_length").input_ids[4:] == [vocabulary_size(words()) - 1] * 73
 
 
 @pytest.mark.parametrize("text", ["a Quagga, naïve 🦓", "", "чёрный квадрат", "RED\nstar\x00", "x" * 500])
 def test_any_text_is_encoded(tokenizer: CLIPTokenizer, text: str) -> None:
     ids = tokenizer(text, padding="max_length", truncation=True).input_ids
     assert len(ids) == 77
-    assert max(ids) == size() - 1
+    assert max(ids) == vocabulary_size(words()) - 1
     assert min(ids) >= 0
 
 
@@ -63,7 +63,7 @@ def test_case_does_not_matter(tokenizer: CLIPTokenizer) -> None:
 
 def test_the_files_are_the_same_every_time(tmp_path: Path) -> None:
     for name in ("one", "other"):
-        write_tokenizer(tmp_path / name)
+        write_tokenizer(tmp_path / name, words())
     for file in (tmp_path / "one").iterdir():
         assert file.read_bytes() == (tmp_path / "other" / file.name).read_bytes()
 

@@ -77,6 +77,13 @@ def test_an_offer_keeps_the_paths_to_itself(tmp_path: Path) -> None:
         ({"schedulers": ["ddim"]}, "default scheduler 'euler'"),
         ({"limitz": {}}, "limitz"),
         ({"defaults": {"width": 512}}, "defaults.height"),
+        ({"defaults": {**OWN["defaults"], "width": 500}}, "off the grid"),
+        ({"defaults": {**OWN["defaults"], "num_inference_steps": 500}}, "default steps"),
+        ({"defaults": {**OWN["defaults"], "guidance_scale": -1}}, "guidance_scale"),
+        ({"limits": {"grid": 0}}, "limits.grid"),
+        ({"limits": {"min_side": 600}}, "outside the limits"),
+        ({"limits": {"max_images": 0}}, "limits.max_images"),
+        ({"kinds": []}, "kinds"),
     ],
 )
 def test_faults_are_named(tmp_path: Path, change: dict[str, Any], named: str) -> None:

@@ -60,6 +60,7 @@ def faults(**fields: Any) -> list[Fault]:
         ("num_images", 257, "less_than_equal"),
         ("output_format", "gif", "literal_error"),
         ("lane", "express", "literal_error"),
+        ("batching", "never", "literal_error"),
         ("tenant", "../other", "string_pattern_mismatch"),
         ("tenant", "x\n", "string_pattern_mismatch"),
         ("tenant", "", "string_pattern_mismatch"),

@@ -13,9 +13,10 @@ from PIL import Image
 from darkroom.tasks.catalogue import SCHEDULERS, Family
 from darkroom.tasks.requests import Request
 from darkroom.tasks.validate import resolve
+from darkroom.worker.batching.engine import Engine
+from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.device import Placement
-from darkroom.worker.engine import Engine
-from darkroom.worker.generate import Generator
+from darkroom.worker.generate import Generator, OnStep
 from darkroom.worker.loading import LoadedModel, load_model
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
@@ -62,10 +63,19 @@ def ask(generator: Generator, **fields: Any) -> Request:
     return resolve(asked, {entry.name: entry}, lambda: None).filled
 
 
-def make(generator: Generator, seed: int = 1, source: Image.Image | None = None, **fields: Any) -> Image.Image:
-    """One picture, in a job of its own; from `source` where there is one."""
+def make(
+    generator: Generator,
+    seed: int = 1,
+    source: Image.Image | None = None,
+    *,
+    ticket: Ticket | None = None,
+    on_step: OnStep = lambda *_: None,
+    **fields: Any,
+) -> Image.Image:
+    """One picture, in a job of its own; from `source` where there is one. Solo, unless a ticket says otherwise."""
     named = {"image": "inputs/default/it.png"} if source else {}
-    return generator.generate(generator.prepare(ask(generator, **named, **fields)), seed, source, ignore)
+    prepared = generator.prepare(ask(generator, **named, **fields))
+    return generator.generate(prepared, seed, source, on_step, ticket or Ticket(solo=True))
 
 
 def ignore(*_: Any) -> None:

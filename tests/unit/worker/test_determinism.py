@@ -1,4 +1,7 @@
-"""The seed alone decides the picture: not the job, not the company, not the process's global generators."""
+"""The seed alone decides the picture: not the job, not the company, not the process's global generators.
+
+To the bit where its denoiser calls run alone; in company to the bit in the same places, else but for rounding.
+"""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,11 +13,14 @@ import torch
 from PIL import Image
 
 from darkroom.tasks.catalogue import Family, Kind
-from darkroom.worker.engine import set_threads
+from darkroom.worker.batching.engine import Engine, set_threads
+from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.generate import Generator
 from tests.unit.worker.conftest import DIFFUSION, EDM, FAMILIES, Generators, ask, ignore, make, photo, same
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+Job = tuple[Generator, int, Image.Image | None, dict[str, Any]]
 
 SOURCES: dict[Kind, Image.Image | None] = {"txt2img": None, "img2img": photo()}
 ALL = [(family, name) for family in FAMILIES for name in (EDM if family == "playground" else DIFFUSION)]
@@ -47,20 +53,38 @@ def test_an_image_of_a_job_is_that_of_a_job_of_its_own(generators: Generators, f
     )
 
 
-def test_jobs_of_all_kinds_side_by_side_are_as_alone(generators: Generators) -> None:
+def beside(jobs: list[Job], tickets: list[Ticket]) -> list[Image.Image]:
     """Other sizes, prompts, guidance and schedulers on the same weights, on 6 threads; previews in between."""
-    jobs = list(_mixed(generators))
-    alone = [make(*job[:3], **job[3]) for job in jobs]
 
-    def run(job: tuple[Generator, int, Image.Image | None, dict[str, Any]]) -> Image.Image:
+    def run(job: Job, ticket: Ticket) -> Image.Image:
         generator, seed, source, fields = job
-        named = {"image": "inputs/default/it.png"} if source else {}
-        prepared = generator.prepare(ask(generator, **named, **fields))
-        return generator.generate(prepared, seed, source, lambda *step: generator.preview(step[2]) and None)
+        return make(generator, seed, source, ticket=ticket, on_step=lambda *it: look(generator, it[2]), **fields)
 
     with ThreadPoolExecutor(6) as pool:
-        beside = list(pool.map(run, jobs * 2))
-    assert all(same(one, other) for one, other in zip(beside, alone * 2, strict=True))
+        return list(pool.map(run, jobs, tickets))
+
+
+def look(generator: Generator, latents: torch.Tensor) -> None:
+    generator.preview(latents)
+
+
+def test_solo_jobs_side_by_side_are_as_alone(generators: Generators) -> None:
+    jobs = list(_mixed(generators))
+    alone = [make(*job[:3], **job[3]) for job in jobs]
+    made = beside(jobs, [Ticket(solo=True) for _ in jobs])
+    assert all(same(one, other) for one, other in zip(made, alone, strict=True))
+
+
+def test_jobs_in_company_are_as_in_the_same_places(generators: Generators, engine: Engine) -> None:
+    jobs = [job for job in _mixed(generators) for _ in range(2)]
+    before, tickets = engine.stats(), [Ticket() for _ in jobs]
+    made = beside(jobs, tickets)
+    calls, stacked = engine.stats().calls - before.calls, sum(engine.stats().model_calls.values())
+    assert stacked - sum(before.model_calls.values()) < calls
+    for job, ticket, image in zip(jobs, tickets, made, strict=True):
+        again = Ticket(script=Script(str(ticket.placements)))
+        assert same(make(*job[:3], ticket=again, **job[3]), image)
+        assert str(again.placements) == str(ticket.placements)
 
 
 @pytest.mark.parametrize("kind", SOURCES)
@@ -89,7 +113,7 @@ def test_it_is_the_picture_of_the_plain_diffusers_pipeline(
     assert same(made, pipe("a red fox", generator=torch.Generator().manual_seed(5), **asked).images[0])
 
 
-def _mixed(generators: Generators) -> Iterator[tuple[Generator, int, Image.Image | None, dict[str, Any]]]:
+def _mixed(generators: Generators) -> Iterator[Job]:
     for number, family in enumerate(FAMILIES):
         generator = generators(family)
         first, last = generator.model.entry.schedulers[0], generator.model.entry.schedulers[-1]

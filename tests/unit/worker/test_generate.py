@@ -5,7 +5,8 @@ import torch
 from PIL import Image
 
 from darkroom.tasks.catalogue import Family
-from darkroom.worker.engine import Engine
+from darkroom.worker.batching.engine import Engine
+from darkroom.worker.embeddings import EmbeddingCache
 from darkroom.worker.generate import Generator
 from darkroom.worker.pictures import prepare_source
 from tests.unit.worker.conftest import DIFFUSION, FAMILIES, Generators, Models, ask, ignore, make, photo, same
@@ -145,5 +146,41 @@ def test_without_a_size_the_picture_keeps_its_own_on_the_grid(generators: Genera
 def test_warming_runs_every_kind_and_changes_nothing(models: Models, engine: Engine, family: Family) -> None:
     generator = Generator(models(family), engine)
     before = make(generator)
-    generator.warm()
+    generator.warm(most_seconds=0.1)
     assert same(make(generator), before)
+
+
+# embeddings
+
+
+def test_a_prompt_is_encoded_once(generators: Generators) -> None:
+    generator = generators("sdxl")
+    cache = generator.embeddings
+    first = generator.prepare(ask(generator, prompt="a heron", negative_prompt="fog"))
+    hits, misses = cache.hits, cache.misses
+    again = generator.prepare(ask(generator, prompt="a heron", negative_prompt="fog", width=64, seed=9))
+    assert again.conditioning is first.conditioning and (cache.hits, cache.misses) == (hits + 1, misses)
+    for other in ({"negative_prompt": ""}, {"negative_prompt": None}, {"guidance_scale": 1.0}):
+        asked = {"prompt": "a heron", "negative_prompt": "fog", **other}
+        assert generator.prepare(ask(generator, **asked)).conditioning is not first.conditioning
+    hits = cache.hits
+    generator.prepare(ask(generator, prompt="a heron", negative_prompt="cats", guidance_scale=1.0))
+    assert cache.hits == hits + 1  # without guidance the negative prompt has no say
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nothing_writes_to_kept_embeddings(generators: Generators, family: Family) -> None:
+    generator = generators(family)
+    for guidance in (1.0, 5.0):
+        kept = generator.prepare(ask(generator, prompt="an owl", guidance_scale=guidance)).conditioning
+        before = {name: tensor.clone() for name, tensor in kept.items()}
+        for source in (None, photo()):
+            make(generator, 1, source, prompt="an owl", guidance_scale=guidance)
+        assert all(torch.equal(kept[name], tensor) for name, tensor in before.items())
+
+
+def test_only_the_newest_embeddings_are_kept() -> None:
+    cache = EmbeddingCache[int](most=2)
+    assert [cache.get(key, lambda key=key: len(key)) for key in ("a", "bb", "a", "ccc", "bb")] == [1, 2, 1, 3, 2]  # type: ignore[misc]
+    assert (cache.hits, cache.misses) == (1, 4)
+    assert cache.get("ccc", lambda: 0) == 3

@@ -10,7 +10,7 @@ import torch
 
 from darkroom.tasks.catalogue import Family
 from darkroom.tasks.errors import InvalidRequest
-from darkroom.worker.engine import Engine
+from darkroom.worker.batching.engine import Engine
 from darkroom.worker.errors import GenerationFailed, ModelIncompatible
 from darkroom.worker.generate import Generator
 from tests.unit.worker.conftest import Generators, Models, ask, ignore, make, photo, same

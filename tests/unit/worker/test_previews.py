@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from darkroom.tasks.catalogue import Family
-from darkroom.worker.engine import Engine
+from darkroom.worker.batching.engine import Engine
 from darkroom.worker.generate import Generator
 from darkroom.worker.previews import MAX_BYTES, MAX_SIDE, preview_jpeg
 from tests.unit.worker.conftest import FAMILIES, Generators, Models

@@ -2,18 +2,23 @@
 
 import hashlib
 import io
+import random
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from darkroom.storage.errors import InputMissing, InputNotAnImage
+from darkroom.worker.batching.engine import Engine
+from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.errors import ManifestInvalid
 from darkroom.worker.generate import Generator
-from darkroom.worker.manifest import ImageRecord, Manifest, make_manifest
+from darkroom.worker.manifest import ImageRecord, Manifest, make_manifest, parse_manifest
 from darkroom.worker.pictures import OutputFormat, encode, parameters_text
 from darkroom.worker.replay import Difference, Replay
-from tests.unit.worker.conftest import Generators, ask, ignore, photo, same
+from tests.unit.worker.conftest import FAMILIES, Generators, ask, ignore, photo, same
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -23,20 +28,22 @@ INPUT = "inputs/default/it.png"
 class Done:
     """A job that ran: its manifest, and its objects by key."""
 
-    def __init__(self, generator: Generator, form: OutputFormat = "png", source: Image.Image | None = None) -> None:
+    def __init__(
+        self, generator: Generator, form: OutputFormat = "png", source: Image.Image | None = None, **fields: Any
+    ) -> None:
         named = {"image": INPUT} if source else {}
-        request = ask(generator, seed=None, seeds=[3, 4], output_format=form, **named)
+        request = ask(generator, seed=None, seeds=[3, 4], output_format=form, **named, **fields)
         prepared = generator.prepare(request)
         self.objects: dict[str, bytes] = {}
         self.images: list[Image.Image] = []
         records = []
         for index, seed in enumerate([3, 4]):
-            image = generator.generate(prepared, seed, source, ignore)
+            image = generator.generate(prepared, seed, source, ignore, ticket := Ticket())
             data, content_type = encode(image, form, parameters_text(prepared.asked, seed, image.size, "tiny"))
             key = f"job/{index}-0.{form}"
             self.objects[key] = data
             self.images.append(image)
-            records.append(ImageRecord.of(index, seed, image, data, key, content_type))
+            records.append(ImageRecord.of(index, seed, image, data, key, content_type, str(ticket.placements)))
         digest = None
         if source:
             self.objects[INPUT] = encode(source, "png", "")[0]
@@ -69,6 +76,40 @@ def test_the_same_circumstances_give_the_same_bits(generators: Generators, done:
         (1, 4, True, 0, 0.0),
     ]
     assert all(same(one.image, image) for one, image in zip(made, done.images, strict=True))
+
+
+def test_random_jobs_of_a_loaded_engine_come_out_again(generators: Generators, engine: Engine) -> None:
+    draw, loaded = random.Random(5), [generators(family) for family in FAMILIES]
+
+    def job(number: int) -> tuple[Generator, Done]:
+        generator = draw.choice(loaded)
+        fields = {
+            "scheduler": draw.choice(generator.model.entry.schedulers),
+            "guidance_scale": draw.choice((1.0, 4.0, 9.0)),
+            "num_inference_steps": draw.randint(1, 5),
+            "prompt": draw.choice(("a red fox", "two cats")),
+        }
+        return generator, Done(generator, source=photo(number) if number % 3 == 0 else None, **fields)
+
+    before = engine.stats()
+    with ThreadPoolExecutor(10) as pool:
+        done = list(pool.map(job, range(25)))
+    calls = engine.stats().calls - before.calls
+    assert sum(engine.stats().model_calls.values()) - sum(before.model_calls.values()) < calls
+    for generator, made in done:
+        entry = generator.model.entry
+        manifest = parse_manifest(made.manifest.to_bytes(), {entry.name: entry})
+        replay = Replay(manifest, generator, made.objects.get)
+        assert [one.bit_equal for one in replay.images()] == [True, True]
+        assert replay.differences == []
+
+
+def test_places_that_cannot_be_repeated_are_told_of(generators: Generators, done: Done) -> None:
+    records = [image.model_copy(update={"calls": "2:1 2x8:0"}) for image in done.manifest.images]
+    manifest = done.manifest.model_copy(update={"images": records})
+    replay = Replay(manifest, generators("sdxl"), {}.get)
+    list(replay.images())
+    assert replay.differences == [Difference(f"images.{i}.calls", "2:1 2x8:0", "2:0 2x8:0") for i in (0, 1)]
 
 
 @pytest.mark.parametrize("form", ["jpeg", "webp"])

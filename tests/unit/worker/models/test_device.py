@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from darkroom.worker import device
-from darkroom.worker.device import Placement, choose_placement, default_concurrency, devices, environment
+from darkroom.worker.device import (
+    Placement,
+    choose_placement,
+    default_max_batch,
+    devices,
+    environment,
+    images_at_a_time,
+)
 from darkroom.worker.errors import DeviceUnavailable
 from darkroom.worker.settings import MemoryMode, WorkerSettings
 
@@ -48,11 +55,14 @@ def test_threads_can_be_set() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "mode", "jobs"),
-    [("cpu", "full", 2), ("cuda", "full", 4), ("mps", "vae_tiling", 2), ("cuda", "model_offload", 1)],
+    ("kind", "mode", "rows", "images"),
+    [("cpu", "full", 8, 4), ("cuda", "full", 32, 16), ("mps", "vae_tiling", 8, 4), ("cuda", "model_offload", 32, 1)],
 )
-def test_jobs_in_flight_by_device(kind: str, mode: MemoryMode, jobs: int) -> None:
-    assert default_concurrency(Placement(torch.device(kind), torch.float32, mode, 1)) == jobs
+def test_images_at_a_time_by_device(kind: str, mode: MemoryMode, rows: int, images: int) -> None:
+    placement = Placement(torch.device(kind), torch.float32, mode, 1)
+    assert default_max_batch(placement) == rows
+    assert images_at_a_time(placement, rows) == images
+    assert images_at_a_time(placement, 1) == 1
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from darkroom.tasks.catalogue import Family
+from darkroom.worker.batching.engine import Engine
+from darkroom.worker.batching.placements import Ticket
+from darkroom.worker.batching.proxies import DenoiserProxy, VaeProxy
 from darkroom.worker.device import Placement
-from darkroom.worker.engine import Engine
 from darkroom.worker.generate import Generator
 from darkroom.worker.loading import load_model
-from darkroom.worker.proxies import DenoiserProxy, VaeProxy
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
 from tests.unit.worker.conftest import FAMILIES, Generators, Models, make, photo, same
@@ -33,9 +34,8 @@ def half(tiny_models: TinyModels, engine: Engine) -> Iterator[Generator]:
 
 
 def test_a_pipeline_neither_moves_nor_casts_the_shared_modules(models: Models, engine: Engine) -> None:
-    for proxy in (DenoiserProxy, VaeProxy):
-        real = models("sdxl").components["unet" if proxy is DenoiserProxy else "vae"]
-        seen = proxy(real, engine, CPU)
+    unet, vae = (models("sdxl").components[name] for name in ("unet", "vae"))
+    for real, seen in ((unet, DenoiserProxy(unet, engine, CPU, Ticket())), (vae, VaeProxy(vae, engine, CPU))):
         assert seen.to(torch.float16) is seen
         assert seen.to("meta", dtype=torch.float16).dtype == real.dtype == torch.float32
         assert list(seen.parameters()) == []
@@ -74,6 +74,6 @@ def test_img2img_beside_txt2img_does_not_move_the_vae(half: Generator) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_pipeline_finds_its_device_and_dtype_by_the_proxies(generators: Generators, family: Family) -> None:
     generator = generators(family)
-    pipe = generator._pipeline("img2img", generator.model.entry.defaults.scheduler, 0, generator._no_texts)
+    pipe = generator._pipeline("img2img", generator.model.entry.defaults.scheduler, 0, generator._no_texts, Ticket())
     assert pipe._execution_device == CPU
     assert pipe.dtype == torch.float32

@@ -10,7 +10,8 @@ import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 
-from darkroom.worker.engine import Engine
+from darkroom.worker.batching.engine import Engine
+from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.errors import GenerationFailed
 
 
@@ -42,7 +43,11 @@ class _Proxy(torch.nn.Module):
 
 
 class DenoiserProxy(_Proxy):
-    """The denoiser; the one place where calls of several images can be stacked."""
+    """The denoiser, as the image of one ticket sees it; the one place where calls of several images are stacked."""
+
+    def __init__(self, real: Any, engine: Engine, device: torch.device, ticket: Ticket) -> None:
+        super().__init__(real, engine, device)
+        self._ticket = ticket
 
     @property
     def add_embedding(self) -> Any:
@@ -51,7 +56,7 @@ class DenoiserProxy(_Proxy):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The real denoiser's result: noise for latents (rows, 4, h/8, w/8), two rows an image under guidance."""
-        return self._engine.call(self.real, *args, **kwargs)
+        return self._engine.denoise(self.real, args, kwargs, self._ticket)
 
 
 class VaeProxy(_Proxy):

@@ -10,7 +10,7 @@ from typing import NoReturn
 import pytest
 import torch
 
-from darkroom.worker.engine import Engine, EngineClosed, set_threads
+from darkroom.worker.batching.engine import Engine, EngineClosed, set_threads
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_closing_finishes_what_is_waiting_and_refuses_the_rest() -> None:
         first = pool.submit(engine.call, hold)
         entered.wait()
         waiting = pool.submit(engine.call, done.append, "waited")
-        while engine._calls.empty():
+        while not engine._calls:
             pass
         closing = pool.submit(engine.close)
         gate.set()

@@ -1,0 +1,119 @@
+"""Serving pictures beside a stock worker: `python -m bench.serve --list`, `--cell NAME`, `--report`, `--quick`."""
+
+import argparse
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from bench.serving.cells import CELLS, Cell, tiny
+from bench.serving.drive import SideSilent
+from bench.serving.machine import gpu_name
+from bench.serving.plots import latency, throughput
+from bench.serving.program import SideFailed
+from bench.serving.quick import quick
+from bench.serving.record import load_records
+from bench.serving.report import tables
+from bench.serving.run import Options, Unfinished, run_cell, tell
+from bench.table import Row, show
+
+OUT = Path(__file__).parent / "results" / "serve"
+CACHE = Path.home() / ".cache" / "darkroom" / "bench"
+EXIT_UNFINISHED = 75  # sysexits.h, EX_TEMPFAIL: run it again
+
+
+def measure() -> list[Row]:
+    """The CPU marks; what `python -m bench serve` prints."""
+    try:
+        return quick("tiny-sdxl", Options(OUT, CACHE))
+    except (SideFailed, SideSilent) as error:
+        return [Row("serving pictures", str(error), "works", met=False)]
+
+
+def main() -> int:
+    """One of the four. Exit codes: 1 where a mark is missed or a side failed, 75 where a cell is to be gone on with."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that no worker is left behind
+    asked = _arguments()
+    options = Options(
+        asked.out, asked.cache, asked.threads, asked.minutes, again=asked.again,
+        settings=dict(item.split("=", 1) for item in asked.set),
+    )  # fmt: skip
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(asked.cache / "inductor"))
+    if asked.list:
+        print("\n".join(f"{cell.name:28} {cell.about}" for cell in CELLS.values()))
+        return 0
+    if asked.report:
+        return _report(asked.out)
+    try:
+        return _quick(asked.model or "tiny-sdxl", options) if asked.quick else _run(_cell(asked), options)
+    except (SideFailed, SideSilent) as error:
+        tell(str(error))
+        return 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.serve", description=__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--list", action="store_true", help="name the cells")
+    what.add_argument("--cell", choices=CELLS, metavar="NAME", help="run a cell, or go on with it")
+    what.add_argument("--report", action="store_true", help="print the tables and write the plots of what is there")
+    what.add_argument("--quick", action="store_true", help="the CPU marks, within a minute")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of the cells' JSON (default: %(default)s)")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="folder of models that are made here (%(default)s)")
+    parser.add_argument("--model", help="another model: of the catalogue, tiny-sdxl, tiny-sd, random-sdxl or random-sd")
+    parser.add_argument("--geometry", choices=["tiny"], help="a tiny model and load instead, on whatever there is")
+    parser.add_argument("--sides", help="only these, comma separated")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of every side; 0: all cores")
+    parser.add_argument("--minutes", type=float, default=7.5, help="no round begins that would end after this")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of Darkroom's worker")
+    parser.add_argument("--again", action="store_true", help="anew, also where the cell is complete")
+    return parser.parse_args()
+
+
+def _cell(asked: argparse.Namespace) -> Cell:
+    """The cell as asked for. Ends the program where it cannot be run here."""
+    cell = CELLS[asked.cell]
+    gpu = gpu_name()
+    if asked.geometry:
+        cell = tiny(cell, "cuda" if gpu and cell.device == "cuda" else "cpu")
+    elif cell.device == "cuda" and not gpu:
+        sys.exit(f"{cell.name} needs a CUDA device; --geometry tiny tries it without")
+    if asked.model:
+        cell = replace(cell, model=asked.model)
+    if asked.sides:
+        cell = replace(cell, sides=tuple(asked.sides.split(",")))
+    return cell
+
+
+def _run(cell: Cell, options: Options) -> int:
+    try:
+        record = run_cell(cell, options)
+    except Unfinished:
+        tell(f"{cell.name} is not finished: run the same command again to go on")
+        return EXIT_UNFINISHED
+    print(tables([record]))
+    return 0
+
+
+def _report(folder: Path) -> int:
+    records = load_records(folder)
+    if not records:
+        tell(f"no records in {folder}")
+        return 1
+    print(tables(records))
+    for name, picture in (("throughput.png", throughput(records)), ("latency.png", latency(records))):
+        if picture:
+            picture.save(folder / name)
+            tell(f"wrote {folder / name}")
+    return 0
+
+
+def _quick(model: str, options: Options) -> int:
+    rows = quick(model, options)
+    show(rows)
+    return 0 if all(row.met for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""Darkroom's side: its worker as its command starts it, and its client."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+from PIL import Image
+from pydantic import SecretStr
+
+from bench.serving.asks import Ask
+from bench.serving.program import SideFailed
+from bench.serving.side import Side
+from darkroom.tasks import Darkroom, TaskSettings, Txt2Img
+from darkroom.tasks.catalogue import FolderSource
+from darkroom.worker.settings import WorkerSettings
+
+START_SECONDS = 400.0  # to load, verify and warm a large model, compiling included
+COMPILE_SETTINGS = {"speedups": "channels_last,fuse,compile"}
+
+
+class DarkroomSide(Side):
+    """Darkroom's worker as its command starts it, and its client."""
+
+    def submit(self, asks: Sequence[Ask]) -> str:
+        (ask,) = asks
+        entry = self._setup.model.entry
+        request = Txt2Img(
+            model=entry.name,
+            prompt=ask.prompt,
+            width=ask.width,
+            height=ask.height,
+            num_inference_steps=ask.steps,
+            guidance_scale=entry.defaults.guidance_scale,
+            seed=ask.seed,
+        )
+        return self._client.submit(request).id
+
+    def picture(self, token: str) -> Image.Image:
+        return Image.open(next((self._folder / "objects").rglob(f"{token}/*.png")))
+
+    def _command(self) -> list[str]:
+        name = self._setup.model.entry.name
+        if self._setup.free:
+            return [sys.executable, "-m", "bench.serving.free", name]
+        return [sys.executable, "-m", "darkroom.cli", "worker", "--model", name, "--log-format", "text"]
+
+    def _environment(self) -> dict[str, str]:
+        model = self._setup.model
+        settings = {
+            "redis_url": self._url,
+            "storage_url": (self._folder / "objects").as_uri(),
+            "device": model.device,
+            "dtype": model.dtype,
+            "threads": str(self._setup.threads),
+            "log_level": "warning",
+            **(COMPILE_SETTINGS if self._compiled else {}),
+            **self._setup.settings,
+        }
+        if isinstance(model.entry.source, FolderSource):
+            catalogue = self._folder / "catalogue.json"
+            catalogue.write_text(json.dumps({"models": [model.entry.model_dump(mode="json")]}))
+            settings |= {"catalogue": str(catalogue), "models_dir": str(self._folder / "models")}
+        else:
+            own = WorkerSettings()
+            settings |= {"models_dir": str(own.models_dir), "catalogue": str(own.catalogue or "")}
+        return {**self._base(), **{f"DARKROOM_{name.upper()}": value for name, value in settings.items()}}
+
+    def _connect(self) -> None:
+        self._client = Darkroom(TaskSettings(redis_url=SecretStr(self._url)))
+        deadline = time.monotonic() + START_SECONDS
+        while not self._client.models().workers.get(self._setup.model.entry.name):
+            self._program.check()
+            if time.monotonic() > deadline:
+                raise SideFailed(f"{self.name} was not ready in time:\n{self._program.log_end()}")
+            time.sleep(0.1)
+
+    def _done(self) -> Iterator[tuple[str, str | None]]:
+        for event in self._client.feed("0-0"):
+            if event.terminal:
+                yield event.job_id, None if event.type == "job.succeeded" else f"{event.type}: {event.data}"
+
+    def _close(self) -> None:
+        self._closed = True
+        self._client.close()
+
+
+def can_compile() -> bool:
+    """Whether the worker has the settings for it."""
+    return COMPILE_SETTINGS.keys() <= WorkerSettings.model_fields.keys()

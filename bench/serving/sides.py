@@ -1,0 +1,29 @@
+"""The sides by name."""
+
+from bench.serving.darkroom_side import DarkroomSide, can_compile
+from bench.serving.side import Setup, Side
+from bench.serving.stock_side import StockSide
+
+BATCH = 16
+
+LABELS = {
+    "stock": "(a) Celery + diffusers",
+    "stock-compiled": "(a) compiled",
+    "batched": "(b) batched by the client",
+    "batched-compiled": "(b) compiled",
+    "darkroom": "(c) Darkroom",
+    "darkroom-compiled": "(c) compiled",
+}
+
+
+def make_side(name: str, setup: Setup) -> Side:
+    """By its name in LABELS; not started."""
+    kind, _, compiled = name.partition("-")
+    if kind == "darkroom":
+        return DarkroomSide(name, setup, compiled=bool(compiled))
+    return StockSide(name, setup, batch=BATCH if kind == "batched" else 1, compiled=bool(compiled))
+
+
+def available(name: str) -> bool:
+    """Whether there is this side at all: Darkroom's worker may not be able to compile."""
+    return name != "darkroom-compiled" or can_compile()

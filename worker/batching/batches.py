@@ -1,0 +1,121 @@
+"""Denoiser calls as the policy put them together, run and recovered: for one thread, without queues and locks."""
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from darkroom.worker.batching.capacity import Capacity
+from darkroom.worker.batching.pace import Pace
+from darkroom.worker.batching.placements import Place, Places, Ticket
+from darkroom.worker.batching.policy import Policy
+from darkroom.worker.batching.stacking import Call, concatenated, run_stacked
+from darkroom.worker.batching.stats import EngineStats
+from darkroom.worker.failures import let_go, tells_of_memory
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One call's result and the places that it ran at, or the error that is its own."""
+
+    result: Any = None
+    places: Places = ()
+    error: BaseException | None = None
+
+
+class Batches:
+    """Runs batches of calls of one group.
+
+    An error ends only the call that raises it: after one among several calls each is repeated alone, at its own place
+    of the same bucket, so that its bits are what they would have been. Memory that does not suffice halves the most
+    rows of the group from then on; calls are divided, down to single rows.
+    """
+
+    def __init__(self, policy: Policy, pace: Pace, stats: EngineStats) -> None:
+        self._policy, self._pace, self._stats = policy, pace, stats
+        self._capacity = Capacity(policy.limit)
+
+    def run(self, batch: Sequence[tuple[Call, Ticket]], bucket: int) -> list[Outcome]:
+        """What became of each call, in their order; raises nothing."""
+        if len(batch) == 1:
+            ((call, ticket),) = batch
+            script = ticket.script.next(call.rows) if ticket.script else None
+            return [self._alone(call, script or self._planned(call.group, call.rows, bucket))]
+        calls = [call for call, _ in batch]
+        places = list(_places(calls, bucket))
+        try:
+            results = self._model_call(calls, bucket, 0)
+        except BaseException as error:  # noqa: BLE001 - this thread has to live on
+            let_go(error)
+            memory = tells_of_memory(error)
+        else:
+            return [Outcome(result, (place,)) for result, place in zip(results, places, strict=True)]
+        if memory:
+            self._limit(calls[0].group, bucket)
+            half = len(batch) // 2
+            return [*self._smaller(batch[:half]), *self._smaller(batch[half:])]
+        self._stats.repeated += len(calls)
+        return [self._alone(call, (place,)) for call, place in zip(calls, places, strict=True)]
+
+    def _smaller(self, batch: Sequence[tuple[Call, Ticket]]) -> list[Outcome]:
+        rows = sum(call.rows for call, _ in batch)
+        return self.run(batch, self._policy.bucket_for(batch[0][0].group, rows))
+
+    def _alone(self, call: Call, places: Places) -> Outcome:
+        try:
+            if call.group is None:
+                self._stats.ran(call.rows, call.rows)
+                return Outcome(call.run(), (Place(call.rows, 0, call.rows),))
+            return self._in_parts(call, list(places))
+        except BaseException as error:  # noqa: BLE001 - the caller gets it; this thread has to live on
+            return Outcome(error=error)
+
+    def _in_parts(self, call: Call, planned: list[Place]) -> Outcome:
+        """The call's rows at the planned places, or in smaller parts where memory does not suffice for these."""
+        results: list[Any] = []
+        done: list[Place] = []
+        start = 0
+        while planned:
+            place = planned.pop(0)
+            try:
+                results += self._model_call([call.part(start, start + place.rows)], place.bucket, place.first)
+            except BaseException as error:
+                if place.bucket == 1 or not tells_of_memory(error):
+                    raise
+                let_go(error)
+                self._limit(call.group, place.bucket)
+                planned = list(self._planned(call.group, call.rows - start, 0))
+                continue
+            done.append(place)
+            start += place.rows
+        return Outcome(concatenated(results), tuple(done))
+
+    def _planned(self, group: Hashable, rows: int, bucket: int) -> Places:
+        """Places of one call's rows: all in `bucket` if it holds them, else in as few parts as the cap allows."""
+        most = self._policy.cap(group)
+        if rows <= min(most, bucket):
+            return (Place(bucket, 0, rows),)
+        sizes = [min(most, rows - start) for start in range(0, rows, most)]
+        return tuple(Place(self._policy.bucket_for(group, size), 0, size) for size in sizes)
+
+    def _model_call(self, calls: list[Call], bucket: int, first: int) -> list[Any]:
+        group, device = calls[0].group, calls[0].device
+        with self._capacity.measured(group, bucket, device):
+            results = self._pace.run(lambda: run_stacked(calls, bucket, first), group, bucket, device)
+        self._stats.ran(bucket, sum(call.rows for call in calls))
+        self._stats.cap = self._policy.cap(group)
+        return results
+
+    def _limit(self, group: Hashable, bucket: int) -> None:
+        self._stats.out_of_memory += 1
+        self._policy.limit(group, max(1, bucket // 2))
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _places(calls: Sequence[Call], bucket: int) -> Iterator[Place]:
+    first = 0
+    for call in calls:
+        yield Place(bucket, first, call.rows)
+        first += call.rows

@@ -1,0 +1,43 @@
+"""How many rows a GPU's memory has room for."""
+
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+#: Share of the free memory that a denoiser call may fill; the rest is for the VAE, schedulers and fragmentation.
+SHARE = 0.7
+
+Measured = tuple[int, int]  # rows of a model call, bytes that it took beside what was there
+
+
+class Capacity:
+    """Tells `limit` how many rows of a group fit, by what its calls took: by each that is larger than all before."""
+
+    def __init__(self, limit: Callable[[Hashable, int], None]) -> None:
+        self._limit = limit
+        self._largest: dict[Hashable, Measured] = {}
+
+    @contextmanager
+    def measured(self, group: Hashable, bucket: int, device: torch.device) -> Iterator[None]:
+        """Around one model call. Reads the allocator's books only, so nothing waits for the GPU."""
+        before = self._largest.get(group, (0, 0))
+        if device.type != "cuda" or bucket <= before[0]:
+            yield
+            return
+        torch.cuda.reset_peak_memory_stats(device)
+        there = torch.cuda.memory_allocated(device)
+        yield
+        now = self._largest[group] = bucket, torch.cuda.max_memory_allocated(device) - there
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        if before[0]:
+            self._limit(group, rows_that_fit(before, now, torch.cuda.mem_get_info(device)[0] + idle))
+
+
+def rows_that_fit(smaller: Measured, larger: Measured, room: int) -> int:
+    """The most rows in a call that may take SHARE of `room` bytes, one at least; by the line through two calls.
+
+    One call alone would not tell what its rows took and what is taken once.
+    """
+    a_row = max(1, (larger[1] - smaller[1]) // (larger[0] - smaller[0]))
+    return max(1, larger[0] + (int(SHARE * room) - larger[1]) // a_row)

@@ -1,0 +1,252 @@
+"""The one thread that runs a process's model calls: denoiser calls stacked as the policy says, all others in turn.
+
+Weights, tokenizers and offload hooks are shared by all jobs and none of them stands being used twice at a time.
+One thread keeps the peak of memory at one call's, and CUDA graphs and the OpenMP team where they were made.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
+
+import torch
+
+from darkroom.worker.batching.batches import Batches, Outcome
+from darkroom.worker.batching.crowd import Crowd
+from darkroom.worker.batching.pace import Pace
+from darkroom.worker.batching.placements import Script, Ticket
+from darkroom.worker.batching.policy import Batch, Policy, Waiting
+from darkroom.worker.batching.stacking import Call
+from darkroom.worker.batching.stats import EngineStats
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Work = Callable[[], None]
+
+
+class EngineClosed(RuntimeError):
+    """A model call came after `close`."""
+
+
+class ImageLeft(RuntimeError):
+    """A denoiser call waited while its image was taken out."""
+
+
+class _Pending:
+    """A denoiser call that waits for its rows."""
+
+    def __init__(self, call: Call, ticket: Ticket) -> None:
+        self.call, self.ticket = call, ticket
+        self.since = time.monotonic()
+        self.result: Future[Any] = Future()
+        self.waiting = Waiting(call.group, call.rows, self.since, ticket.urgent, ticket.solo or call.group is None)
+
+
+class Engine:
+    """Runs calls on its own thread under `torch.no_grad`, with `threads` CPU threads for each."""
+
+    def __init__(self, threads: int, policy: Policy | None = None) -> None:
+        self._threads = threads
+        self.policy = policy or Policy()
+        self._stats = EngineStats()
+        self._changed = threading.Condition()
+        self._calls: deque[Work] = deque()
+        self._waiting: list[_Pending] = []
+        self._crowd = Crowd(self._gap)
+        self._pace = Pace(self._ran)
+        self._batches = Batches(self.policy, self._pace, self._stats)
+        self._stepped = True  # whether a denoiser call ran since the last other call
+        self._idle_since = time.monotonic()
+        self._began: float | None = None  # the work that the device may still be at
+        self._closed = False
+        # A daemon, so that a process that dies of something else does not wait for it.
+        self._thread = threading.Thread(target=self._run, name="darkroom-engine", daemon=True)
+        self._thread.start()
+
+    def call(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`fn(*args, **kwargs)` on the engine's thread; blocks. Whatever it raises comes out here, SystemExit too.
+
+        While images wait for their denoiser, at most one such call runs between two of its steps. From the engine's own
+        thread it is a plain call. Raises EngineClosed after `close`.
+        """
+        if threading.current_thread() is self._thread:
+            return fn(*args, **kwargs)
+        result: Future[T] = Future()
+        with self._changed:
+            self._refuse_if_closed()
+            self._calls.append(partial(_answer, result, fn, args, kwargs))
+            self._changed.notify()
+        try:
+            return result.result()
+        finally:
+            del result  # a raised exception's traceback would hold the future, and the future the exception
+
+    def denoise(self, module: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], ticket: Ticket) -> Any:
+        """`module(*args, **kwargs)`, stacked with the calls of other images that fit; blocks.
+
+        From the first call on, others may wait for this image's next one, until `leave`. Raises what the module raises
+        for this call alone, ImageLeft, EngineClosed.
+        """
+        pending = _Pending(Call.of(module, args, kwargs), ticket)
+        if threading.current_thread() is self._thread:
+            return pending.call.run()
+        with self._changed:
+            self._refuse_if_closed()
+            self._crowd.called(ticket, pending.since)
+            self._waiting.append(pending)
+            self._changed.notify()
+        try:
+            return pending.result.result()
+        finally:
+            del pending
+
+    def leave(self, ticket: Ticket) -> None:
+        """Nobody waits for this image any more; a call of its that waits raises ImageLeft. May be repeated."""
+        with self._changed:
+            self._crowd.left(ticket)
+            gone = [pending for pending in self._waiting if pending.ticket is ticket]
+            self._waiting = [pending for pending in self._waiting if pending.ticket is not ticket]
+            self._changed.notify()
+        for pending in gone:
+            pending.result.set_exception(ImageLeft("the image was taken out"))
+
+    @contextmanager
+    def image(self, *, urgent: bool = True, solo: bool = False, script: Script | None = None) -> Iterator[Ticket]:
+        """A ticket for one image; see `Ticket`."""
+        ticket = Ticket(urgent=urgent, solo=solo, script=script)
+        try:
+            yield ticket
+        finally:
+            self.leave(ticket)
+
+    def stats(self) -> EngineStats:
+        """What was done until now."""
+        with self._changed:
+            waiting, stepping = len(self._waiting), len(self._crowd)
+            return replace(self._stats, model_calls=dict(self._stats.model_calls), waiting=waiting, stepping=stepping)
+
+    def busy_seconds(self) -> float:
+        """How long the call that runs now has run; 0 where none does."""
+        began = self._began
+        return 0.0 if began is None else time.monotonic() - began
+
+    def close(self) -> None:
+        """Finish the calls that are waiting, then end the thread. May be repeated."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise EngineClosed("the engine is closed")
+
+    # What follows runs on the engine's thread.
+
+    def _run(self) -> None:
+        set_threads(self._threads)
+        with torch.no_grad():
+            while (work := self._next()) is not None:
+                self._began = time.monotonic()
+                work()
+                del work  # or its tensors would live until the next call comes
+
+    def _next(self) -> Work | None:
+        """What is to be done now; waits for it. None where the engine is closed and nothing is left."""
+        self._pace.wait()
+        self._began = None
+        with self._changed:
+            self._idle_since = time.monotonic()
+            while True:
+                try:
+                    work, seconds = self._decide(time.monotonic())
+                except BaseException as error:  # noqa: BLE001 - nobody may wait for ever, nor this thread end
+                    return partial(self._fail, error)
+                if work or (self._closed and not self._waiting):
+                    return work
+                self._changed.wait(seconds)
+
+    def _decide(self, now: float) -> tuple[Work | None, float | None]:
+        """What is to be done at `now`, else the seconds until that may be another thing."""
+        due = self._calls and (self._stepped or not self._waiting)
+        chosen = self._choose(now) if self._waiting and not due else None
+        self._stepped = isinstance(chosen, Batch)
+        if isinstance(chosen, Batch):
+            batch = [self._waiting[index] for index in chosen.calls]
+            taken = set(batch)
+            self._waiting = [pending for pending in self._waiting if pending not in taken]
+            return partial(self._denoise, batch, chosen.bucket), None
+        if self._calls:
+            return self._calls.popleft(), None
+        return None, None if chosen is None else max(0.0, chosen - now)
+
+    def _choose(self, now: float) -> Batch | float | None:
+        coming = 0 if self._closed else self._crowd.coming(now)
+        return self.policy.choose([pending.waiting for pending in self._waiting], coming, now)
+
+    def _denoise(self, batch: list[_Pending], bucket: int) -> None:
+        now = time.monotonic()
+        for pending in batch:
+            company = now - max(pending.since, self._idle_since)
+            pending.ticket.waited += company
+            self._stats.started(now - pending.since, company)
+        try:
+            outcomes = self._batches.run([(pending.call, pending.ticket) for pending in batch], bucket)
+        except BaseException as error:  # noqa: BLE001 - a fault of ours
+            outcomes = [Outcome(error=error)] * len(batch)
+        back = [one for one, outcome in zip(batch, outcomes, strict=True) if not outcome.error]
+        with self._changed:
+            self._crowd.answered(
+                [(one.ticket, one.call.group) for one in back if not one.waiting.solo], time.monotonic()
+            )
+        for pending, outcome in zip(batch, outcomes, strict=True):
+            if outcome.error:
+                pending.result.set_exception(outcome.error)
+            else:
+                pending.ticket.placements.add(outcome.places)
+                pending.result.set_result(outcome.result)
+
+    def _fail(self, error: BaseException) -> None:
+        with self._changed:
+            failed, self._waiting = self._waiting, []
+        for pending in failed:
+            pending.result.set_exception(error)
+
+    def _ran(self, group: Hashable, bucket: int, seconds: float) -> None:
+        self._stats.measured(seconds)
+        self.policy.ran(group, bucket, seconds)
+
+    def _gap(self, seconds: float) -> None:
+        self._stats.gap = 0.0 if self._pace.busy else seconds
+        self.policy.gap(self._stats.gap)
+
+
+def set_threads(count: int) -> None:
+    """CPU threads for the model code that this thread runs; torch keeps one number for each thread.
+
+    The first parallel operation of a thread takes over what any thread set last, so that is made to happen before.
+    """
+    torch.get_num_threads()
+    torch.set_num_threads(count)
+
+
+def _answer(result: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    try:
+        result.set_result(fn(*args, **kwargs))
+    except BaseException as error:  # noqa: BLE001 - the caller gets it; this thread has to live on
+        result.set_exception(error)

@@ -1,0 +1,203 @@
+"""Which waiting denoiser calls go together, and when. Arithmetic alone: no threads, no clock, no torch.
+
+What holds (n: images in flight, each with one call at a time; C: seconds of the longest model call):
+
+- *No loss, no double*: a batch names each of its calls once; a call waits until a batch names it.
+- *Groups*: the calls of a batch are of one group. A solo call goes alone, in the smallest bucket that holds it.
+- *Caps*: a batch's rows fit its bucket, and this the group's `cap`. A call of more rows goes alone, for the owner to
+  divide; no other is divided.
+- *Order*: calls of a group go in the order in which they are due, and so do groups that are ready. An urgent call is
+  due when it comes, another `patience` later: the urgent go first, and nobody starves.
+- *Waiting bound*: no call waits longer than C + n * (window + 2 * C), one that is not urgent `patience` more.
+  A ready group is passed only by calls that are due earlier, and by each once. One that is not ready becomes so
+  `window` after its oldest call came or its last batch ended; what began before has to end.
+- *Company pays*: nobody waits for company longer than company saves by the measured step times.
+"""
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from darkroom.worker.batching.costs import Costs
+
+BUCKETS = (1, 2, 4, 8, 16, 32)
+GROUPS = 1024  # remembered; every size and every scale of an adapter makes another
+GAPS = 9  # measurements; the median counts
+NOTICEABLE = 0.05  # of the step time; less is within what measurements vary by, and no reason to wait
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A denoiser call that waits. Calls of equal `group` may share a model call.
+
+    `since`: when it came, in seconds. `urgent`: of the interactive lane. `solo`: goes alone, in the smallest bucket.
+    """
+
+    group: Hashable
+    rows: int
+    since: float
+    urgent: bool = True
+    solo: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One model call: indices of waiting calls in the order of their rows, and the number of rows with padding."""
+
+    calls: tuple[int, ...]
+    bucket: int
+
+
+@dataclass(slots=True)
+class _Group:
+    """What is known about one group."""
+
+    buckets: tuple[int, ...]  # that may be used
+    released: float = 0.0  # when the callers of its last batch were let go
+    costs: Costs = field(default_factory=Costs)
+
+    @property
+    def cap(self) -> int:
+        return self.buckets[-1]
+
+    def bucket(self, rows: int) -> int:
+        return _smallest(self.buckets, rows)
+
+    def price(self, rows: int) -> float:
+        return self.costs.price(rows, self.buckets)
+
+
+class Policy:
+    """Chooses among waiting calls; learns from what its owner measures. Times are seconds. Not thread-safe."""
+
+    def __init__(
+        self, buckets: Sequence[int] = BUCKETS, max_rows: int = 32, window: float = 0.1, patience: float = 1.0
+    ) -> None:
+        """`max_rows`: of one model call, with padding. `window`: the longest that the model stands still for company.
+
+        `patience`: see the order of calls.
+        """
+        self._buckets = tuple(sorted(buckets))
+        self._max_rows, self._window, self._patience = max_rows, window, patience
+        self._groups: dict[Hashable, _Group] = {}  # the least recently used first
+        self._gaps: deque[float] = deque([0.0], maxlen=GAPS)  # a caller
+        self._running: tuple[_Group, int] | None = None  # the newest batch and its calls, until it has ended
+        self._callers = 1  # of the newest batch that has ended
+
+    def choose(
+        self, waiting: Sequence[Waiting], coming: int | Mapping[Hashable, int], now: float
+    ) -> Batch | float | None:
+        """The batch to run now; else when to ask again if no call comes or leaves before; None where nothing waits.
+
+        To be asked when the model is free. `coming`: images that are to call again, by group, or in whichever.
+        """
+        self._end_batch(now)
+        later = []
+        for indices in self._together(waiting):
+            calls = [waiting[index] for index in indices]
+            group = self._group(calls[0].group)
+            more = coming if isinstance(coming, int) else coming.get(calls[0].group, 0)
+            ready = self._ready(group, calls, more)
+            if ready <= now:
+                count, bucket = _first_part(group, calls)
+                self._running = group, count
+                return Batch(tuple(indices[:count]), bucket)
+            later.append(ready)
+        return min(later, default=None)
+
+    def ran(self, group: Hashable, bucket: int, seconds: float) -> None:
+        """A model call's time."""
+        self._group(group).costs.ran(bucket, seconds)
+
+    def gap(self, seconds: float) -> None:
+        """How long the model stood still from the end of the newest batch to the last of its callers' next call."""
+        self._gaps.append(seconds / self._callers)  # they step one after another, under the interpreter's lock
+
+    def limit(self, group: Hashable, rows: int) -> None:
+        """Memory has room for so many rows, padding included. Only ever less; the smallest bucket is always tried."""
+        mine = self._group(group)
+        mine.buckets = _up_to(mine.buckets, rows)
+
+    def drop(self, bucket: int) -> None:
+        """Use it no more, whatever the group; but the last one stays."""
+        self._buckets = _without(self._buckets, bucket)
+        for group in self._groups.values():
+            group.buckets = _without(group.buckets, bucket)
+
+    def cap(self, group: Hashable) -> int:
+        """The most rows of one model call; a bucket."""
+        return self._group(group).cap
+
+    def bucket_for(self, group: Hashable, rows: int) -> int:  # noqa: ARG002 - the cap does not matter
+        """The smallest bucket that holds the rows, though memory may not; the largest where none does."""
+        return _smallest(self._buckets, rows)
+
+    def _group(self, name: Hashable) -> _Group:
+        found = self._groups.pop(name, None) or _Group(_up_to(self._buckets, self._max_rows))
+        self._groups[name] = found
+        if len(self._groups) > GROUPS:
+            del self._groups[next(iter(self._groups))]
+        return found
+
+    def _end_batch(self, now: float) -> None:
+        if self._running:
+            group, self._callers = self._running
+            group.released, self._running = now, None
+
+    def _together(self, waiting: Sequence[Waiting]) -> Iterator[list[int]]:
+        """Indices of calls that may go together, in the order in which they are due; so are the lists."""
+        found: dict[Hashable, list[int]] = {}
+        for index in sorted(range(len(waiting)), key=lambda index: self._due(waiting[index])):
+            call = waiting[index]
+            found.setdefault((call.group, index if call.solo else None), []).append(index)
+        yield from found.values()
+
+    def _due(self, call: Waiting) -> float:
+        return call.since if call.urgent else call.since + self._patience
+
+    def _ready(self, group: _Group, calls: Sequence[Waiting], coming: int) -> float:
+        """From when on these are to run, though not all have come."""
+        here = sum(call.rows for call in calls)
+        more = round(coming * here / len(calls))
+        together = group.price(here + more)
+        saved = group.price(here) + group.price(more) - together
+        if calls[0].solo or saved <= NOTICEABLE * together or self._halves(group, len(calls), coming, here + more):
+            return 0.0
+        return max(min(call.since for call in calls), group.released) + min(saved, self._window)
+
+    def _halves(self, group: _Group, here: int, coming: int, rows: int) -> bool:
+        """Half are here, and two halves in turn take less time than all at once and the gap until all are back."""
+        images, half = here + coming, rows // 2
+        in_turn = group.price(half) + group.price(rows - half)
+        return here >= images // 2 and in_turn < group.price(rows) + median(self._gaps) * images
+
+
+def _first_part(group: _Group, calls: Sequence[Waiting]) -> tuple[int, int]:
+    """How many of the calls go first, and in which bucket: least time for these and the cheapest way for the rest.
+
+    Of several equally cheap the largest part, so that most go on soonest.
+    """
+    rows, here, found = sum(call.rows for call in calls), 0, []
+    for count, call in enumerate(calls, 1):
+        here += call.rows
+        if here > group.cap and count > 1:
+            break
+        bucket = group.bucket(here)
+        seconds = group.costs.of(bucket) + group.price(rows - here)
+        found.append((round(seconds, 6), -count, bucket))
+    _, count, bucket = min(found)
+    return -count, bucket
+
+
+def _smallest(buckets: Sequence[int], rows: int) -> int:
+    return buckets[min(bisect_left(buckets, rows), len(buckets) - 1)]
+
+
+def _up_to(buckets: tuple[int, ...], rows: int) -> tuple[int, ...]:
+    return tuple(bucket for bucket in buckets if bucket <= rows) or buckets[:1]
+
+
+def _without(buckets: tuple[int, ...], dropped: int) -> tuple[int, ...]:
+    return tuple(bucket for bucket in buckets if bucket != dropped) or buckets

@@ -1,0 +1,153 @@
+"""Calls of a denoiser as trees of tensors: which may share a model call, and how that call is put together and divided.
+
+A call's arguments are dicts, lists and tuples, nested as they come (SDXL's added conditions, IP-Adapter's embeddings,
+ControlNet's residuals). Tensors whose first dimension is that of the sample are rows, the time step is one value a row,
+everything else has to be equal in all calls of a group.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+
+Tree = tuple[tuple[Any, ...], dict[str, Any]]  # positional and named arguments
+Join = Callable[[list[torch.Tensor]], torch.Tensor]
+
+_PLAIN = (bool, int, float, str, type(None))  # what a result may hold besides tensors
+
+
+class _Unstackable(Exception):
+    """The arguments hold something that is neither rows nor comparable."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """One call of `module`. Calls of equal `group` may be stacked; one that has none can only run as it came."""
+
+    module: Callable[..., Any]
+    tree: Tree
+    rows: int
+    group: Hashable | None
+    device: torch.device
+
+    @classmethod
+    def of(cls, module: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Self:
+        """The call `module(*args, **kwargs)`; its first tensor is the sample (rows, ...)."""
+        sample = _first_tensor([args, kwargs])
+        if sample is None or not sample.dim():
+            return cls(module, (args, kwargs), 1, None, torch.device("cpu"))
+        rows = len(sample)
+        tree = _with_time_steps(args, kwargs, sample)
+        try:
+            return cls(module, tree, rows, (id(module), _signature(tree, rows)), sample.device)
+        except _Unstackable:
+            return cls(module, (args, kwargs), rows, None, sample.device)
+
+    def run(self) -> Any:
+        """The module's own result, on the arguments as they are."""
+        args, kwargs = self.tree
+        return self.module(*args, **kwargs)
+
+    def part(self, start: int, stop: int) -> Self:
+        """The same call for some of its rows."""
+        if (start, stop) == (0, self.rows):
+            return self
+        tree = joined([self.tree], lambda tensors: tensors[0][start:stop])
+        return type(self)(self.module, tree, stop - start, self.group, self.device)
+
+
+def run_stacked(calls: Sequence[Call], bucket: int, first: int = 0) -> list[Any]:
+    """One model call of `bucket` rows; each call's rows of the result (slices of one tensor), in the order of `calls`.
+
+    The calls' rows begin at row `first`; rows of nobody are copies of the first call's first. All have one group.
+    Raises TypeError where the result is not made of rows, and what the module raises.
+    """
+    args, kwargs = joined([call.tree for call in calls], lambda tensors: _column(tensors, bucket, first))
+    result = calls[0].module(*args, **kwargs)
+    if len(calls) == 1 and calls[0].rows == bucket:
+        return [result]
+    found, start = [], first
+    for call in calls:
+        found.append(_rows_of(result, start, start + call.rows, bucket))
+        start += call.rows
+    return found
+
+
+def concatenated(results: list[Any]) -> Any:
+    """One result of a call whose rows were run in parts."""
+    return results[0] if len(results) == 1 else joined(results, torch.cat)
+
+
+def joined(trees: Sequence[Any], join: Join) -> Any:
+    """One tree of trees of one structure: tensors joined, the rest as in the first."""
+    head = trees[0]
+    if isinstance(head, torch.Tensor):
+        return join(list(trees))
+    if isinstance(head, dict):
+        children = {name: joined([tree[name] for tree in trees], join) for name in head}
+        return children if type(head) is dict else type(head)(**children)  # diffusers' output classes
+    if isinstance(head, list | tuple):
+        columns = [joined(column, join) for column in zip(*trees, strict=True)]
+        return type(head)(*columns) if hasattr(head, "_fields") else type(head)(columns)
+    return head
+
+
+def _first_tensor(tree: Any) -> torch.Tensor | None:
+    if isinstance(tree, torch.Tensor):
+        return tree
+    children = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list | tuple) else ()
+    return next((found for child in children if (found := _first_tensor(child)) is not None), None)
+
+
+def _with_time_steps(args: tuple[Any, ...], kwargs: dict[str, Any], sample: torch.Tensor) -> Tree:
+    """The arguments with one time step a row, in float32: schedulers count in other types, denoisers embed in this."""
+
+    def per_row(step: Any) -> Any:
+        single = isinstance(step, torch.Tensor) and step.numel() == 1 and step.dim() <= 1
+        return step.reshape(1).to(sample.device, torch.float32).expand(len(sample)) if single else step
+
+    named = {name: per_row(value) if name == "timestep" else value for name, value in kwargs.items()}
+    return tuple(per_row(value) if place == 1 else value for place, value in enumerate(args)), named
+
+
+def _signature(tree: Any, rows: int) -> Hashable:
+    if isinstance(tree, torch.Tensor):
+        if not tree.dim() or len(tree) != rows:
+            raise _Unstackable
+        return tree.shape[1:], tree.dtype, tree.device
+    if isinstance(tree, dict):
+        return type(tree), tuple((name, _signature(child, rows)) for name, child in tree.items())
+    if isinstance(tree, list | tuple):
+        return type(tree), tuple(_signature(child, rows) for child in tree)
+    try:
+        hash(tree)
+    except TypeError:
+        raise _Unstackable from None
+    return type(tree), tree  # with the type: 1, 1.0 and True are equal
+
+
+def _column(tensors: list[torch.Tensor], bucket: int, first: int) -> torch.Tensor:
+    spare, after = tensors[0][:1], bucket - first - sum(map(len, tensors))
+    before, behind = ([spare.expand(count, *spare.shape[1:])] if count else [] for count in (first, after))
+    # Always a new tensor of one layout: the bits must not depend on whose memory the rows came in.
+    return torch.cat([*before, *tensors, *behind]).contiguous()
+
+
+def _rows_of(result: Any, start: int, stop: int, bucket: int) -> Any:
+    def mine(tensors: list[torch.Tensor]) -> torch.Tensor:
+        (tensor,) = tensors
+        if not tensor.dim() or len(tensor) != bucket:
+            raise TypeError(f"the denoiser gave a tensor {tuple(tensor.shape)} for {bucket} rows: it cannot be divided")
+        return tensor[start:stop]
+
+    _check_plain(result)
+    return joined([result], mine)
+
+
+def _check_plain(result: Any) -> None:
+    if isinstance(result, dict | list | tuple):
+        for child in result.values() if isinstance(result, dict) else result:
+            _check_plain(child)
+    elif not isinstance(result, (torch.Tensor, *_PLAIN)):
+        raise TypeError(f"the denoiser gave a {type(result).__name__}: it cannot be divided")
