@@ -14,13 +14,18 @@ from uuid import UUID
 import structlog
 from kombu.transport import TRANSPORT_ALIASES, redis
 from kombu.utils.encoding import bytes_to_str
+from redis import Redis
+from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import RedisError, ResponseError
 
 from darkroom.tasks.message import TASK_NAME, knock
 
 MAX_BYTES = 64 * 1024  # a knock has about 1 kB
-GARBAGE_KEY = "garbage"  # list of JSON, newest first; the transport puts the prefix before it
+GARBAGE_KEY = "garbage"  # list of JSON, newest first; behind the prefix of all keys
 GARBAGE_KEPT = 1000
 GARBAGE_BYTES = 2000  # of each that are kept
+GARBAGE_SECONDS = 30 * 24 * 3600  # after the last of them the list goes
+REFUSED_SECONDS = 1.0  # between two tries of a server that answers, but refuses to be read
 
 
 class Garbage(ValueError):
@@ -45,17 +50,13 @@ def job_id_of(raw: bytes) -> str:
         raise Garbage(f"not a knock: {type(error).__name__}: {error}"[:300]) from None
 
 
-class Channel(redis.Channel):  # type: ignore[misc]
-    """Delivers clean knocks only."""
+class _Guard:
+    """Delivers clean knocks only; mixed into kombu's channels."""
 
-    def _brpop_read(self, **options: Any) -> bool:
-        # As in kombu 5.7, but for the reading of the message.
+    def _brpop_read(self: Any, **options: Any) -> bool:
+        # As in kombu 5.7, but for the reading of the message and for a server that refuses.
         try:
-            try:
-                found = self.client.parse_response(self.client.connection, "BRPOP", **options)
-            except self.connection_errors:
-                self.client.connection.disconnect()
-                raise
+            found = self._answer(**options)
             if not found:
                 raise Empty
             key, raw = found
@@ -67,7 +68,22 @@ class Channel(redis.Channel):  # type: ignore[misc]
             self._in_poll = None
             self._flush_brpop_reauth()
 
-    def _let_in(self, raw: bytes, queue: str) -> None:
+    def _answer(self: Any, **options: Any) -> Any:
+        """What the server says to the blocking read; a connection that failed, or that was refused, is given up.
+
+        Stock, a refusal ends the worker: a master that became a replica (READONLY, UNBLOCKED), a key of another type.
+        """
+        try:
+            return self.client.parse_response(self.client.connection, "BRPOP", **options)
+        except self.connection_errors:
+            self.client.connection.disconnect()
+            raise
+        except ResponseError as error:
+            self.client.connection.disconnect()
+            time.sleep(REFUSED_SECONDS)  # Celery connects again at once, and the connection itself would succeed
+            raise Disconnected(f"refused: {error}") from error
+
+    def _let_in(self: Any, raw: bytes, queue: str) -> None:
         try:
             message = json.loads(knock(job_id_of(raw), queue))
         except Garbage as error:
@@ -75,14 +91,29 @@ class Channel(redis.Channel):  # type: ignore[misc]
         else:
             self.connection._deliver(message, queue)
 
-    def _put_aside(self, raw: bytes, queue: str, reason: str) -> None:
-        structlog.get_logger().warning("message.garbage", queue=queue, bytes=len(raw), reason=reason)
+    def _put_aside(self: Any, raw: bytes, queue: str, reason: str) -> None:
+        log = structlog.get_logger().bind(queue=queue, bytes=len(raw), reason=reason)
+        log.warning("message.garbage")
+        key = self.global_keyprefix + GARBAGE_KEY
         kept = {"time": time.time(), "queue": queue, "reason": reason, "bytes": len(raw),
                 "start": base64.b64encode(raw[:GARBAGE_BYTES]).decode()}  # fmt: skip
-        with self.conn_or_acquire() as client, client.pipeline() as pipe:
-            pipe.lpush(GARBAGE_KEY, json.dumps(kept))
-            pipe.ltrim(GARBAGE_KEY, 0, GARBAGE_KEPT - 1)
-            pipe.execute()
+        try:
+            # A plain client: kombu's own puts the prefix before the keys of some commands, and LTRIM is none of them.
+            with Redis(connection_pool=self.pool).pipeline() as pipe:
+                pipe.lpush(key, json.dumps(kept))
+                pipe.ltrim(key, 0, GARBAGE_KEPT - 1)
+                pipe.expire(key, GARBAGE_SECONDS)
+                pipe.execute()
+        except (RedisError, OSError) as error:  # full, or away: the next job matters more
+            log.warning("message.garbage_not_kept", error=str(error))
+
+
+class Channel(_Guard, redis.Channel):  # type: ignore[misc]
+    """Reads a server."""
+
+
+class SentinelChannel(_Guard, redis.SentinelChannel):  # type: ignore[misc]
+    """Reads the master that the sentinels name."""
 
 
 class Transport(redis.Transport):  # type: ignore[misc]
@@ -91,6 +122,13 @@ class Transport(redis.Transport):  # type: ignore[misc]
     Channel = Channel
 
 
+class SentinelTransport(redis.SentinelTransport):  # type: ignore[misc]
+    """The stock transport with our channel."""
+
+    Channel = SentinelChannel
+
+
 def install() -> None:
-    """Lets this process's `redis://` and `rediss://` brokers be read through the guard."""
+    """Lets this process's brokers be read through the guard."""
     TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}:Transport"))
+    TRANSPORT_ALIASES["sentinel"] = f"{__name__}:SentinelTransport"

@@ -1,0 +1,36 @@
+"""Everything at once: no job is lost, and none is run twice in effect."""
+
+from pathlib import Path
+
+import pytest
+
+from darkroom.tasks.catalogue import ModelEntry
+
+from .place import Storage, open_place
+from .storm import Outcome, Plan, run
+
+SHORT = Plan(
+    seed=0, jobs=20, submitting=10, restarts=(4, 9), restart_lasts=1, storage_away=(5, 9), cut_every=1, longest=300
+)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "seed" in metafunc.fixturenames:
+        metafunc.parametrize("seed", range(1, 1 + metafunc.config.getoption("--storms", default=0)))
+
+
+def weather(plan: Plan, entry: ModelEntry, storage: Storage, folder: Path) -> Outcome:
+    storage.empty()
+    with open_place(entry, storage, folder) as place:
+        outcome = run(plan, place)
+        print(plan, outcome)  # noqa: T201 - `make faults` shows it
+        print(f"the workers' logs: {folder}")  # noqa: T201
+    return outcome
+
+
+def test_a_short_storm(entry: ModelEntry, storage: Storage, tmp_path: Path) -> None:
+    assert weather(SHORT, entry, storage, tmp_path).wrong == []
+
+
+def test_a_storm(seed: int, entry: ModelEntry, storage: Storage, tmp_path: Path) -> None:
+    assert weather(Plan(seed), entry, storage, tmp_path).wrong == []

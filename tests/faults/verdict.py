@@ -1,0 +1,75 @@
+"""What must be true of jobs that all should have succeeded, when the dust has settled."""
+
+import hashlib
+from collections import Counter
+from itertools import pairwise
+
+from darkroom.storage import StorageError
+from darkroom.tasks import Event, Job, State
+
+from .place import Place
+
+TERMINAL = {f"job.{state}" for state in State if state.final}
+
+
+def faults(place: Place, ids: list[str], seen: list[Event]) -> list[str]:
+    """Everything that is wrong, in words. `seen` is what a reader of the feed saw who was there all the time."""
+    jobs = [place.client.get(job_id) for job_id in ids]
+    wrong = [f"{job.id} {job.state}: {job.error}" for job in jobs if job.state is not State.SUCCEEDED]
+    for job in jobs:
+        wrong += _of_the_events(place, job)
+        wrong += _of_the_objects(place, job)
+    return wrong + _of_the_feed(place, ids, seen) + _left_behind(place) + _orphans(place)
+
+
+def _of_the_events(place: Place, job: Job) -> list[str]:
+    events = list(place.client.watch(job.id))
+    ends = [event.type for event in events if event.type in TERMINAL]
+    wrong = [] if ends == [f"job.{job.state}"] else [f"{job.id} is {job.state}, its events end with {ends}"]
+    return wrong + _disorder(events, f"the events of {job.id}")
+
+
+def _of_the_feed(place: Place, ids: list[str], seen: list[Event]) -> list[str]:
+    ends = Counter(event.job_id for event in seen if event.type in TERMINAL)
+    wrong = [f"the feed's reader saw {ends[job_id]} ends of {job_id}" for job_id in ids if ends[job_id] != 1]
+    kept = [entry for entry, _ in place.server.admin.xrange(place.key("feed")) if _before(entry, seen[-1].id)]
+    missed = [entry for entry in kept if entry not in {event.id for event in seen}]
+    return wrong + [f"the feed's reader missed {entry}" for entry in missed] + _disorder(seen, "the feed")
+
+
+def _disorder(events: list[Event], where: str) -> list[str]:
+    return [f"{where} are out of order at {b.id}" for a, b in pairwise(events) if not _before(a.id, b.id)]
+
+
+def _before(one: str, other: str) -> bool:
+    left, right = ([*map(int, entry.split("-"))] for entry in (one, other))
+    return left < right
+
+
+def _of_the_objects(place: Place, job: Job) -> list[str]:
+    wrong = []
+    try:
+        for image in job.images:
+            digest = hashlib.sha256(place.storage.store.get(image.key)).hexdigest()
+            wrong += [] if digest == image.sha256 else [f"{image.key} is not what was recorded"]
+        if job.result and not place.storage.store.exists(job.result.manifest):
+            wrong.append(f"{job.result.manifest} is not there")
+    except StorageError as error:
+        wrong.append(f"{job.id}: {error}")
+    return wrong + ([] if len(job.images) == len(job.seeds) else [f"{job.id} has {len(job.images)} images"])
+
+
+def _left_behind(place: Place) -> list[str]:
+    """Leases, places in queues, messages."""
+    admin, lanes = place.server.admin, [f"{place.model}:{lane}" for lane in ("interactive", "bulk")]
+    sets = ["leases", "delayed", "deadlines", "index:running", "index:queued", *(f"queued:{lane}" for lane in lanes)]
+    left = {name: admin.zcard(place.key(name)) for name in sets}
+    left |= {f"queue:{lane}": admin.llen(place.key(f"queue:{lane}")) for lane in lanes}
+    return [f"{count} left in {name}" for name, count in left.items() if count]
+
+
+def _orphans(place: Place) -> list[str]:
+    named = set()
+    for job in place.client.jobs(limit=1000):
+        named |= {image.key for image in job.images} | ({job.result.manifest} if job.result else set())
+    return [f"no record names {item.key}" for item in place.storage.store.list("") if item.key not in named]
