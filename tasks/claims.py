@@ -66,10 +66,18 @@ class Overdue:
 
 
 def claim(
-    job_id: str, worker: str, lease_seconds: float, rules: TaskSettings, models: Iterable[str] = ()
+    job_id: str,
+    worker: str,
+    lease_seconds: float,
+    rules: TaskSettings,
+    models: Iterable[str] = (),
+    token: str | None = None,
 ) -> Operation[Claim | Refusal]:
-    """Takes the job if it waits, or if its lease is over, and if it is for one of the models (none: any)."""
-    token = uuid4().hex
+    """Takes the job if it waits, or if its lease is over, and if it is for one of the models (none: any).
+
+    After a QueueError, asking again under the same token takes the job once.
+    """
+    token = token or uuid4().hex
     lease_ms = round(lease_seconds * 1000)
     reply = yield script("claim", job_id, token, worker, lease_ms, rules.max_losses, rules.record_ttl, *models)
     verdict = reply[0].decode()

@@ -80,6 +80,17 @@ def delete_objects(job: Job, finder: StoreFinder) -> None:
     stored(lambda: _delete_all(store, f"{job.id}/"))
 
 
+def leftovers(job: Job, store: ObjectStore) -> list[str]:
+    """Keys under the job's prefix that its record does not name: of attempts that came to nothing.
+
+    None while the job may still be worked on.
+    """
+    if not job.state.final:
+        return []
+    named = {image.key for image in job.images} | ({job.result.manifest} if job.result else set())
+    return [item.key for item in store.list(f"{job.id}/") if item.key not in named]
+
+
 def _delete_all(store: ObjectStore, prefix: str) -> None:
     for item in list(store.list(prefix)):
         store.delete(item.key)

@@ -116,6 +116,7 @@ def draft(request: Asked, market: Market, settings: TaskSettings, job_id: str | 
         _milliseconds(filled.start_by),
         _milliseconds(filled.finish_by),
         settings.queue_limit,
+        settings.job_ttl,
     )
     return Draft(identity, call, lasting if market.workers.get(offer.name) else ["no_worker", *lasting])
 

@@ -1,4 +1,5 @@
 -- A worker takes a job: one that waits, or one that runs on a lease that is over. Everything else: the knock is dropped.
+-- Asking again with the same token, when the answer was lost, is no fault.
 -- ARGV: prefix, id, token, worker, lease in ms, most attempts without a word, seconds that the record is kept if it
 -- ends here, and the models that the worker serves (none: any)
 -- -> {"claimed", request, warnings, claims, failures, queued at, started at} or {reason}
@@ -8,6 +9,13 @@ if not job then return {"missing"} end
 local served = #ARGV < 8
 for i = 8, #ARGV do served = served or ARGV[i] == string.match(job.lane, "^(.*):%a+$") end
 if not served then return {"not_served"} end
+
+local function taken()
+  local r = redis.call("HMGET", job_key(id), "request", "warnings", "claims", "failures", "queued", "started")
+  return {"claimed", unpack(r)}
+end
+
+if holds(job, token) then return taken() end
 if job.state == "running" then
   if not lease_over(job) then return {"running"} end
 elseif job.state ~= "queued" then
@@ -15,14 +23,8 @@ elseif job.state ~= "queued" then
 elseif redis.call("ZSCORE", key("delayed"), id) then
   return {"delayed"}
 end
-if job.cancel then
-  finish(job, "canceled", "", "", "{}", record_ttl)
-  return {"canceled"}
-end
-if missed(job) then
-  expire(job, record_ttl)
-  return {"expired"}
-end
+local over = overtaken(job, record_ttl)
+if over then return {over} end
 if job.state == "running" and not survives_loss(job, tonumber(most_lost), record_ttl) then return {"failed"} end
 
 local started = now()
@@ -36,5 +38,4 @@ set_deadline(job)
 local high = tonumber(redis.call("HGET", key("marks"), job.lane .. "/high") or "0")
 if tonumber(job.created) > high then redis.call("HSET", key("marks"), job.lane .. "/high", job.created) end
 emit(id, job.tenant, "job.started", cjson.encode({worker = worker, claim = claims}), true)
-local r = redis.call("HMGET", job_key(id), "request", "warnings", "failures", "queued")
-return {"claimed", r[1], r[2], claims, r[3], r[4], started}
+return taken()

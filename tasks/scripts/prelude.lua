@@ -4,7 +4,7 @@
 --   job:{id}                 hash    the record: identity, request, state, claim token, progress, result
 --   events:{id}              stream  everything that happened to the job, capped; lives as long as the record
 --   preview:{id}             string  the newest preview, a small JPEG; lives as long as the record
---   feed                     stream  state changes of all jobs, kept by age
+--   feed                     stream  state changes of all jobs, kept by age; expires
 --   clock                    string  the last event id that was given out
 --   index:{state}            zset    ids of all tenants in the state, by time of submission
 --   index:{state}:{tenant}   zset    the same of one tenant
@@ -16,13 +16,14 @@
 --   delayed                  zset    ids that wait for their next try, by when it is due; they have no message
 --   deadlines                zset    ids that have a deadline ahead, by when it is: start_by while queued, finish_by
 --   attempts:{id}            list    what became of each attempt that went wrong (JSON); lives as long as the record
---   dead                     zset    ids that were given up, by when; the record has the reason
+--   dead                     zset    ids that were given up, by when; the record has the reason; expires
+--   deaths                   zset    workers that ended without a word, by when; those of the last ten minutes
 --   idempotency:{tenant}:{k} string  "id digest", expires
 --   models                   hash    name -> offer (JSON) of every model that was served
---   serving:{model}          zset    workers that serve it, by the end of their word
+--   serving:{model}          zset    workers that serve it, by the end of their word; expires
 --   worker:{name}            string  what a worker says of itself (JSON), expires
 --   janitor                  string  who holds the duty, expires
---   garbage                  list    messages that were no knocks, with the reason; the newest thousand
+--   garbage                  list    messages that were no knocks, with the reason; the newest thousand; expires
 --   _kombu*                  Celery's own
 
 local P = ARGV[1]
@@ -59,6 +60,7 @@ local function emit(id, tenant, type, data, in_feed)
   if in_feed then
     redis.call("XADD", key("feed"), "MINID", "~", string.format("%.0f", ms - FEED_MS), event,
                "type", type, "time", time, "job_id", id, "tenant", tenant, "data", data)
+    redis.call("PEXPIRE", key("feed"), FEED_MS)
   end
 end
 
@@ -112,11 +114,14 @@ end
 -- The fence: only the holder of the newest claim may write.
 local function holds(job, token) return job and job.state == "running" and job.token == token end
 
--- Which deadline is over: "start_by" for a job that waits, "finish_by" for any; nil where none is.
+-- What was started keeps its start_by, whatever became of the attempt.
+local function waits_for_start(job) return job.state == "queued" and job.claims == "0" and job.start_by end
+
+-- Which deadline is over: "start_by" for a job that was never started, "finish_by" for any; nil where none is.
 local function missed(job)
   local at = now()
   if job.finish_by and job.finish_by <= at then return "finish_by" end
-  if job.state == "queued" and job.start_by and job.start_by <= at then return "start_by" end
+  if waits_for_start(job) and job.start_by <= at then return "start_by" end
   return nil
 end
 
@@ -124,9 +129,21 @@ local function expire(job, record_ttl)
   finish(job, "expired", "", "", cjson.encode({deadline = missed(job)}), record_ttl)
 end
 
+-- What ends a job that nobody works on: its owner's wish, or a deadline. The new state, or nil.
+local function overtaken(job, record_ttl)
+  if job.cancel then
+    finish(job, "canceled", "", "", "{}", record_ttl)
+  elseif missed(job) then
+    expire(job, record_ttl)
+  else
+    return nil
+  end
+  return job.state
+end
+
 local function set_deadline(job)
   local next = job.finish_by
-  if job.state == "queued" and job.start_by and (not next or job.start_by < next) then next = job.start_by end
+  if waits_for_start(job) and (not next or job.start_by < next) then next = job.start_by end
   if next then redis.call("ZADD", key("deadlines"), next, job.id) else redis.call("ZREM", key("deadlines"), job.id) end
 end
 
@@ -153,17 +170,45 @@ local function note_attempt(job, error)
 end
 
 local function give_up(job, error, record_ttl)
-  redis.call("ZADD", key("dead"), now(), job.id)
+  local at = now()
+  redis.call("ZADD", key("dead"), at, job.id)
+  redis.call("ZREMRANGEBYSCORE", key("dead"), "-inf", at - record_ttl * 1000)
+  redis.call("EXPIRE", key("dead"), record_ttl)
   finish(job, "failed", "error", error, '{"error":' .. error .. "}", record_ttl)
+end
+
+local DEATHS_MS = 600 * 1000  -- how long a worker's death tells something about the jobs of other workers
+local MOST_LOSSES = 10        -- of a job, whatever is to blame
+
+local function note_death(worker)
+  local at = now()
+  redis.call("ZADD", key("deaths"), at, worker)
+  redis.call("ZREMRANGEBYSCORE", key("deaths"), "-inf", at - DEATHS_MS)
+  redis.call("PEXPIRE", key("deaths"), DEATHS_MS)
+end
+
+-- Whether it is the job that ends its workers: fewer of them died lately without it than with it. Where many die without
+-- it, the surroundings are to blame.
+local function to_blame(job)
+  local with, seen = 0, {}
+  for _, line in ipairs(redis.call("LRANGE", key("attempts", job.id), 0, -1)) do
+    local note = cjson.decode(line)
+    if note.error.code == "worker_lost" and not seen[note.worker] then
+      seen[note.worker] = true
+      if redis.call("ZSCORE", key("deaths"), note.worker) then with = with + 1 end
+    end
+  end
+  return redis.call("ZCARD", key("deaths")) - with < with
 end
 
 -- An attempt ended without a word: its worker died, or was frozen. True where the job may be tried again.
 local function survives_loss(job, most, record_ttl)
+  note_death(job.worker)
   local lost = redis.call("HINCRBY", job_key(job.id), "lost", 1)
   local error = cjson.encode({code = "worker_lost", message = "worker " .. job.worker .. " ended in mid-job, or froze",
                               retryable = true, hint = "the worker's log may tell; `darkroom dead retry` tries again"})
   note_attempt(job, error)
-  if lost < most then return true end
+  if lost < most or (lost < MOST_LOSSES and not to_blame(job)) then return true end
   give_up(job, error, record_ttl)
   return false
 end

@@ -8,18 +8,16 @@ if not job or (job.state ~= "queued" and job.state ~= "running") then
   return "kept"
 end
 if job.state == "running" and not lease_over(job) then return "kept" end
-if job.cancel then
-  finish(job, "canceled", "", "", "{}", record_ttl)
-  return "canceled"
-end
-if missed(job) then
-  expire(job, record_ttl)
-  return "expired"
-end
+local over = overtaken(job, record_ttl)
+if over then return over end
 if job.state == "running" then
   if not survives_loss(job, tonumber(most_lost), record_ttl) then return "failed" end
   queue_again(job, message, 0, {reason = reason})
   return "queued"
+end
+if reason == "deadline" then
+  set_deadline(job)
+  return "kept"
 end
 local due = redis.call("ZSCORE", key("delayed"), id)
 if due then

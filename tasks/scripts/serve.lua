@@ -7,4 +7,5 @@ for i = 5, #ARGV, 2 do
   redis.call("HSET", key("models"), ARGV[i], ARGV[i + 1])
   redis.call("ZREMRANGEBYSCORE", serving, "-inf", now())
   redis.call("ZADD", serving, now() + ttl * 1000, worker)
+  redis.call("EXPIRE", serving, ttl)
 end

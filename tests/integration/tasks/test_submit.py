@@ -66,6 +66,7 @@ def test_the_keys_that_a_job_takes(client: Darkroom, raw: "redis.Redis[str]", ta
         f"events:{handle.id}": "stream",
         "feed": "stream",
         "clock": "string",
+        "deadlines": "zset",
         "index:queued": "zset",
         "index:queued:acme": "zset",
         "queued:sdxl:interactive": "zset",

@@ -1,0 +1,279 @@
+"""The life of a job when things go wrong: retries, losses, deadlines, limits, and how long keys live."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import redis
+
+from darkroom.tasks import Darkroom, Job, JobError, JobNotFound, QueueFull, State, TaskSettings
+from darkroom.tasks import claims as c
+from darkroom.tasks.claims import Claim, Overdue
+from darkroom.tasks.sweeping import sweep_indexes
+from tests.integration.hand import RESULT, RULES, Hand
+
+PASSING = JobError(code="storage_unavailable", message="away", retryable=True)
+OURS = JobError(code="internal_error", message="oh")
+THEIRS = JobError(code="input_corrupt", message="no picture", callers_fault=True)
+
+
+class Counter:
+    """A client, a worker's hand, and time that goes as the test says."""
+
+    def __init__(self, client: Darkroom, hand: Hand, raw: "redis.Redis[str]", prefix: str) -> None:
+        self.client, self.hand, self.raw, self.prefix = client, hand, raw, prefix
+
+    def submit(self, **fields: object) -> str:
+        return self.client.submit({"prompt": "a cat", "model": "sdxl", **fields}).id
+
+    def get(self, job_id: str) -> Job:
+        return self.client.get(job_id)
+
+    def types(self, job_id: str) -> list[str]:
+        return [event.type for event in self.client.watch(job_id)]
+
+    def fail(self, job_id: str, error: JobError) -> Job:
+        assert self.hand.io.run(c.fail(self.hand.claim(job_id), error, RULES))
+        return self.get(job_id)
+
+    def come_due(self, key: str, job_id: str) -> None:
+        """The moment that the set keeps for the job has passed."""
+        assert self.raw.zscore(f"{self.prefix}{key}", job_id)
+        self.raw.zadd(f"{self.prefix}{key}", {job_id: 1})
+
+    def janitor(self) -> dict[str, str]:
+        found = self.hand.io.run(c.overdue(30, 100))
+        return {one.job_id: self.hand.io.run(c.requeue(one, RULES)) for one in found}
+
+    def lose(self, job_id: str, worker: str) -> str:
+        """A worker takes the job and is never heard of again; what the janitor makes of it."""
+        claiming = c.claim(job_id, worker, 0, RULES)
+        assert isinstance(self.hand.io.run(claiming), Claim)
+        return self.hand.io.run(c.requeue(Overdue(job_id, "sdxl:interactive", "lease_expired"), RULES))
+
+
+@pytest.fixture
+def counter(task_settings: TaskSettings, hand: Hand, raw: "redis.Redis[str]") -> Iterator[Counter]:
+    hand.serve()
+    with Darkroom(task_settings) as client:
+        yield Counter(client, hand, raw, task_settings.redis_prefix)
+
+
+def test_what_may_pass_is_tried_three_times_and_its_story_is_told(counter: Counter) -> None:
+    job_id = counter.submit()
+    for tries in (1, 2):
+        job = counter.fail(job_id, PASSING)
+        assert (job.state, job.failures, job.error) == (State.QUEUED, tries, None)
+        assert counter.hand.refused(job_id) == "delayed"  # a knock of before does not make it sooner
+        assert counter.janitor() == {}
+        counter.come_due("delayed", job_id)
+        assert counter.janitor() == {job_id: "knocked"}
+    job = counter.fail(job_id, PASSING)
+    assert (job.state, job.failures, job.error) == (State.FAILED, 3, PASSING)
+    assert [(note.claim, note.worker, note.error) for note in job.attempts] == [(n, "w", PASSING) for n in (1, 2, 3)]
+    assert [one.id for one in counter.client.dead()] == [job_id]
+    assert counter.types(job_id).count("job.failed") == 1
+
+
+def test_backoff_grows_and_is_not_the_same_for_all() -> None:
+    for failures, most in ((0, 2), (1, 8), (2, 32), (9, 300)):
+        waits = {c.backoff(failures, 2) for _ in range(50)}
+        assert len(waits) > 1
+        assert most / 2 <= min(waits) <= max(waits) <= most
+
+
+def test_a_fault_of_ours_is_not_tried_again_and_one_of_the_callers_is_no_dead_letter(counter: Counter) -> None:
+    ours, theirs = counter.submit(), counter.submit()
+    assert counter.fail(ours, OURS).state is State.FAILED
+    assert counter.fail(theirs, THEIRS).state is State.FAILED
+    assert [job.id for job in counter.client.dead()] == [ours]
+
+
+def test_dead_letters_are_tried_again_as_new_jobs_or_dropped(counter: Counter) -> None:
+    first, second = (counter.submit(num_images=2, idempotency_key=key) for key in "ab")
+    for job_id in (first, second):
+        counter.fail(job_id, OURS)
+    again = counter.client.retry(first)
+    assert (again.id != first, again.seeds) == (True, counter.get(first).seeds)
+    assert counter.client.drop(second) is True
+    assert counter.client.drop(second) is False
+    assert counter.client.dead() == []
+    assert counter.get(second).state is State.FAILED
+
+
+def test_a_job_that_takes_two_workers_with_it_takes_no_third(counter: Counter) -> None:
+    job_id = counter.submit()
+    assert counter.lose(job_id, "one") == "queued"
+    assert counter.lose(job_id, "two") == "failed"
+    job = counter.get(job_id)
+    assert job.error is not None and job.error.code == "worker_lost"
+    assert [note.worker for note in job.attempts] == ["one", "two"]
+    assert [dead.id for dead in counter.client.dead()] == [job_id]
+
+
+def test_where_workers_die_without_it_the_job_is_not_to_blame(counter: Counter) -> None:
+    for number in range(10):
+        assert counter.lose(counter.submit(), f"other {number}") == "queued"
+    job_id = counter.submit()
+    lost = [counter.lose(job_id, f"mine {number}") for number in range(6)]
+    assert lost == ["queued"] * 6
+    assert counter.get(job_id).failures == 0
+
+
+def test_ten_losses_are_too_many_whoever_is_to_blame(counter: Counter) -> None:
+    counter.raw.zadd(f"{counter.prefix}deaths", {f"other {number}": 1e13 for number in range(50)})
+    job_id = counter.submit()
+    assert [counter.lose(job_id, f"mine {number}") for number in range(10)] == ["queued"] * 9 + ["failed"]
+
+
+def test_deaths_are_forgotten(counter: Counter) -> None:
+    counter.raw.zadd(f"{counter.prefix}deaths", {f"old {number}": 1 for number in range(50)})
+    job_id = counter.submit()
+    assert [counter.lose(job_id, name) for name in ("one", "two")] == ["queued", "failed"]
+    assert 0 < counter.raw.ttl(f"{counter.prefix}deaths") <= 600
+
+
+def test_a_claim_whose_answer_was_lost_is_asked_for_again(counter: Counter) -> None:
+    job_id = counter.submit()
+    first, second = (counter.hand.io.run(c.claim(job_id, "w", 60, RULES, token="t")) for _ in range(2))
+    assert first == second
+    assert counter.get(job_id).claims == 1
+    assert counter.hand.succeed(counter.hand.io.run(c.claim(job_id, "w", 60, RULES, token="t")))
+    assert counter.types(job_id) == ["job.queued", "job.started", "job.succeeded"]
+
+
+def test_a_job_that_is_handed_back_goes_first_and_lost_nothing(counter: Counter) -> None:
+    job_id, other = counter.submit(), counter.submit()
+    held = counter.hand.claim(job_id)
+    assert counter.hand.io.run(c.hand_back(held)) is True
+    assert counter.hand.io.run(c.hand_back(held)) is False
+    assert counter.client.position(job_id) == 0
+    assert counter.client.position(other) == 1
+    again = counter.hand.claim(job_id)
+    assert (again.number, again.failures) == (2, 0)
+
+
+@pytest.mark.parametrize("how", ["queued", "waiting to be tried again", "lease over"])
+def test_a_job_that_nobody_works_on_is_canceled_at_once(counter: Counter, how: str) -> None:
+    job_id = counter.submit()
+    if how == "waiting to be tried again":
+        counter.fail(job_id, PASSING)
+    elif how == "lease over":
+        counter.hand.claim(job_id, lease=0)
+    assert counter.client.cancel(job_id) == "canceled"
+    assert counter.hand.refused(job_id) == "canceled"
+    assert counter.janitor() == {}
+    assert counter.client.cancel(job_id) == "already_finished"
+
+
+def test_the_answers_to_a_cancel(counter: Counter) -> None:
+    job_id, neighbour = counter.submit(), counter.submit()
+    held, other = counter.hand.claim(job_id), counter.hand.claim(neighbour)
+    assert counter.client.cancel(job_id) == "cancellation_requested"
+    assert counter.client.cancel(job_id) == "cancellation_requested"
+    assert counter.hand.io.run(c.renew([held, other], 60)) == [c.Hold.CANCEL, c.Hold.HELD]
+    assert counter.hand.succeed(held)  # its last picture was on its way: the record says which
+    assert counter.get(job_id).state is State.SUCCEEDED
+    assert counter.client.cancel(job_id) == "already_finished"
+    assert counter.client.cancel("0198c5c0-7b1f-7d6e-8a45-2f4d3c6b7a89") == "not_found"
+
+
+def test_a_canceled_job_whose_attempt_fails_is_not_tried_again(counter: Counter) -> None:
+    job_id = counter.submit()
+    held = counter.hand.claim(job_id)
+    counter.client.cancel(job_id)
+    assert counter.hand.io.run(c.fail(held, PASSING, RULES))
+    assert counter.get(job_id).state is State.CANCELED
+
+
+def soon(seconds: float) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+
+
+@pytest.mark.parametrize("deadline", ["start_by", "finish_by"])
+@pytest.mark.parametrize("whoever", ["janitor", "claim"])
+def test_a_deadline_that_passes_in_the_queue(counter: Counter, deadline: str, whoever: str) -> None:
+    job_id, other = counter.submit(**{deadline: soon(-1)}), counter.submit(**{deadline: soon(600)})
+    if whoever == "janitor":
+        assert counter.janitor() == {job_id: "expired"}
+    else:
+        assert counter.hand.refused(job_id) == "expired"
+    assert counter.types(job_id) == ["job.queued", "job.expired"]
+    assert list(counter.client.watch(job_id))[-1].data == {"deadline": deadline}
+    assert counter.get(other).state is State.QUEUED
+
+
+def test_a_job_that_was_started_in_time_keeps_its_start_by(counter: Counter) -> None:
+    job_id = counter.submit(start_by=soon(600))
+    held = counter.hand.claim(job_id)
+    counter.raw.hset(f"{counter.prefix}job:{job_id}", "start_by", 1)
+    assert counter.hand.io.run(c.renew([held], 60)) == [c.Hold.HELD]
+    counter.hand.io.run(c.hand_back(held))
+    assert counter.janitor() == {}
+    assert counter.hand.claim(job_id).number == 2
+
+
+def test_a_running_job_hears_of_its_deadline(counter: Counter) -> None:
+    job_id = counter.submit(finish_by=soon(600))
+    held = counter.hand.claim(job_id)
+    counter.raw.hset(f"{counter.prefix}job:{job_id}", "finish_by", 1)
+    assert counter.hand.io.run(c.renew([held], 60)) == [c.Hold.EXPIRED]
+    assert counter.hand.io.run(c.confirm_expired(held, RULES))
+    assert counter.types(job_id)[-1] == "job.expired"
+
+
+def test_no_job_waits_for_ever(task_settings: TaskSettings, counter: Counter) -> None:
+    with Darkroom(task_settings.model_copy(update={"job_ttl": -1})) as hasty:
+        job_id = hasty.submit({"prompt": "a cat", "model": "sdxl"}).id
+    assert counter.janitor() == {job_id: "expired"}
+
+
+def test_a_full_lane_refuses_and_says_so(task_settings: TaskSettings, counter: Counter) -> None:
+    with Darkroom(task_settings.model_copy(update={"queue_limit": 2})) as client:
+        ids = [client.submit({"prompt": "a cat", "model": "sdxl"}).id for _ in range(2)]
+        with pytest.raises(QueueFull, match="2 jobs wait"):
+            client.submit({"prompt": "a cat", "model": "sdxl"})
+        client.cancel(ids[0])  # its message is still there
+        with pytest.raises(QueueFull):
+            client.submit({"prompt": "a cat", "model": "sdxl"})
+        client.submit({"prompt": "a cat", "model": "sdxl", "lane": "bulk"})
+
+
+LASTING = {"clock", "marks", "lanes", "models"}  # a few fields each, however many jobs there were
+
+
+def test_every_key_of_a_job_that_ended_has_a_lifetime(counter: Counter) -> None:
+    succeeded, failed, canceled, expired, lost = (counter.submit(tenant="acme") for _ in range(5))
+    counter.hand.run(succeeded)
+    counter.fail(failed, OURS)
+    counter.client.cancel(canceled)
+    counter.raw.hset(f"{counter.prefix}job:{expired}", "finish_by", 1)
+    assert counter.hand.refused(expired) == "expired"
+    for worker in ("one", "two"):
+        counter.lose(lost, worker)
+    counter.raw.delete(f"{counter.prefix}queue:sdxl:interactive")  # as workers do
+    lasting = {key for key in counter.raw.scan_iter(f"{counter.prefix}*") if counter.raw.ttl(key) == -1}
+    assert {key.removeprefix(counter.prefix) for key in lasting} <= LASTING
+
+
+def test_indexes_forget_records_that_expired(counter: Counter) -> None:
+    kept, *gone = [counter.submit(tenant="acme") for _ in range(4)]
+    for job_id in (kept, *gone):
+        counter.hand.run(job_id)
+    counter.raw.delete(*(f"{counter.prefix}job:{job_id}" for job_id in gone))
+    assert counter.hand.io.run(sweep_indexes()) == 6  # of all tenants, and of this one
+    assert counter.raw.zrange(f"{counter.prefix}index:succeeded:acme", 0, -1) == [kept]
+    with pytest.raises(JobNotFound):
+        counter.get(gone[0])
+
+
+def test_a_late_ending_of_a_lost_claim_is_refused(counter: Counter) -> None:
+    """The server came back without the last second: the worker's claim is not in it."""
+    job_id = counter.submit()
+    held = counter.hand.claim(job_id)
+    counter.raw.hdel(f"{counter.prefix}job:{job_id}", "token")
+    counter.raw.hset(f"{counter.prefix}job:{job_id}", "state", "queued")
+    assert counter.hand.io.run(c.renew([held], 60)) == [c.Hold.LOST]
+    assert counter.hand.io.run(c.succeed(held, RESULT, [], RULES)) is False
+    assert counter.hand.succeed(counter.hand.claim(job_id))
+    assert counter.types(job_id).count("job.succeeded") == 1
