@@ -52,6 +52,11 @@ class Attempt:
             self._hold = hold
         self._renewed_at = time.monotonic()
 
+    @property
+    def lost(self) -> bool:
+        """Whether the job is known to be no longer ours."""
+        return self._hold is Hold.LOST
+
     def progressed(self, image: int, done: float) -> None:
         """How much of an image's steps is done, from 0 to 1."""
         self._began = self._began or time.monotonic()

@@ -21,7 +21,11 @@ class Drain:
 
     def hurry(self) -> None:
         """Nothing may finish any more."""
-        self._deadline = 0.0
+        self._deadline = time.monotonic()
+
+    def over_for(self) -> float:
+        """Seconds since everything had to be finished or handed back; 0 before."""
+        return 0.0 if self._deadline is None else max(0.0, time.monotonic() - self._deadline)
 
     def too_late_for(self, seconds: float) -> bool:
         """Whether a job that needs so much longer must be handed back."""

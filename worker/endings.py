@@ -3,6 +3,7 @@
 from darkroom.storage import InputError, StorageError
 from darkroom.tasks.errors import DarkroomError, InvalidRequest
 from darkroom.tasks.job import JobError
+from darkroom.worker.errors import OutOfMemory
 
 MAX_MESSAGE = 500  # characters
 INTERNAL_ERROR = "internal_error"
@@ -10,6 +11,8 @@ INTERNAL_ERROR = "internal_error"
 
 def job_error(error: BaseException) -> JobError:
     """Errors of our trees keep code and hint; anything else is `internal_error`, a fault of ours."""
+    if isinstance(error, MemoryError):
+        error = OutOfMemory("the host's memory did not suffice")
     if isinstance(error, DarkroomError | StorageError):
         return JobError(
             code=error.code,

@@ -3,6 +3,8 @@
 A duty of every worker, done by one at a time under a lock in Redis.
 """
 
+import time
+
 import structlog
 
 from darkroom.tasks.claims import overdue, requeue
@@ -14,6 +16,7 @@ from darkroom.worker.duty import Duty
 ROUND_SECONDS = 2.0
 PATIENCE_SECONDS = 30.0  # after a later job of the lane was claimed, a message counts as lost
 MOST = 200  # jobs a round
+GRACE_SECONDS = 5.0  # after Redis was away, so that workers renew what they hold before it is given to others
 
 
 def sweep(worker: str, rules: TaskSettings, patience: float = PATIENCE_SECONDS) -> Operation[dict[str, str]]:
@@ -34,14 +37,18 @@ class Janitor(Duty):
     def __init__(self, io: BlockingIO, worker: str, rules: TaskSettings) -> None:
         super().__init__("janitor", ROUND_SECONDS)
         self._io, self._worker, self._rules = io, worker, rules
+        self._begins = 0.0
         self._log = structlog.get_logger()
 
     def round(self) -> None:
         """One round; what goes wrong is said, and the next comes."""
+        if time.monotonic() < self._begins:
+            return
         try:
             done = self._io.run(sweep(self._worker, self._rules))
         except QueueError as error:
             self._log.warning("janitor.round_failed", code=error.code)
+            self._begins = time.monotonic() + GRACE_SECONDS
             return
         except Exception:  # noqa: BLE001 - the next round must come
             self._log.exception("janitor.round_failed")

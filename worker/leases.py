@@ -5,15 +5,14 @@ only; the record's scripts have the last word whenever something is written.
 """
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
 import structlog
 
-from darkroom.tasks.claims import Claim, renew
-from darkroom.tasks.errors import QueueError
+from darkroom.tasks.claims import Claim, Hold, hand_back, renew
+from darkroom.tasks.errors import QueueAuthFailed, QueueError
 from darkroom.tasks.redis_io import BlockingIO, Operation
 from darkroom.worker.attempt import Attempt, LeaseLost
 from darkroom.worker.drain import Drain
@@ -45,16 +44,17 @@ class LeaseKeeper(Duty):
         self._log = structlog.get_logger()
 
     def persist(self, write: Callable[[], Operation[T]]) -> T:
-        """Runs an operation that a job cannot go on without; a Redis that is away is waited for a lease long.
+        """Runs an operation that a job cannot go on without. A Redis that is away is waited for: nobody else can take
+        the job from it meanwhile, and when it is back the claim's token proves whose job it is.
 
-        Raises LeaseLost after that: whoever holds the job then runs it again.
+        Raises LeaseLost where Redis refuses for good, or where this worker must be gone before.
         """
-        deadline = time.monotonic() + self._lease_seconds
         while True:
             try:
                 return self._io.run(write())
             except QueueError as error:
-                if not error.retryable or time.monotonic() > deadline:
+                passes = error.retryable or isinstance(error, QueueAuthFailed)  # a password that is put right again
+                if not passes or self._drain.over_for() or self._closing.is_set():
                     raise LeaseLost(f"nothing can be recorded: {error}") from error
                 self._log.warning("job.not_recorded_yet", code=error.code)
                 self._closing.wait(RETRY_SECONDS)
@@ -87,10 +87,22 @@ class LeaseKeeper(Duty):
 
     def round(self) -> None:
         """One beat; what goes wrong is said, and the next comes. Leases still held at the end run out by themselves."""
-        for duty in (self.renew, *self._duties):
+        for duty in (self.renew, self._hand_back_late, *self._duties):
             try:
                 duty()
             except QueueError as error:
                 self._log.warning("worker.not_heard", code=error.code)
             except Exception:  # noqa: BLE001 - without this thread every lease would run out
                 self._log.exception("worker.beat_failed")
+
+    def _hand_back_late(self) -> None:
+        """Once the time to stop is up, every job still here goes to another worker, in whatever step it is."""
+        if not self._drain.over_for():
+            return
+        with self._lock:
+            attempts = list(self._attempts.values())
+        for attempt in attempts:
+            if not attempt.lost:
+                self._io.run(hand_back(attempt.claim))
+                self._log.info("job.handed_back", job_id=attempt.claim.job_id)
+                attempt.heard(Hold.LOST)

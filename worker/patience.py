@@ -1,47 +1,60 @@
-"""A store that may be away: what was made waits on the local disk and is stored when it is back."""
+"""A store that may be away: what was made waits on the local disk, and is stored when it is back."""
 
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
-from darkroom.storage import ObjectStore, StorageError
+from darkroom.storage import InputError, ObjectStore, StorageError
 
-FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 5.0
+T = TypeVar("T")
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 2.0
 
 
 class PatientStore:
-    """Puts objects, for `patience` seconds where the store's errors may pass by themselves."""
+    """The store of a job, which waits `patience` seconds in all where an error may pass by itself."""
 
-    def __init__(self, store: ObjectStore, patience: float) -> None:
-        self._store, self._patience = store, patience
+    def __init__(self, store: ObjectStore, patience: float, keep_on: Callable[[], None]) -> None:
+        """`keep_on` is asked before each new try, and raises where waiting is in vain."""
+        self._store, self._patience, self._keep_on = store, patience, keep_on
 
-    def put(self, key: str, data: bytes, content_type: str, sha256: str, keep_on: Callable[[], None]) -> None:
-        """Stores an object. `keep_on` is asked while it waits, and raises where waiting is in vain. StorageError."""
+    def put(self, key: str, data: bytes, content_type: str, sha256: str) -> None:
+        """Stores an object; while the store is away it lies in the folder for temporary files.
+
+        Raises StorageError, and what `keep_on` raises.
+        """
+        about = {"sha256": sha256}
         try:
-            self._store.put(key, data, content_type=content_type, metadata={"sha256": sha256})
+            self._store.put(key, data, content_type=content_type, metadata=about)
         except StorageError as error:
-            if not error.retryable:
+            if not _passes(error):
                 raise
         else:
             return
         with tempfile.NamedTemporaryFile(prefix="darkroom-waiting-") as spooled:
             spooled.write(data)
             spooled.flush()
-            del data  # on the disk it costs no memory
-            self._put_when_back(key, Path(spooled.name), content_type, sha256, keep_on)
+            path = Path(spooled.name)
+            self.retry(lambda: self._store.put(key, path, content_type=content_type, metadata=about))
 
-    def _put_when_back(self, key: str, path: Path, content_type: str, sha256: str, keep_on: Callable[[], None]) -> None:
+    def retry(self, action: Callable[[], T]) -> T:
+        """What an action on the store returns once it does not fail. Raises as `put`."""
         deadline, wait = time.monotonic() + self._patience, FIRST_WAIT_SECONDS
         while True:
-            keep_on()
+            try:
+                return action()
+            except StorageError as error:
+                if not _passes(error) or time.monotonic() >= deadline:
+                    raise
+                structlog.get_logger().warning("storage.away", code=error.code, error=error.message)
+            self._keep_on()
             time.sleep(wait)
             wait = min(wait * 2, LONGEST_WAIT_SECONDS)
-            try:
-                return self._store.put(key, path, content_type=content_type, metadata={"sha256": sha256})
-            except StorageError as error:
-                if not error.retryable or time.monotonic() > deadline:
-                    raise
-                structlog.get_logger().warning("job.not_stored_yet", key=key, code=error.code)
+
+
+def _passes(error: StorageError) -> bool:
+    """What may pass while the job waits; somebody else's server, where an input lies, is tried again later instead."""
+    return error.retryable and not isinstance(error, InputError)

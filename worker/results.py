@@ -1,7 +1,6 @@
 """Stores what a job made: pictures under their digests, and the manifest that makes them again."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from PIL import Image
@@ -39,16 +38,16 @@ def encode_picture(
     return Made(ImageRecord.of(index, seed, picture, data, key, content_type, calls), data)
 
 
-def store_picture(store: PatientStore, made: Made, keep_on: Callable[[], None]) -> None:
-    """Stores one picture. Raises StorageError, and what `keep_on` raises while the store is away."""
+def store_picture(store: PatientStore, made: Made) -> None:
+    """Stores one picture. Raises as PatientStore.put."""
     record = made.record
-    store.put(record.key, made.data, record.content_type, record.sha256, keep_on)
+    store.put(record.key, made.data, record.content_type, record.sha256)
 
 
-def store_manifest(store: PatientStore, manifest: Manifest, keep_on: Callable[[], None]) -> str:
+def store_manifest(store: PatientStore, manifest: Manifest) -> str:
     """Stores the manifest; returns its key. Raises as store_picture."""
     data = manifest.to_bytes()
     digest = hashlib.sha256(data).hexdigest()
     key = f"{manifest.job_id}/manifest-{digest[:16]}.json"
-    store.put(key, data, "application/json", digest, keep_on)
+    store.put(key, data, "application/json", digest)
     return key

@@ -4,19 +4,21 @@ import hashlib
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 import structlog
 import torch
 from PIL import Image
 
-from darkroom.storage import ObjectStore, StorageSettings
+from darkroom.storage import ObjectStore, StorageError, StorageSettings
 from darkroom.storage.images import open_image
 from darkroom.storage.inputs import read_input
 from darkroom.tasks import claims
 from darkroom.tasks.claims import Claim, Refusal
-from darkroom.tasks.errors import QueueError
-from darkroom.tasks.job import JobResult, StoredImage
-from darkroom.tasks.operations import owner
+from darkroom.tasks.errors import DarkroomError
+from darkroom.tasks.job import JobResult, StoredImage, no_store
+from darkroom.tasks.objects import leftovers
+from darkroom.tasks.operations import get, owner
 from darkroom.tasks.redis_io import BlockingIO, Operation
 from darkroom.tasks.requests import Img2Img, Request
 from darkroom.tasks.settings import TaskSettings
@@ -84,20 +86,32 @@ class JobRunner:
             log.info(ending.action, **ending.fields)
         else:
             log.warning("job.lease_lost")
+        if claim.number > 1 or not held or ending.action != "job.succeeded":
+            self._sweep(claim.job_id)
 
     def _claim(self, job_id: str) -> Claim | None:
         around = self._around
-        models = around.generators
-        claiming = claims.claim(str(job_id), around.worker, around.lease_seconds, around.rules, models)
+        models, token = list(around.generators), uuid4().hex  # one token: a claim whose answer was lost is ours
         try:
-            found = around.io.run(claiming)
-        except QueueError as error:  # the janitor will knock again
-            self._log.error("job.not_claimed", job_id=str(job_id)[:64], code=error.code)
+            found = around.leases.persist(
+                lambda: claims.claim(str(job_id), around.worker, around.lease_seconds, around.rules, models, token)
+            )
+        except LeaseLost as error:  # the janitor will knock again
+            self._log.error("job.not_claimed", job_id=str(job_id)[:64], error=str(error))
             return None
         if isinstance(found, Refusal):
             self._log.info("job.knock_dropped", job_id=str(job_id)[:64], reason=found.reason)
             return None
         return found
+
+    def _sweep(self, job_id: str) -> None:
+        """Objects that an attempt stored and the job's record does not name; `darkroom gc` finds the rest."""
+        try:
+            job = self._around.io.run(get(job_id, no_store))
+            for key in leftovers(job, self._around.store):
+                self._around.store.delete(key)
+        except (DarkroomError, StorageError) as error:
+            self._log.warning("job.not_swept", job_id=job_id, code=error.code)
 
     def _attempt(self, attempt: Attempt) -> Ending:
         """Runs the job; what is to be recorded of its end. Raises LeaseLost where it is no longer ours."""
@@ -127,20 +141,21 @@ class JobRunner:
         """The pictures, the manifest's key, and warnings."""
         claim, generator = attempt.claim, self._around.generators[str(attempt.claim.request.model)]
         with timings.phase("inputs"):
-            source, input_sha256 = self._source(claim.request)
+            store = PatientStore(self._around.store, self._around.patience, attempt.check)
+            source, input_sha256 = store.retry(lambda: self._source(claim.request))
         with timings.phase("prepare"):
             prepared = generator.prepare(claim.request)
             if source is not None:  # once for all images; the generator leaves a picture of its own size as it is
                 asked = prepared.asked
                 source = prepare_source(source, asked.width, asked.height, generator.model.entry.limits)
-        image = _ImageWork(self._around, attempt, generator, prepared, source, timings)
+        image = _ImageWork(self._around, attempt, generator, store, prepared, source, timings)
         seeds, urgent = claim.request.seeds or [], claim.request.lane == "interactive"
         made = self._around.images.make(image.make, len(seeds), urgent=urgent)
         records, stored = [record for record, _ in made], [one for _, one in made]
         manifest = make_manifest(claim.job_id, claim.request, generator.model, records, timings.rounded(), input_sha256)
         attempt.check()
         with timings.phase("store"):
-            key = store_manifest(image.store, manifest, attempt.check)
+            key = store_manifest(store, manifest)
         return stored, key, prepared.warnings
 
     def _source(self, request: Request) -> tuple[Image.Image | None, str | None]:
@@ -170,13 +185,13 @@ class _ImageWork:
         around: Surroundings,
         attempt: Attempt,
         generator: Generator,
+        store: PatientStore,
         prepared: PreparedJob,
         source: Image.Image | None,
         timings: Timings,
     ) -> None:
-        self._around, self._attempt, self._generator = around, attempt, generator
+        self._around, self._attempt, self._generator, self._store = around, attempt, generator, store
         self._prepared, self._source, self._timings = prepared, source, timings
-        self.store = PatientStore(around.store, around.patience)
         self._publisher = ProgressPublisher(around.io, attempt, around.preview_every)
 
     def make(self, index: int, over: threading.Event) -> tuple[ImageRecord, StoredImage]:
@@ -201,7 +216,7 @@ class _ImageWork:
             )
         self._attempt.check()
         with timings.phase("store"):
-            store_picture(self.store, made, self._attempt.check)
+            store_picture(self._store, made)
         stored = StoredImage.model_validate(made.record.model_dump(exclude={"pixels_sha256", "calls"}))
         self._attempt.heard(self._around.leases.persist(lambda: claims.image(claim, stored)))
         return made.record, stored

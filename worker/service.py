@@ -69,7 +69,7 @@ class Service:
             presence = Presence(io, self.name, [entry.offer() for entry in self._entries], _about(placement))
             stack.callback(presence.retire)
             drain = Drain(self._settings.drain_seconds)
-            guard = HangGuard(engine, self._settings.call_seconds)
+            guard = HangGuard(engine, self._settings.call_seconds, drain)
             leases = LeaseKeeper(io, self._settings.lease_seconds, drain, [guard.look, presence.beat])
             for duty in (leases, Janitor(io, self.name, self._tasks)):
                 duty.start()

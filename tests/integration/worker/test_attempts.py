@@ -36,7 +36,7 @@ def client(task_settings: TaskSettings) -> Iterator[Darkroom]:
 
 @pytest.fixture
 def claim(client: Darkroom, io: BlockingIO) -> Claim:
-    return Hand(io).claim(client.submit({"prompt": "a cat", "model": "sdxl"}).id)
+    return Hand(io).claim(client.submit({"prompt": "a cat", "model": "sdxl", "num_images": 2}).id)
 
 
 @pytest.fixture
