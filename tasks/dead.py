@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from darkroom.tasks.errors import JobNotFound
+from darkroom.tasks.errors import JobNotFinished, JobNotFound
 from darkroom.tasks.job import Job, OpenStore
 from darkroom.tasks.operations import get
 from darkroom.tasks.redis_io import Key, Operation, command
@@ -65,5 +65,10 @@ def drop_garbage() -> Operation[int]:
 
 
 def asked_again(job: Job) -> Request:
-    """The request of a job that ended, to be submitted as a new one: the same seeds, no key and no deadline of then."""
+    """The request of a job that ended, to be submitted as a new one: the same seeds, no key and no deadline of then.
+
+    Raises JobNotFinished.
+    """
+    if not job.state.final:
+        raise JobNotFinished(f"job {job.id} is {job.state}")
     return job.request.model_copy(update={"idempotency_key": None, "start_by": None, "finish_by": None})
