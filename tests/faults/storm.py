@@ -70,7 +70,7 @@ def run(plan: Plan, place: Place) -> Outcome:
 
 def _threads_at_work(place: Place, workers: int) -> list[int]:
     """How many threads each worker has once all of them have had their hands full."""
-    jobs = [place.submit(num_images=2) for _ in range(8 * workers)]
+    jobs = [place.submit(num_images=4) for _ in range(8 * workers)]
     for job in jobs:
         job.wait(120)
     return place.workers.threads()
@@ -151,9 +151,11 @@ def _weather(plan: Plan, place: Place, chance: random.Random, outcome: Outcome) 
 
     def kill(over: threading.Event) -> None:
         while not over.wait(plan.kill_every):
-            place.workers.kill(chance.choice(place.workers.living))
-            place.workers.start()
-            outcome.kills += 1
+            at_work = [pid for pid in place.workers.living if place.workers.ready(pid)]
+            if at_work:  # one that starts has nothing to lose, and on a slow machine none would ever be up
+                place.workers.kill(chance.choice(at_work))
+                place.workers.start()
+                outcome.kills += 1
 
     def restart(over: threading.Event) -> None:
         began = time.monotonic()
