@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 import typer.main
 
-from darkroom.cli import demo, doctor, health, jobs, models, replay, submit, worker
+from darkroom.cli import dead, demo, doctor, gc, health, jobs, models, replay, submit, worker
 from darkroom.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, Report, report
 from darkroom.cli.options import set_environment
 from darkroom.cli.screen import Screen
@@ -32,10 +32,12 @@ app.command("cancel", epilog="Example: darkroom list --state queued --json | jq 
     jobs.cancel
 )
 app.command("delete", epilog="Example: darkroom delete ID1 ID2")(jobs.delete)
+app.add_typer(dead.app, name="dead")
 app.command("worker", epilog=worker.EXAMPLES)(worker.worker)
 app.add_typer(models.app, name="models")
 app.command("replay", epilog=replay.EXAMPLES)(replay.replay)
 app.command("demo", epilog="Example: darkroom demo --output /tmp/darkroom --stay")(demo.demo)
+app.command("gc", epilog="Example: darkroom gc --expired --dry-run")(gc.gc)
 app.command("doctor", epilog="Example: darkroom doctor --digests")(doctor.doctor)
 app.command("health", epilog="In a Dockerfile: HEALTHCHECK CMD darkroom health")(health.health)
 

@@ -3,11 +3,11 @@
 import platform
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any
 
+from darkroom.cli.check import Check
 from darkroom.cli.errors import report
 from darkroom.cli.fleet import workers_up
 from darkroom.cli.probe import probe
@@ -24,20 +24,6 @@ CLOCK_SECONDS = 5.0
 SLOW_SECONDS = 0.1  # a submit is one round trip
 _WORKER_EXTRA = 'for a worker: pip install "darkroom[worker]"'
 PACKAGES = ("torch", "diffusers", "transformers", "celery", "redis", "pydantic", "boto3", "Pillow")
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One finding."""
-
-    part: str
-    state: Literal["ok", "warning", "broken"]
-    message: str
-    hint: str = ""
-
-    def as_dict(self) -> dict[str, str]:
-        """For JSON."""
-        return asdict(self)
 
 
 def guarded(part: str, check: Callable[[], Iterator[Check]]) -> Iterator[Check]:

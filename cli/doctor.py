@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from darkroom.cli import checks
-from darkroom.cli.checks import Check
+from darkroom.cli import checks, queue_checks
+from darkroom.cli.check import Check
 from darkroom.cli.errors import EXIT_FAILED
 from darkroom.cli.options import AsJson, Catalogue, ModelsDir, set_environment
 from darkroom.cli.screen import Screen, printable
@@ -21,7 +21,7 @@ def doctor(
     models_dir: ModelsDir = None,
     as_json: AsJson = False,
 ) -> int:
-    """Check versions, server, storage, workers, models and devices, and say what to do. Exits 1 if a part is broken."""
+    """Check versions, server, workers, jobs, storage, models, devices, and say what to do. Exits 1 if one is broken."""
     screen = Screen(as_json=as_json)
     set_environment(catalogue=catalogue, models_dir=models_dir)
     found: list[Check] = []
@@ -40,6 +40,7 @@ def _all(*, digests: bool) -> Iterator[Check]:
     yield from checks.guarded("versions", checks.versions)
     yield from checks.guarded("server", checks.server)
     yield from checks.guarded("workers", checks.workers)
+    yield from checks.guarded("jobs", queue_checks.jobs)
     yield from checks.guarded("storage", checks.storage)
     yield from checks.guarded("models", lambda: checks.models(digests=digests))
     yield from checks.guarded("device", checks.device)

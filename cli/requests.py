@@ -5,12 +5,14 @@ Numbers that are none are passed on as they came, so that they are named togethe
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, BinaryIO
 
 from darkroom.tasks import DarkroomError, Fault, InvalidRequest
 
 INTEGERS = ("width", "height", "num_inference_steps", "num_images")
 FLOATS = ("guidance_scale", "strength")
+MOMENTS = ("start_by", "finish_by")
 TEXTS = (
     "model", "negative_prompt", "scheduler", "image", "output_format", "batching", "lane", "tenant", "idempotency_key",
 )  # fmt: skip
@@ -28,6 +30,7 @@ def request_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     seeds = [_number(seed, int) for seed in given.get("seed") or []]
     if seeds:
         fields |= {"seed": seeds[0]} if len(seeds) == 1 else {"seeds": seeds}
+    fields |= {name: _moment(given[name]) for name in MOMENTS if name in given}
     if "metadata" in given:
         fields["metadata"] = _json(given["metadata"])
     return fields
@@ -45,6 +48,14 @@ def _number(text: str, kind: type[int] | type[float]) -> int | float | str:
         except ValueError:
             continue
     return text
+
+
+def _moment(text: str) -> str:
+    """`+90` as the moment 90 seconds from now."""
+    try:
+        return (datetime.now(UTC) + timedelta(seconds=float(text))).isoformat() if text.startswith("+") else text
+    except (ValueError, OverflowError):
+        return text
 
 
 def _json(text: str) -> Any:

@@ -62,6 +62,10 @@ def submit(
     ] = None,
     lane: Annotated[_Text, typer.Option(help="interactive (default) or bulk.")] = None,
     tenant: Annotated[_Text, typer.Option(help="Whose job it is.")] = None,
+    start_by: Annotated[
+        _Text, typer.Option(metavar="TIME", help="Not started by then, it expires: ISO 8601 with a zone, or +SECONDS.")
+    ] = None,
+    finish_by: Annotated[_Text, typer.Option(metavar="TIME", help="Not done by then, it expires.")] = None,
     idempotency_key: Annotated[_Text, typer.Option(help="The same key makes no second job.")] = None,
     metadata: Annotated[_Text, typer.Option(metavar="JSON", help="Your own data, returned untouched.")] = None,
     from_file: Annotated[_Text, typer.Option(metavar="FILE", help="JSON lines, a request each; - is stdin.")] = None,
