@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
+import redis.asyncio.sentinel
+import redis.sentinel
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
 from redis.exceptions import (
@@ -27,6 +30,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
+from darkroom.tasks.addresses import is_sentinels, sentinels_of
 from darkroom.tasks.errors import QueueAuthFailed, QueueBroken, QueueError, QueueFull, QueueUnavailable
 from darkroom.tasks.settings import TaskSettings
 
@@ -100,9 +104,10 @@ def tls_options(address: str) -> dict[str, Any]:
 
     Certificates are checked unless the URL says otherwise.
     """
-    if not address.startswith("rediss:"):
+    parts = urlsplit(address)
+    if not parts.scheme.startswith("rediss"):
         return {}
-    asked = {name: value for name, value in parse_url(address).items() if name.startswith("ssl_")}
+    asked = {name: value for name, value in parse_url(f"rediss://_?{parts.query}").items() if name.startswith("ssl_")}
     return {"ssl_cert_reqs": "required", **asked}
 
 
@@ -118,6 +123,32 @@ def _options(settings: TaskSettings, *, blocking: bool) -> dict[str, Any]:
         "protocol": 2,
         "client_name": "darkroom",
     }
+
+
+def sentinel_options(settings: TaskSettings, kind: Any = redis) -> dict[str, Any]:
+    """How redis-py is to ask the sentinels: all of them together may take as long as one command."""
+    address = settings.redis_url.get_secret_value()
+    found = sentinels_of(address)
+    share = settings.redis_timeout / len(found.hosts)
+    return {"socket_timeout": share, "socket_connect_timeout": share, "retry": kind.retry.Retry(NoBackoff(), 0),
+            "ssl": found.tls, **tls_options(address), **found.own_login}  # fmt: skip
+
+
+def _connect(kind: Any, settings: TaskSettings, *, blocking: bool) -> Any:
+    """A client of the server, or of the master that the sentinels name; `kind` is redis or redis.asyncio."""
+    address, retry = settings.redis_url.get_secret_value(), kind.retry.Retry(NoBackoff(), 0)
+    options = {**_options(settings, blocking=blocking), "retry": retry}
+    if not is_sentinels(address):
+        return kind.Redis.from_url(address, **options)
+    found, asking = sentinels_of(address), sentinel_options(settings, kind)
+    options |= {"db": found.db, "ssl": found.tls, **found.login, **tls_options(address)}
+    return kind.sentinel.Sentinel(found.hosts, sentinel_kwargs=asking, **options).master_for(found.master, kind.Redis)
+
+
+def _sentinels_behind(client: Any) -> list[Any]:
+    """Clients of their own, which nobody else closes."""
+    manager = getattr(client.connection_pool, "sentinel_manager", None)
+    return manager.sentinels if manager else []
 
 
 def _conversation(operation: Operation[T], prefix: str) -> Generator["Batch", list[Any], T]:
@@ -163,10 +194,8 @@ class BlockingIO:
 
     def __init__(self, settings: TaskSettings) -> None:
         self._prefix = settings.redis_prefix
-        retry = redis.retry.Retry(NoBackoff(), 0)
-        address = settings.redis_url.get_secret_value()
-        self._client = redis.Redis.from_url(address, retry=retry, **_options(settings, blocking=False))
-        self._reader = redis.Redis.from_url(address, retry=retry, **_options(settings, blocking=True))
+        self._client: redis.Redis = _connect(redis, settings, blocking=False)
+        self._reader: redis.Redis = _connect(redis, settings, blocking=True)
 
     def run(self, operation: Operation[T]) -> T:
         """The operation's result. Raises QueueError where Redis fails and the operation does not handle it."""
@@ -193,8 +222,10 @@ class BlockingIO:
 
     def close(self) -> None:
         """Gives the connections back."""
-        self._client.close()
-        self._reader.close()
+        for client in (self._client, self._reader):
+            client.close()
+            for sentinel in _sentinels_behind(client):
+                sentinel.close()
 
 
 class AsyncIO:
@@ -202,10 +233,8 @@ class AsyncIO:
 
     def __init__(self, settings: TaskSettings) -> None:
         self._prefix = settings.redis_prefix
-        retry = redis.asyncio.retry.Retry(NoBackoff(), 0)
-        address = settings.redis_url.get_secret_value()
-        self._client = redis.asyncio.Redis.from_url(address, retry=retry, **_options(settings, blocking=False))
-        self._reader = redis.asyncio.Redis.from_url(address, retry=retry, **_options(settings, blocking=True))
+        self._client: redis.asyncio.Redis = _connect(redis.asyncio, settings, blocking=False)
+        self._reader: redis.asyncio.Redis = _connect(redis.asyncio, settings, blocking=True)
 
     async def run(self, operation: Operation[T]) -> T:
         """As BlockingIO.run."""
@@ -245,5 +274,7 @@ class AsyncIO:
 
     async def close(self) -> None:
         """Gives the connections back."""
-        await self._client.aclose()
-        await self._reader.aclose()
+        for client in (self._client, self._reader):
+            await client.aclose()
+            for sentinel in _sentinels_behind(client):
+                await sentinel.aclose()

@@ -1,18 +1,14 @@
 """The task API's settings: environment variables with the prefix DARKROOM_, read here and nowhere else."""
 
-import re
 from typing import Any, Self
-from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, ModelWrapValidatorHandler, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from darkroom.tasks.addresses import check_address
 from darkroom.tasks.errors import SettingsInvalid
 
 DAY = 24 * 3600
-
-#: Of a rediss:// URL's options those that redis-py and kombu both read.
-TLS_OPTIONS = frozenset({"ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"})
 
 
 class Settings(BaseSettings):
@@ -34,7 +30,8 @@ class TaskSettings(Settings):
     """What a producer needs; times in seconds. The worker reads the same."""
 
     redis_url: SecretStr = Field(
-        default=SecretStr("redis://127.0.0.1:6379/0"), description="redis:// or rediss:// with user, password and db"
+        default=SecretStr("redis://127.0.0.1:6379/0"),
+        description="redis://user:password@host:port/db; rediss:// over TLS; redis+sentinel://host,host/master/db",
     )
     redis_prefix: str = Field(default="darkroom:", description="put before every key")
     redis_timeout: float = Field(default=1.5, gt=0, le=60, description="seconds a command may take")
@@ -52,18 +49,7 @@ class TaskSettings(Settings):
     @field_validator("redis_url")
     @classmethod
     def _is_redis(cls, value: SecretStr) -> SecretStr:
-        # Two libraries read this URL, and options that only one of them knows would break the other.
-        parts = urlsplit(value.get_secret_value())
-        try:
-            known = parts.scheme in ("redis", "rediss") and bool(parts.hostname) and (parts.port or 1) > 0
-        except ValueError:  # the port is no number
-            known = False
-        if not known or not re.fullmatch(r"/?\d*", parts.path) or parts.fragment:
-            raise ValueError("must be redis://user:password@host:port/db, or rediss://...")
-        known_options = TLS_OPTIONS if parts.scheme == "rediss" else frozenset[str]()
-        strange = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if name not in known_options]
-        if strange:
-            raise ValueError(f"has options that are not known here: {', '.join(strange)}; those of TLS are, as ssl_...")
+        check_address(value.get_secret_value())
         return value
 
 

@@ -4,13 +4,15 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from types import FrameType
+from urllib.parse import quote
 
 from celery import Celery
 from celery.worker import state
 from kombu import Exchange, Queue
 
+from darkroom.tasks.addresses import is_sentinels, sentinels_of
 from darkroom.tasks.message import LANES, TASK_NAME, queue_name
-from darkroom.tasks.redis_io import tls_options
+from darkroom.tasks.redis_io import sentinel_options, tls_options
 from darkroom.tasks.settings import TaskSettings
 from darkroom.worker import transport
 from darkroom.worker.drain import Drain
@@ -21,7 +23,7 @@ def make_app(settings: TaskSettings, models: Sequence[str], run: Callable[[str],
     """An app with one task, which runs a job by its id."""
     transport.install()
     address = settings.redis_url.get_secret_value()
-    app = Celery("darkroom", broker=address, set_as_current=False)
+    app = Celery("darkroom", broker=_broker(address), set_as_current=False)
     app.conf.update(
         task_queues=_queues(models),
         task_default_queue=queue_name(models[0], LANES[0]),
@@ -41,7 +43,7 @@ def make_app(settings: TaskSettings, models: Sequence[str], run: Callable[[str],
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_use_ssl=tls_options(address) or None,  # kombu's own default checks no certificate
-        broker_transport_options=_transport(settings),
+        broker_transport_options=_transport(settings) | _sentinels(settings),
     )
 
     @app.task(name=TASK_NAME, shared=False, lazy=False)  # type: ignore[untyped-decorator]
@@ -72,6 +74,22 @@ def _transport(settings: TaskSettings) -> dict[str, object]:
         # cost two calls a message, a slot for good where one of them failed, and the process on a full Redis.
         "ack_emulation": False,
     }
+
+
+def _broker(address: str) -> str:
+    """The address as kombu writes it: each sentinel with the master's login and database."""
+    if not is_sentinels(address):
+        return address
+    found = sentinels_of(address)
+    login = ":".join(quote(found.login.get(name, ""), safe="") for name in ("username", "password"))
+    return ";".join(f"sentinel://{login}@{host}:{port}/{found.db}" for host, port in found.hosts)
+
+
+def _sentinels(settings: TaskSettings) -> dict[str, object]:
+    address = settings.redis_url.get_secret_value()
+    if not is_sentinels(address):
+        return {}
+    return {"master_name": sentinels_of(address).master, "sentinel_kwargs": sentinel_options(settings)}
 
 
 def consume(app: Celery, concurrency: int, on_ready: Callable[[], None], drain: Drain) -> None:

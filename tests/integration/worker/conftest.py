@@ -26,6 +26,7 @@ from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
 from tests.integration.hand import Hand
 
+from .apps import Start, starting
 from .processes import Process
 from .studio import Studio, open_studio
 
@@ -134,6 +135,13 @@ def open_desk(settings: TaskSettings, generator: Generator, store: ObjectStore) 
 def desk(task_settings: TaskSettings, generator: Generator, store: ObjectStore) -> Iterator[Desk]:
     with open_desk(task_settings, generator, store) as desk:
         yield desk
+
+
+@pytest.fixture
+def start(task_settings: TaskSettings) -> Iterator[Start]:
+    """Starts apps without a model, whose task does as it is told."""
+    with starting(task_settings) as start:
+        yield start
 
 
 @pytest.fixture(scope="session")

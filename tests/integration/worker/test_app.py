@@ -3,8 +3,8 @@
 import json
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from uuid import uuid4
 
 import pytest
@@ -15,48 +15,8 @@ from darkroom.cli.server import LocalServer
 from darkroom.tasks import Darkroom, TaskSettings
 from darkroom.tasks.message import knock
 
+from .apps import Start
 from .processes import Process
-
-# Each task says that it has begun, and ends as the next letter of standard input says.
-PROGRAM = """
-import os, sys
-import structlog
-from darkroom.tasks.settings import TaskSettings
-from darkroom.worker.app import consume, make_app
-from darkroom.worker.drain import Drain
-from darkroom.worker.logs import configure_logs
-
-def run(job_id):
-    say.info("began", job=job_id)
-    order = os.read(0, 1)
-    if order not in b".":
-        raise {b"x": SystemExit, b"m": MemoryError, b"i": KeyboardInterrupt, b"e": ValueError}[order]
-    say.info("ended", job=job_id)
-
-configure_logs("json", "info")
-say = structlog.get_logger()
-consume(make_app(TaskSettings(), ["sdxl", "sd-1.5"], run), int(sys.argv[1]), lambda: say.info("ready"), Drain(20))
-say.info("stopped")
-"""
-
-Start = Callable[..., Process]
-
-
-@pytest.fixture
-def start(task_settings: TaskSettings) -> Iterator[Start]:
-    """Starts an app; returns once it takes messages."""
-    with ExitStack() as stack:
-
-        def begin(concurrency: int = 1, settings: TaskSettings = task_settings) -> Process:
-            environment = {
-                "DARKROOM_REDIS_URL": settings.redis_url.get_secret_value(),
-                "DARKROOM_REDIS_PREFIX": settings.redis_prefix,
-            }
-            app = stack.enter_context(Process(["-c", PROGRAM, str(concurrency)], environment))
-            app.wait_for("ready")
-            return app
-
-        yield begin
 
 
 @pytest.fixture
