@@ -1,6 +1,6 @@
 # Darkroom's commands. Needs Python 3.11+ and make; everything else is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench starter evaluate gallery clean
+.PHONY: help demo test lint types faults bench starter evaluate gallery clean
 
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(if $(shell command -v $(p) 2>/dev/null),$(p))))
 VENV ?= .venv
@@ -32,6 +32,9 @@ lint: $(READY)  ## ruff: rules and format
 
 types: $(READY) .types/darkroom  ## mypy, strict
 	@$(BIN)/mypy $(foreach p,$(PACKAGES),-p darkroom.$(p))
+
+faults: $(READY)  ## the long fault tests: whole storms, and a search through the life of jobs
+	@$(BIN)/python -m pytest tests/faults -s --storms=10 --hypothesis-profile=long
 
 bench: $(READY)  ## the measured tables
 	@$(BIN)/python -m bench
