@@ -32,6 +32,7 @@ class RedisServer:
 
     def __init__(self, folder: Path, *options: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
         self._inner = LocalServer("--appendonly", "yes", "--appendfsync", "always", *options, folder=folder).start()
         self.port, self.url = self._inner.port, self._inner.url
         self.admin: redis.Redis[str] = redis.Redis(port=self.port, decode_responses=True, retry=Retry(NoBackoff(), 0))

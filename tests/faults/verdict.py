@@ -6,20 +6,23 @@ from itertools import pairwise
 
 from darkroom.storage import StorageError
 from darkroom.tasks import Event, Job, State
+from darkroom.tasks.objects import leftovers
 
 from .place import Place
 
 TERMINAL = {f"job.{state}" for state in State if state.final}
 
 
-def faults(place: Place, ids: list[str], seen: list[Event]) -> list[str]:
+def faults(place: Place, ids: list[str], seen: list[Event] | None = None) -> list[str]:
     """Everything that is wrong, in words. `seen` is what a reader of the feed saw who was there all the time."""
     jobs = [place.client.get(job_id) for job_id in ids]
     wrong = [f"{job.id} {job.state}: {job.error}" for job in jobs if job.state is not State.SUCCEEDED]
     for job in jobs:
         wrong += _of_the_events(place, job)
         wrong += _of_the_objects(place, job)
-    return wrong + _of_the_feed(place, ids, seen) + _left_behind(place) + _orphans(place)
+    if seen is not None:
+        wrong += _of_the_feed(place, ids, seen)
+    return wrong + _left_behind(place) + _orphans(place)
 
 
 def _of_the_events(place: Place, job: Job) -> list[str]:
@@ -69,7 +72,6 @@ def _left_behind(place: Place) -> list[str]:
 
 
 def _orphans(place: Place) -> list[str]:
-    named = set()
-    for job in place.client.jobs(limit=1000):
-        named |= {image.key for image in job.images} | ({job.result.manifest} if job.result else set())
-    return [f"no record names {item.key}" for item in place.storage.store.list("") if item.key not in named]
+    return [
+        f"no record names {key}" for job in place.client.jobs(limit=1000) for key in leftovers(job, place.storage.store)
+    ]
