@@ -5,7 +5,6 @@ Only the clock is ours: `now()` of the scripts reads a key, so that leases, retr
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -22,13 +21,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from darkroom.tasks import Darkroom, JobError, JobResult, State, TaskSettings, claims, redis_io
+from darkroom.tasks import Darkroom, JobError, JobResult, State, TaskSettings, claims
 from darkroom.tasks.claims import Claim, Hold, Refusal
 from darkroom.tasks.redis_io import BlockingIO, Operation
 from tests.integration.hand import Hand
-
-SERVERS_CLOCK = 'local t = redis.call("TIME")\n  return t[1] * 1000 + math.floor(t[2] / 1000)'
-OUR_CLOCK = 'return tonumber(redis.call("GET", P .. "test-clock"))'
 
 QUEUE = "queue:sdxl:interactive"
 LEASE, WORKERS = 30.0, ("w1", "w2", "w3")
@@ -86,6 +82,15 @@ class Life(RuleBasedStateMachine):
     @rule(number=any_job, worker=st.sampled_from(WORKERS))
     def hear_an_old_knock(self, number: int, worker: str) -> None:
         self._claim(self._job(number), worker)
+
+    @precondition(lambda self: self.claims)
+    @rule(number=any_claim)
+    def ask_again_for_a_claim(self, number: int) -> None:
+        """As after an answer that was lost."""
+        claim, before = self._held(number), self._dump()
+        stale = self._is_stale(claim)
+        self._claim(claim.job_id, "w1", claim.token)
+        assert stale or self._dump() == before
 
     @precondition(lambda self: self.claims)
     @rule(number=any_claim)
@@ -227,15 +232,15 @@ class Life(RuleBasedStateMachine):
 
     # How it is done
 
-    def _claim(self, job_id: str, worker: str) -> None:
+    def _claim(self, job_id: str, worker: str, token: str | None = None) -> None:
         before = self.client.get(job_id)
-        found = self.io.run(claims.claim(job_id, worker, LEASE, self.rules))
-        if isinstance(found, Refusal):
+        found = self.io.run(claims.claim(job_id, worker, LEASE, self.rules, token=token))
+        if isinstance(found, Refusal) or (before.state is State.RUNNING and self.newest[job_id].token == token):
             return
         assert before.state in (State.QUEUED, State.RUNNING)
         asked = before.request
         assert asked.finish_by is None or asked.finish_by > self.clock
-        assert before.state is State.RUNNING or asked.start_by is None or asked.start_by > self.clock
+        assert before.claims or asked.start_by is None or asked.start_by > self.clock
         assert found.number == before.claims + 1
         self.claims.append(found)
         self.newest[job_id] = found
@@ -249,7 +254,7 @@ class Life(RuleBasedStateMachine):
         return done
 
     def _is_superseded(self, claim: Claim) -> bool:
-        return self.newest[claim.job_id] is not claim
+        return self.newest[claim.job_id].token != claim.token
 
     def _is_stale(self, claim: Claim) -> bool:
         return self._is_superseded(claim) or self._state(claim.job_id) is not State.RUNNING
@@ -268,7 +273,10 @@ class Life(RuleBasedStateMachine):
 
     def _dump(self) -> dict[str, Any]:
         keys = sorted(self.raw.scan_iter(self._key("*")))
-        return {key: self.raw.execute_command("DUMP", key, NEVER_DECODE=True) for key in keys}
+        with self.raw.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.execute_command("DUMP", key, NEVER_DECODE=True)
+            return dict(zip(keys, pipe.execute(), strict=True))
 
     def _set_clock(self, clock: datetime) -> None:
         self.clock = clock.replace(microsecond=0) if not hasattr(self, "clock") else clock
@@ -277,22 +285,6 @@ class Life(RuleBasedStateMachine):
 
 def _ids(entries: Any) -> list[tuple[int, ...]]:
     return [tuple(map(int, entry.split("-"))) for entry, _ in entries]
-
-
-@pytest.fixture
-def our_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The scripts read our clock."""
-    source: Callable[[str], str] = redis_io._source.__wrapped__
-
-    def changed(name: str) -> str:
-        text = source(name)
-        assert text.count(SERVERS_CLOCK) == text.count('"TIME"') == 1
-        return text.replace(SERVERS_CLOCK, OUR_CLOCK)
-
-    monkeypatch.setattr(redis_io, "_source", changed)
-    redis_io._sha.cache_clear()
-    yield
-    redis_io._sha.cache_clear()
 
 
 @pytest.mark.usefixtures("our_clock")
