@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import settings
 
-from darkroom.tasks import redis_io
+from darkroom.tasks import State, redis_io
 from darkroom.tasks.catalogue import ModelEntry
 from tests.conftest import TinyModels
 from tests.integration.conftest import raw, redis_server, task_settings
 
-from .place import Storage
+from .place import Place, Storage, open_place
 
 __all__ = ["raw", "redis_server", "task_settings"]
 
@@ -30,6 +30,24 @@ def storage() -> Iterator[Storage]:
 @pytest.fixture(scope="session")
 def entry(tiny_models: TinyModels) -> ModelEntry:
     return tiny_models("sdxl")
+
+
+@pytest.fixture(scope="session")
+def shared(entry: ModelEntry, storage: Storage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A place with one worker for all tests that leave it as it was."""
+    with open_place(entry, storage, tmp_path_factory.mktemp("shared")) as place:
+        place.ready(1)
+        yield place
+        assert place.workers.stop() == [0]
+
+
+@pytest.fixture
+def place(shared: Place) -> Iterator[Place]:
+    """The worker is the same afterwards, and works."""
+    pids = shared.workers.living
+    yield shared
+    assert shared.submit().wait(60).state is State.SUCCEEDED
+    assert shared.workers.living == pids
 
 
 SERVERS_CLOCK = 'local t = redis.call("TIME")\n  return t[1] * 1000 + math.floor(t[2] / 1000)'
@@ -52,5 +70,5 @@ def our_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     redis_io._sha.cache_clear()
 
 
-settings.register_profile("short", max_examples=20, stateful_step_count=40, deadline=None, print_blob=True)
+settings.register_profile("short", max_examples=30, stateful_step_count=50, deadline=None, print_blob=True)
 settings.register_profile("long", max_examples=1000, stateful_step_count=60, deadline=None, print_blob=True)

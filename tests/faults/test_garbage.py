@@ -4,19 +4,17 @@ import base64
 import json
 import pickle
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from darkroom.tasks import State
-from darkroom.tasks.catalogue import ModelEntry
-from darkroom.tasks.dead import garbage
+from darkroom.tasks.dead import drop_garbage, garbage
 from darkroom.tasks.message import knock
 from darkroom.tasks.redis_io import BlockingIO
 
-from .place import Place, Storage, open_place
+from .place import Place
 
 QUEUE = "queue:tiny-sdxl:interactive"
 
@@ -57,31 +55,26 @@ KINDS = {
 
 
 @pytest.fixture
-def place(entry: ModelEntry, storage: Storage, tmp_path: Path) -> Iterator[Place]:
-    with open_place(entry, storage, tmp_path) as place:
-        place.ready(1)
-        yield place
+def io(place: Place) -> Iterator[BlockingIO]:
+    io = BlockingIO(place.settings)
+    io.run(drop_garbage())
+    yield io
+    io.close()
 
 
-def test_garbage_harms_nobody_and_is_kept_with_its_reason(place: Place) -> None:
-    (pid,) = place.workers.living
+def test_garbage_harms_nobody_and_is_kept_with_its_reason(place: Place, io: BlockingIO) -> None:
     for raw, _ in KINDS.values():
         place.server.admin.lpush(place.key(QUEUE), raw)
     assert place.submit().wait(60).state is State.SUCCEEDED
-    assert place.workers.living == [pid]
-    io = BlockingIO(place.settings)
     notes = io.run(garbage(100))
-    io.close()
     assert [note.bytes for note in reversed(notes)] == [len(raw) for raw, _ in KINDS.values()]
     for note, (raw, reason) in zip(reversed(notes), KINDS.values(), strict=True):
         assert reason in note.reason
         assert raw.startswith(base64.b64decode(note.start))
         assert note.queue == QUEUE
-    assert place.workers.stop() == [0]
 
 
 def test_garbage_at_a_full_server_and_a_queue_that_is_none(place: Place) -> None:
-    (pid,) = place.workers.living
     handle = place.submit(num_inference_steps=200)
     place.server.admin.lpush(place.key(QUEUE), *(raw for raw, _ in KINDS.values() if len(raw) < 1000))
     place.server.admin.config_set("maxmemory", "1mb")
@@ -91,7 +84,6 @@ def test_garbage_at_a_full_server_and_a_queue_that_is_none(place: Place) -> None
     place.server.admin.set(place.key(QUEUE), "of another type")
     place.server.admin.delete(place.key(QUEUE))
     assert place.submit().wait(60).state is State.SUCCEEDED
-    assert place.workers.living == [pid]
 
 
 def test_what_is_kept_of_garbage_is_bounded(place: Place) -> None:

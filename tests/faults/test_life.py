@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 
 from darkroom.tasks import Darkroom, JobError, JobResult, State, TaskSettings, claims
-from darkroom.tasks.claims import Claim, Hold, Refusal
+from darkroom.tasks.claims import Claim, Hold, Overdue, Refusal
 from darkroom.tasks.redis_io import BlockingIO, Operation
 from tests.integration.hand import Hand
 
@@ -49,6 +49,7 @@ class Life(RuleBasedStateMachine):
         self.io, self.client = BlockingIO(settings), Darkroom(settings)
         self.ids: list[str] = []
         self.claims: list[Claim] = []  # all that were ever given; those of dead and frozen workers are used on
+        self.overdue: list[Overdue] = []  # what the janitor saw
         self.newest: dict[str, Claim] = {}
         self.failures: Counter[str] = Counter()
         self.told_canceled: set[str] = set()
@@ -160,8 +161,13 @@ class Life(RuleBasedStateMachine):
         self.raw.delete(self._key(QUEUE))
 
     @rule()
-    def a_round_of_the_janitor(self) -> None:
-        for found in self.io.run(claims.overdue(30, 200)):
+    def the_janitor_looks(self) -> None:
+        self.overdue = self.io.run(claims.overdue(30, 200))
+
+    @rule()
+    def the_janitor_acts(self) -> None:
+        """On what it saw, however long ago."""
+        for found in self.overdue:
             self.io.run(claims.requeue(found, self.rules))
 
     # What must hold at any time
@@ -212,7 +218,9 @@ class Life(RuleBasedStateMachine):
         """However it stands: with a worker that works and a janitor, every job ends."""
         for _ in range(4 * len(self.ids)):
             self.time_passes(301)
-            self.a_round_of_the_janitor()
+            self.the_janitor_looks()
+            self.the_janitor_acts()
+            self.all_is_well()
             while message := self.raw.rpop(self._key(QUEUE)):
                 self._claim(json.loads(str(message))["headers"]["id"], "w1")
                 for claim in list(self.newest.values()):

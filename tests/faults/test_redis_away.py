@@ -4,35 +4,17 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from darkroom.tasks import Darkroom, DarkroomError, JobHandle, QueueAuthFailed, QueueFull, QueueUnavailable, State
-from darkroom.tasks.catalogue import ModelEntry
 
-from .place import LEASE_SECONDS, Place, Storage, open_place
+from .place import LEASE_SECONDS, Place
 from .verdict import faults
 from .workers import until
 
 TOLD_SECONDS = 6.0  # until a producer hears that Redis is away
-
-
-@pytest.fixture(scope="module")
-def shared(entry: ModelEntry, storage: Storage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """One worker for all; each test leaves it and its server as they were."""
-    with open_place(entry, storage, tmp_path_factory.mktemp("away")) as place:
-        place.ready(1)
-        yield place
-
-
-@pytest.fixture
-def place(shared: Place) -> Iterator[Place]:
-    pids = shared.workers.living
-    yield shared
-    assert shared.submit().wait(60).state is State.SUCCEEDED
-    assert shared.workers.living == pids
 
 
 def in_the_making(place: Place) -> JobHandle:
