@@ -154,8 +154,9 @@ def _weather(plan: Plan, place: Place, chance: random.Random, outcome: Outcome) 
             at_work = [pid for pid in place.workers.living if place.workers.ready(pid)]
             if at_work:  # one that starts has nothing to lose, and on a slow machine none would ever be up
                 place.workers.kill(chance.choice(at_work))
-                place.workers.start()
                 outcome.kills += 1
+            # As a worker's parent does; of those that start while storage is away none stays.
+            place.workers.start(plan.workers - len(place.workers.living))
 
     def restart(over: threading.Event) -> None:
         began = time.monotonic()
