@@ -25,6 +25,7 @@ from .workers import Workers, until
 
 BUCKET, PREFIX = "darkroom", "faults:"
 LEASE_SECONDS = 3.0
+JOBS, IMAGES = 4, 4  # at a time in one worker
 
 
 class RedisServer:
@@ -157,7 +158,8 @@ def open_place(
         "DARKROOM_CATALOGUE": str(folder / "catalogue.json"),
         "DARKROOM_MODELS_DIR": str(folder / "models"),
         "DARKROOM_LEASE_SECONDS": str(LEASE_SECONDS),
-        "DARKROOM_CONCURRENCY": "4",
+        "DARKROOM_CONCURRENCY": str(JOBS),
+        "DARKROOM_MAX_BATCH": str(2 * IMAGES),
         "DARKROOM_THREADS": "1",
         "DARKROOM_LOG_FORMAT": "json",
         **storage.environment,

@@ -13,14 +13,14 @@ import redis
 
 from darkroom.tasks import Darkroom, Event, QueueUnavailable
 
-from .place import Place
+from .place import IMAGES, JOBS, Place
 from .verdict import faults
 from .workers import until
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A storm; times in seconds. After `longest` whatever has not ended counts as lost."""
+    """A storm; times in seconds. No worker is killed after `lasting`; after `longest` what has not ended is lost."""
 
     seed: int
     jobs: int = 300
@@ -31,6 +31,7 @@ class Plan:
     restart_lasts: float = 2.0
     storage_away: tuple[float, float] = (20.0, 40.0)
     cut_every: float = 1.5
+    lasting: float = 180.0
     longest: float = 900.0
 
 
@@ -49,7 +50,7 @@ def run(plan: Plan, place: Place) -> Outcome:
     """The storm, the calm after it, and the reckoning."""
     chance, outcome, began = random.Random(plan.seed), Outcome(), time.monotonic()
     place.ready(plan.workers)
-    threads = _threads_at_work(place, plan.workers)
+    most_threads = max(place.workers.threads()) + JOBS + IMAGES
     with (
         _producer(plan, place) as ids,
         _reader(place) as seen,
@@ -59,8 +60,8 @@ def run(plan: Plan, place: Place) -> Outcome:
         until(lambda: set(ids) <= _ended(seen), "all jobs have ended", plan.longest)
     outcome.seconds = time.monotonic() - began
     place.ready(plan.workers)
-    if max(now := _threads_at_work(place, plan.workers)) > max(threads):
-        outcome.wrong.append(f"threads were leaked: {threads} before, {now} after")
+    if max(threads := _threads_at_work(place, plan.workers)) > most_threads:
+        outcome.wrong.append(f"threads were leaked: {threads}, and {most_threads} are needed")
     if set(codes := place.workers.stop()) != {0}:
         outcome.wrong.append(f"workers did not stop well: {codes}")
     outcome.claims = sum(place.client.get(job_id).claims for job_id in ids)
@@ -150,9 +151,11 @@ def _weather(plan: Plan, place: Place, chance: random.Random, outcome: Outcome) 
     """Workers die, Redis restarts, storage goes away, connections are cut; all is mended when the block ends."""
 
     def kill(over: threading.Event) -> None:
+        calm = time.monotonic() + plan.lasting
         while not over.wait(plan.kill_every):
             at_work = [pid for pid in place.workers.living if place.workers.ready(pid)]
-            if at_work:  # one that starts has nothing to lose, and on a slow machine none would ever be up
+            # Of those at work: one that starts has nothing to lose, and on a slow machine none would ever be up.
+            if at_work and time.monotonic() < calm:
                 place.workers.kill(chance.choice(at_work))
                 outcome.kills += 1
             # As a worker's parent does; of those that start while storage is away none stays.

@@ -126,6 +126,14 @@ def test_ten_losses_are_too_many_whoever_is_to_blame(counter: Counter) -> None:
     assert [counter.lose(job_id, f"mine {number}") for number in range(10)] == ["queued"] * 9 + ["failed"]
 
 
+def test_a_worker_that_falls_silent_without_a_job_counts_as_dead(counter: Counter) -> None:
+    for worker in ("idle", "other"):
+        counter.hand.io.run(c.serve(worker, {}, 60, [counter.hand.serve()]))
+    counter.raw.zadd(f"{counter.prefix}serving:sdxl", {"idle": 1, "w": 1})
+    counter.hand.serve()  # as "w"
+    assert counter.raw.zrange(f"{counter.prefix}deaths", 0, -1) == ["idle"]
+
+
 def test_deaths_are_forgotten(counter: Counter) -> None:
     counter.raw.zadd(f"{counter.prefix}deaths", {f"old {number}": 1 for number in range(50)})
     job_id = counter.submit()
