@@ -148,7 +148,7 @@ class Darkroom:
         return self._io.run(dead.dead_jobs(limit, self._store.open))
 
     def retry(self, job_id: str) -> JobHandle:
-        """Submits a job that was given up once more, with the same seeds, as a new job. Raises JobNotFound, JobNotFinished."""
+        """Submits a job that was given up again, as a new one with its seeds. Raises JobNotFound, JobNotFinished."""
         again = self.submit(dead.asked_again(self.get(job_id)))
         self.drop(job_id)
         return again
