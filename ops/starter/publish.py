@@ -33,7 +33,7 @@ def export_model(folder: Path, model: Path) -> None:
     """Writes the weights of the newest checkpoint in `folder` as a model, with its loss curves."""
     reader, unet = Reader(make_tokenizer(folder)), make_unet()
     for part, stage in ((reader, CAPTIONS), (unet, DENOISER)):
-        checkpoint = torch.load(folder / f"{stage.name}.pt", weights_only=True)
+        checkpoint = torch.load(folder / f"{stage.name}.pt", map_location="cpu", weights_only=True)
         part.load_state_dict(checkpoint["average"])
     export(make_autoencoder(folder), reader, unet, model)
     plot([read_curve(path) for path in _curves(folder)]).save(model / "curves.png")
