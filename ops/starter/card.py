@@ -43,8 +43,9 @@ background`. Small things in pixel art and large ones in a pair were never shown
 {table}
 ## How it was made
 
-`make starter` draws its own pictures, so there is no data set and nobody's work in it. Fixed seeds; two
-CPU cores shared with other work, in bf16; minutes are those of the clock, pauses counted in.
+`make starter` draws its own pictures, so there is no data set and nobody's work in it. The autoencoder comes first;
+then the text encoders learn to answer what a caption says; then the denoiser learns to paint what they tell. Fixed
+seeds; two CPU cores shared with other work, in bf16; minutes are those of the clock, pauses counted in.
 
 | stage | steps | minutes | last loss |
 |---|---|---|---|
