@@ -32,7 +32,8 @@ One thing, or two beside or above one another, on a plain background.
 - styles of the whole picture: {styles}
 
 `a large striped red star at the top on a blue background`, `a sketch of a pink heart next to a yellow ring on a white
-background`. Small things in pixel art and large ones in a pair were never shown. Other words are read and ignored.
+background`. Small things in pixel art and large ones in a pair were never shown; small ones in a pair were, but come
+out blurred. Other words are read and ignored.
 
 ## How often it is right
 

@@ -1,6 +1,7 @@
 """From checkpoints to a model folder, and from that to its evaluation, card and pictures."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -28,6 +29,7 @@ from ops.starter.training import say
 
 _SHEET = 24  # pictures
 _COLUMNS = 6
+_AT_ONCE = 8  # pictures that share model calls
 #: The losses of every stage, kept with the model: the card is written anew by each evaluation.
 TRAINING = "training"
 _STAGES = (ROUGH, FINE, POLISH, CAPTIONS, DENOISER)
@@ -52,16 +54,19 @@ def export_model(folder: Path, model: Path) -> None:
 
 def evaluate_model(model: Path, count: int) -> None:
     """Judges `count` pictures; writes the card and a contact sheet into the model's folder, and prints the table."""
-    studio = Studio(model)
+    studio, prompts = Studio(model), held_out_prompts(count)
     kept: list[tuple[Picture, str]] = []
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        made = threads.map(lambda asked: studio(asked.prompt, asked.seed), prompts)
 
-    def paint(asked: Asked) -> Picture:
-        kept.append((studio(asked.prompt, asked.seed), asked.prompt))
-        if len(kept) % 25 == 0:
-            say(f"{len(kept)} of {count}")
-        return kept[-1][0]
+        def paint(asked: Asked) -> Picture:
+            kept.append((next(made), asked.prompt))
+            if len(kept) % 25 == 0:
+                say(f"{len(kept)} of {count}")
+            return kept[-1][0]
 
-    tallies = evaluate(paint, held_out_prompts(count))
+        tallies = evaluate(paint, prompts)
+    studio.close()
     write_card(model, tallies, _curves(model))
     contact_sheet([(Image.fromarray(picture), prompt) for picture, prompt in kept[:_SHEET]], _COLUMNS).save(
         model / "sheet.png"
