@@ -39,14 +39,14 @@ faults: $(READY)  ## the long fault tests: whole storms, and a search through th
 bench: $(READY)  ## the measured tables
 	@$(BIN)/python -m bench
 
-# STARTER holds checkpoints, so that training goes on where it was stopped; about three hours on two cores.
+# STARTER holds checkpoints, so that training goes on where it was stopped; over two hours on two cores.
 STARTER ?= $(HOME)/.cache/darkroom-starter
 
 starter: $(READY)  ## train the starter model from nothing into worker/starter
 	@$(BIN)/python -m ops.starter train --folder $(STARTER) && $(BIN)/python -m ops.starter export --folder $(STARTER)
 
 evaluate: $(READY)  ## the starter model's table: 300 prompts, judged
-	@$(BIN)/python -m ops.starter evaluate --folder $(STARTER)
+	@$(BIN)/python -m ops.starter evaluate
 
 gallery: $(READY)  ## the README's pictures
 	@$(BIN)/python -m ops.starter gallery

@@ -8,39 +8,58 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from darkroom.cli.server import LocalServer
 from darkroom.tasks import Darkroom, TaskSettings
+from darkroom.tasks.catalogue import Catalogue, ModelEntry
 from darkroom.worker.tiny import make_tiny
 
 
+@dataclass(frozen=True)
+class Running:
+    """A client, the worker's process, and the DARKROOM_ variables with which it runs; its model and the server."""
+
+    client: Darkroom
+    process: subprocess.Popen[bytes]
+    server: LocalServer
+    environment: dict[str, str]
+    entry: ModelEntry
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """All that the worker knows."""
+        return {self.entry.name: self.entry}
+
+
 @contextmanager
-def running_worker(**settings: str) -> Iterator[tuple[Darkroom, subprocess.Popen[bytes], LocalServer]]:
-    """A client, the worker's process and the server; `settings` are further DARKROOM_ variables."""
+def running_worker(**settings: str) -> Iterator[Running]:
+    """A worker of a tiny model; `settings` are further DARKROOM_ variables."""
     with tempfile.TemporaryDirectory() as name, LocalServer() as server:
         folder = Path(name)
         entry = make_tiny("sdxl", folder / "tiny")
         (folder / "catalogue.json").write_text(json.dumps({"models": [entry.model_dump(mode="json")]}))
-        environment = {
-            **os.environ,
-            "DARKROOM_REDIS_URL": server.url,
-            "DARKROOM_STORAGE_URL": f"file://{folder}/objects",
-            "DARKROOM_CATALOGUE": str(folder / "catalogue.json"),
-            "DARKROOM_MODELS_DIR": str(folder / "models"),
-            "DARKROOM_DEVICE": "cpu",
-            "DARKROOM_LOG_LEVEL": "warning",
-            **{f"DARKROOM_{key.upper()}": value for key, value in settings.items()},
+        wishes = {
+            "redis_url": server.url,
+            "storage_url": f"file://{folder}/objects",
+            "catalogue": str(folder / "catalogue.json"),
+            "models_dir": str(folder / "models"),
+            "device": "cpu",
+            "log_level": "warning",
+            **settings,
         }
-        process = subprocess.Popen([sys.executable, "-m", "darkroom.worker", entry.name], env=environment)
+        environment = {f"DARKROOM_{key.upper()}": value for key, value in wishes.items()}
+        command = [sys.executable, "-m", "darkroom.worker", entry.name]
+        process = subprocess.Popen(command, env={**os.environ, **environment})
         try:
             with Darkroom(TaskSettings(redis_url=SecretStr(server.url))) as client:
                 while not client.models().workers.get(entry.name):
                     assert process.poll() is None, "the worker ended"
                     time.sleep(0.1)
-                yield client, process, server
+                yield Running(client, process, server, environment, entry)
         finally:
             process.terminate()
             process.wait()

@@ -23,11 +23,11 @@ WORK = ("inputs", "prepare", "generate", "encode", "store")
 
 def measure() -> list[Row]:
     """Medians of interleaved jobs, the server on the same machine."""
-    with running_worker(concurrency="2") as (client, _, server), _bare_worker(server.url) as bare:
-        _ours(client), bare()  # the first of each makes connections
+    with running_worker(concurrency="2") as running, _bare_worker(running.server.url) as bare:
+        _ours(running.client), bare()  # the first of each makes connections
         ours, theirs = [], []
         for _ in range(JOBS):
-            ours.append(_ours(client))
+            ours.append(_ours(running.client))
             theirs.append(bare())
     mine, celery = statistics.median(ours) * 1000, statistics.median(theirs) * 1000
     return [

@@ -26,7 +26,7 @@ EXIT_UNFINISHED = 75  # sysexits.h, EX_TEMPFAIL: run it again
 def measure() -> list[Row]:
     """The CPU marks; what `python -m bench serve` prints."""
     try:
-        return quick("tiny-sdxl", Options(OUT, CACHE))
+        return quick("starter", Options(OUT, CACHE))
     except (SideFailed, SideSilent) as error:
         return [Row("serving pictures", str(error), "works", met=False)]
 
@@ -46,7 +46,7 @@ def main() -> int:
     if asked.report:
         return _report(asked.out)
     try:
-        return _quick(asked.model or "tiny-sdxl", options) if asked.quick else _run(_cell(asked), options)
+        return _quick(asked.model or "starter", options) if asked.quick else _run(_cell(asked), options)
     except (SideFailed, SideSilent) as error:
         tell(str(error))
         return 1

@@ -11,11 +11,11 @@ FIRST, LAST = 20, 200
 
 def measure() -> list[Row]:
     """Resident memory of the worker process, txt2img and img2img in turn."""
-    with running_worker() as (client, process, _):
-        worker = psutil.Process(process.pid)
-        _run(client, FIRST)
+    with running_worker() as running:
+        worker = psutil.Process(running.process.pid)
+        _run(running.client, FIRST)
         early = worker.memory_info().rss
-        _run(client, LAST - FIRST)
+        _run(running.client, LAST - FIRST)
         late = worker.memory_info().rss
     growth = late / early - 1
     return [

@@ -5,13 +5,14 @@ publishes the entries it serves, so that a producer validates against what is re
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from darkroom.tasks.errors import DarkroomError
 
@@ -154,16 +155,38 @@ class ModelEntry(ModelOffer):
 Catalogue = Mapping[str, ModelOffer]
 
 
+class _File(_Strict):
+    models: list[ModelEntry]
+
+    @field_validator("models")
+    @classmethod
+    def _no_name_twice(cls, models: list[ModelEntry]) -> list[ModelEntry]:
+        names = Counter(model.name for model in models)
+        if twice := [name for name, times in names.items() if times > 1]:
+            raise ValueError(f"named twice: {', '.join(twice)}")
+        return models
+
+
 def parse_catalogue(text: str, origin: str) -> dict[str, ModelEntry]:
     """Entries of one file: a JSON list of models. Raises CatalogueError with every fault."""
     try:
-        entries = [ModelEntry.model_validate(item) for item in json.loads(text)["models"]]
+        data = json.loads(text.removeprefix("\ufeff"))  # the byte order mark that some editors write
+    except (ValueError, RecursionError) as error:
+        raise CatalogueError(f"{origin}: no JSON: {error}") from None
+    try:
+        entries = _File.model_validate(data).models
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
-        raise CatalogueError(f"{origin}: {faults}") from None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CatalogueError(f'{origin}: not of the form {{"models": [...]}} ({error})') from None
+        faults = "; ".join(f"{_place(e['loc'], data)}: {e['msg']}" for e in error.errors(include_url=False))
+        raise CatalogueError(f"{origin}: {faults}", hint='the form is {"models": [...]}') from None
     return {entry.name: entry for entry in entries}
+
+
+def _place(location: tuple[int | str, ...], data: Any) -> str:
+    """`models.NAME.defaults.width`: the name says more than the entry's number, where there is one."""
+    parts = list(location) or ["the file"]
+    if len(parts) > 1 and isinstance(entry := data["models"][parts[1]], dict):
+        parts[1] = entry.get("name", parts[1])
+    return ".".join(map(str, parts))
 
 
 @cache

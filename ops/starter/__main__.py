@@ -26,7 +26,7 @@ def main() -> None:
     if arguments.what == "export":
         export_model(arguments.folder, arguments.model)
     elif arguments.what == "evaluate":
-        evaluate_model(arguments.folder, arguments.model, arguments.prompts)
+        evaluate_model(arguments.model, arguments.prompts)
     elif arguments.what == "gallery":
         write_gallery(GALLERY)
     elif arguments.what == "autoencoder":

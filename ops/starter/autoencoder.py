@@ -12,7 +12,7 @@ from torch.nn import functional as nnf
 from ops.starter.models import make_vae
 from ops.starter.pictures import Drawn, crop_near, drawn_set, to_tensor
 from ops.starter.scenes import SIDE
-from ops.starter.training import Run, Stage
+from ops.starter.training import Run, Stage, device, half
 
 ROUGH = Stage("autoencoder", steps=7000, rate=2e-3, warmup=100, average=0.997, seed=1)
 FINE = Stage("autoencoder-fine", steps=9000, rate=1.5e-3, warmup=100, average=0.998, seed=4)
@@ -27,8 +27,8 @@ _NOISE = 0.05
 def train_autoencoder(folder: Path) -> AutoencoderKL:
     """Trains, or goes on where a checkpoint in `folder` left off; returns the averaged, whitened autoencoder."""
     torch.manual_seed(ROUGH.seed)
-    vae, drawn = make_vae(), drawn_set(PICTURES, ROUGH.seed)
-    some = to_tensor(drawn.pictures[:512])
+    vae, drawn = make_vae().to(device()), drawn_set(PICTURES, ROUGH.seed)
+    some = to_tensor(drawn.pictures[:512]).to(device())
     rough = Run(ROUGH, vae, folder)
     rough.train(lambda step, rng: _rough_loss(vae, _batch(drawn, rng, whole=step >= _WHOLE * ROUGH.steps)))
     rough.use_average()
@@ -43,7 +43,7 @@ def train_autoencoder(folder: Path) -> AutoencoderKL:
     polish = Run(POLISH, vae, folder)
     polish.train(lambda _, rng: _polish_loss(vae, _batch(textured(rng), rng, whole=True)))
     polish.use_average()
-    return vae.eval().requires_grad_(requires_grad=True)
+    return vae.cpu().eval().requires_grad_(requires_grad=True)
 
 
 def _textured(drawn: Drawn) -> Callable[[np.random.Generator], Drawn]:
@@ -57,12 +57,12 @@ def _batch(drawn: Drawn, rng: np.random.Generator, *, whole: bool) -> Tensor:
     """As many pixels either way: 16 crops of 64x64 or 4 whole pictures; (rows, 3, side, side)."""
     rows = rng.integers(len(drawn.scenes), size=4 if whole else 16)
     side = SIDE if whole else _CROP
-    return to_tensor(np.stack([crop_near(drawn, int(row), side, rng) for row in rows]))
+    return to_tensor(np.stack([crop_near(drawn, int(row), side, rng) for row in rows])).to(device())
 
 
 def _rough_loss(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
     """The loss of the pictures, and a trace of KL that keeps latents near the origin."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with half():
         latents = vae.encode(pictures).latent_dist
         seen = vae.decode(latents.sample()).sample
     spread: Tensor = 1e-5 * latents.kl().float().mean() / latents.mean[0].numel()
@@ -71,7 +71,7 @@ def _rough_loss(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
 
 def _fine_loss(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
     """The same with noisy latents, which are held near deviation 1, lest they grow out of the noise."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with half():
         mean = vae.encode(pictures).latent_dist.mean
         seen = vae.decode(mean + _NOISE * torch.randn_like(mean)).sample
     size: Tensor = 0.003 * mean.float().square().mean()
@@ -80,7 +80,7 @@ def _fine_loss(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
 
 def _polish_loss(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
     """Of the decoder alone: what latents mean stays, so this may come after the denoiser's training too."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with half():
         with torch.no_grad():
             mean = vae.encode(pictures).latent_dist.mean
         seen = vae.decode(mean + _NOISE * torch.randn_like(mean)).sample

@@ -32,7 +32,8 @@ One thing, or two beside or above one another, on a plain background.
 - styles of the whole picture: {styles}
 
 `a large striped red star at the top on a blue background`, `a sketch of a pink heart next to a yellow ring on a white
-background`. Small things in pixel art and large ones in a pair were never shown. Other words are read and ignored.
+background`. Small things in pixel art and large ones in a pair were never shown; small ones in a pair were, but come
+out blurred. Other words are read and ignored.
 
 ## How often it is right
 
@@ -43,8 +44,9 @@ background`. Small things in pixel art and large ones in a pair were never shown
 {table}
 ## How it was made
 
-`make starter` draws its own pictures, so there is no data set and nobody's work in it. Fixed seeds; two
-CPU cores shared with other work, in bf16; minutes are those of the clock, pauses counted in.
+`make starter` draws its own pictures, so there is no data set and nobody's work in it. The autoencoder comes first;
+then the text encoders learn to answer what a caption says; then the denoiser learns to paint what they tell. Fixed
+seeds; two CPU cores shared with other work, in bf16; minutes are those of the clock, pauses counted in.
 
 | stage | steps | minutes | last loss |
 |---|---|---|---|

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ops.starter.pictures import drawn_scene, to_tensor
 from ops.starter.scenes import Scene
-from ops.starter.training import say
+from ops.starter.training import device, half, say
 
 _BATCH = 48
 
@@ -42,6 +42,6 @@ def _fingerprint(vae: AutoencoderKL, seed: int) -> int:
 
 @torch.no_grad()
 def _encode(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
-    with torch.autocast("cpu", torch.bfloat16):
-        mean: Tensor = vae.encode(pictures).latent_dist.mean
-    return mean.float()
+    with half():
+        mean: Tensor = vae.to(device()).encode(pictures.to(device())).latent_dist.mean
+    return mean.float().cpu()

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from darkroom.tasks.catalogue import Defaults, FolderSource, Limits, ModelEntry
+from darkroom.tasks.catalogue import FolderSource, builtin_catalogue
 from darkroom.tasks.requests import Img2Img, Request, Txt2Img
 from darkroom.tasks.validate import resolve
 from darkroom.worker.batching.engine import Engine
@@ -16,24 +16,7 @@ from darkroom.worker.loading import load_model
 from darkroom.worker.settings import WorkerSettings
 from ops.starter.drawing import Picture
 
-ENTRY = ModelEntry(
-    name="starter",
-    family="sdxl",
-    source=FolderSource(path=Path(__file__).parents[2] / "worker/starter"),
-    defaults=Defaults(width=128, height=128, num_inference_steps=20, guidance_scale=4.0, scheduler="euler"),
-    limits=Limits(min_side=64, max_side=256, max_pixels=256 * 256),
-    schedulers=[
-        "euler",
-        "euler_a",
-        "dpmpp_2m",
-        "dpmpp_2m_karras",
-        "dpmpp_2m_sde",
-        "dpmpp_sde",
-        "ddim",
-        "ddpm",
-        "unipc",
-    ],
-)
+ENTRY = builtin_catalogue()["starter"]
 
 
 class Studio:
@@ -41,7 +24,10 @@ class Studio:
 
     def __init__(self, folder: Path | None = None, threads: int = 2) -> None:
         settings = WorkerSettings(device="cpu", dtype="float32", memory="full", threads=threads)
-        entry = ENTRY.model_copy(update={"source": FolderSource(path=folder)}) if folder else ENTRY
+        entry = ENTRY
+        if folder:  # with its own lock file, so that none is left elsewhere
+            entry = ENTRY.model_copy(update={"source": FolderSource(path=folder)})
+            settings = settings.model_copy(update={"models_dir": folder})
         self._engine = Engine(threads)
         self.generator = Generator(load_model(entry, choose_placement(settings), settings), self._engine)
 

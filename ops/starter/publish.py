@@ -1,5 +1,7 @@
 """From checkpoints to a model folder, and from that to its evaluation, card and pictures."""
 
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -13,7 +15,7 @@ from darkroom.worker.layout import folder_layout
 from darkroom.worker.lockfile import LockedModel, pin
 from ops.starter.autoencoder import FINE, POLISH, ROUGH
 from ops.starter.card import write_card
-from ops.starter.curves import plot, read_curve
+from ops.starter.curves import Curve, plot, read_curve
 from ops.starter.denoiser import DENOISER
 from ops.starter.drawing import Picture
 from ops.starter.evaluate import evaluate, table
@@ -27,35 +29,45 @@ from ops.starter.training import say
 
 _SHEET = 24  # pictures
 _COLUMNS = 6
+_AT_ONCE = 8  # pictures that share model calls
+#: The losses of every stage, kept with the model: the card is written anew by each evaluation.
+TRAINING = "training"
+_STAGES = (ROUGH, FINE, POLISH, CAPTIONS, DENOISER)
 
 
 def export_model(folder: Path, model: Path) -> None:
     """Writes the weights of the newest checkpoint in `folder` as a model, with its loss curves."""
     reader, unet = Reader(make_tokenizer(folder)), make_unet()
     for part, stage in ((reader, CAPTIONS), (unet, DENOISER)):
-        checkpoint = torch.load(folder / f"{stage.name}.pt", weights_only=True)
+        checkpoint = torch.load(folder / f"{stage.name}.pt", map_location="cpu", weights_only=True)
         part.load_state_dict(checkpoint["average"])
     export(make_autoencoder(folder), reader, unet, model)
-    plot([read_curve(path) for path in _curves(folder)]).save(model / "curves.png")
+    (model / TRAINING).mkdir(exist_ok=True)
+    for stage in _STAGES:
+        shutil.copy(folder / f"{stage.name}.csv", model / TRAINING)
+    plot(_curves(model)).save(model / "curves.png")
     pin_model(model)
     parts = [load_file(path) for path in model.rglob("*.safetensors")]
     count = sum(value.numel() for part in parts for value in part.values())
     say(f"{model}: {count:,} parameters after {checkpoint['step']} steps")
 
 
-def evaluate_model(folder: Path, model: Path, count: int) -> None:
+def evaluate_model(model: Path, count: int) -> None:
     """Judges `count` pictures; writes the card and a contact sheet into the model's folder, and prints the table."""
-    studio = Studio(model)
+    studio, prompts = Studio(model), held_out_prompts(count)
     kept: list[tuple[Picture, str]] = []
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        made = threads.map(lambda asked: studio(asked.prompt, asked.seed), prompts)
 
-    def paint(asked: Asked) -> Picture:
-        kept.append((studio(asked.prompt, asked.seed), asked.prompt))
-        if len(kept) % 25 == 0:
-            say(f"{len(kept)} of {count}")
-        return kept[-1][0]
+        def paint(asked: Asked) -> Picture:
+            kept.append((next(made), asked.prompt))
+            if len(kept) % 25 == 0:
+                say(f"{len(kept)} of {count}")
+            return kept[-1][0]
 
-    tallies = evaluate(paint, held_out_prompts(count))
-    write_card(model, tallies, [read_curve(path) for path in _curves(folder)])
+        tallies = evaluate(paint, prompts)
+    studio.close()
+    write_card(model, tallies, _curves(model))
     contact_sheet([(Image.fromarray(picture), prompt) for picture, prompt in kept[:_SHEET]], _COLUMNS).save(
         model / "sheet.png"
     )
@@ -68,6 +80,5 @@ def pin_model(model: Path) -> None:
     pin(model, ENTRY.name, LockedModel(source="bundled", files=hash_files(files)))
 
 
-def _curves(folder: Path) -> list[Path]:
-    names = [stage.name for stage in (ROUGH, FINE, POLISH, CAPTIONS, DENOISER)]
-    return [path for name in names if (path := folder / f"{name}.csv").exists()]
+def _curves(model: Path) -> list[Curve]:
+    return [read_curve(model / TRAINING / f"{stage.name}.csv") for stage in _STAGES]

@@ -46,9 +46,10 @@ class Reader(nn.Module):
 
     def read(self, captions: list[str], padding: str = "max_length") -> tuple[Tensor, Tensor]:
         """The words' states (rows, 77, FIRST + SECOND) and the pooled ones (rows, SECOND), as SDXL's pipeline does."""
-        tokens = self.tokenizer(captions, padding=padding, max_length=77, truncation=True, return_tensors="pt")
-        first = self.first(tokens.input_ids, output_hidden_states=True).hidden_states[-2]
-        second = self.second(tokens.input_ids, output_hidden_states=True)
+        read = self.tokenizer(captions, padding=padding, max_length=77, truncation=True, return_tensors="pt")
+        tokens = read.input_ids.to(self.questions.device)
+        first = self.first(tokens, output_hidden_states=True).hidden_states[-2]
+        second = self.second(tokens, output_hidden_states=True)
         return torch.cat([first, second.hidden_states[-2]], dim=-1), second.text_embeds
 
     def forward(self, captions: list[str]) -> list[tuple[Tensor, Tensor]]:
@@ -87,7 +88,7 @@ def train_reader(scenes: list[Scene], tokenizer: CLIPTokenizer, folder: Path) ->
 
 def reading_loss(reader: Reader, scenes: list[Scene], rng: np.random.Generator) -> Tensor:
     """Mean cross-entropy of all answers to captions of these scenes."""
-    right = torch.tensor([answers(scene) for scene in scenes])
+    right = torch.tensor([answers(scene) for scene in scenes], device=reader.questions.device)
     found = reader([caption(scene, rng) for scene in scenes])
     return torch.stack(
         [nnf.cross_entropy(logits, right[:, number]) for number, both in enumerate(found) for logits in both]

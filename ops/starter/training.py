@@ -19,6 +19,16 @@ CHECKPOINT_SECONDS = 600.0
 _LOG_EVERY = 25  # steps
 
 
+def device() -> torch.device:
+    """Where everything is trained: the GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def half() -> torch.autocast:
+    """The context in which models are called: bfloat16 where that loses nothing."""
+    return torch.autocast(device().type, torch.bfloat16)
+
+
 @dataclass(frozen=True)
 class Stage:
     """One stage of the training: `name` names its files, `rate` is the highest learning rate."""
@@ -49,7 +59,7 @@ class Run:
     """The state of a stage: the module, its moving average, the optimizer, and how many steps were done."""
 
     def __init__(self, stage: Stage, module: nn.Module, folder: Path) -> None:
-        self.stage, self.module, self.folder = stage, module, folder
+        self.stage, self.module, self.folder = stage, module.to(device()), folder
         self.average = {name: value.detach().clone() for name, value in module.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
             module.parameters(), lr=stage.rate, betas=(0.9, 0.99), weight_decay=stage.weight_decay, foreach=True
@@ -98,7 +108,7 @@ class Run:
         self.path.with_suffix(".new").replace(self.path)
 
     def _load(self) -> None:
-        state = torch.load(self.path, weights_only=True)
+        state = torch.load(self.path, map_location=device(), weights_only=True)
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds, self.average = state["step"], state["seconds"], state["average"]

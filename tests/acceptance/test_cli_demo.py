@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 
 from tests.acceptance.conftest import COMMAND, Installation
 
@@ -57,7 +58,7 @@ def has(process: psutil.Process, mark: str) -> bool:
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which demos of this file keep their model."""
+    """A folder that several demos of this file share."""
     return tmp_path_factory.mktemp("demo") / "new" / "darkroom-data"
 
 
@@ -65,18 +66,29 @@ def test_two_at_once_in_one_folder_on_a_bundled_and_a_configured_server(
     demo: Demo, mark: str, kept: Path, installation: Installation
 ) -> None:
     plain = demo(kept)
-    told = read_until(plain, "model")
+    told = read_until(plain, "server")
     staying = demo(kept, "--json", "--stay", DARKROOM_REDIS_URL=installation.redis_url)
     told += plain.communicate(timeout=200)[0]
     assert plain.returncode == 0, told
     pictures = [Path(line.split()[1]) for line in told.splitlines() if line.startswith("picture")]
-    assert len(pictures) == 2
+    assert len(pictures) == 3
     assert all(picture.is_file() for picture in pictures)
-    for words in ("random weights", "step 30 of 30", "txt2img", "img2img", "manifest", "darkroom replay"):
+    for words in (
+        "star on a blue",
+        "step 20 of 20",
+        "txt2img",
+        "img2img",
+        "10 pictures",
+        "manifest",
+        "darkroom replay",
+    ):
         assert words in told
+    with Image.open(kept / "contact-sheet.png") as sheet:
+        assert sheet.width > 4 * 128
+        assert sheet.height > 3 * 128
 
     document = json.loads(read_until(staying, "{").splitlines()[-1])
-    assert [job["kind"] for job in document["jobs"]] == ["txt2img", "img2img"]
+    assert [job["kind"] for job in document["jobs"]] == ["txt2img", "img2img", *["txt2img"] * 10]
     assert document["jobs"][1]["request"]["image"] == document["jobs"][0]["images"][0]["key"]
     assert all(Path(place).is_file() for place in document["manifests"].values())
     assert f"export DARKROOM_REDIS_URL='{installation.redis_url}'" in read_until(staying, "  darkroom submit")
@@ -85,7 +97,6 @@ def test_two_at_once_in_one_folder_on_a_bundled_and_a_configured_server(
     rest = staying.communicate(timeout=60)[0]
     assert staying.returncode == 0, rest
     assert processes(mark) == []
-    assert list(kept.glob(".making-*")) == []
 
 
 def read_until(process: "subprocess.Popen[str]", start: str) -> str:
@@ -99,15 +110,9 @@ def read_until(process: "subprocess.Popen[str]", start: str) -> str:
     pytest.fail(f"it ended: {told}")
 
 
-@pytest.mark.parametrize(
-    ("moment", "fresh"),
-    [("server", True), ("model", False), ("txt2img", False)],
-    ids=["while the model is made", "while the worker starts", "while a job runs"],
-)
-def test_ctrl_c_leaves_nothing_behind(
-    demo: Demo, mark: str, kept: Path, tmp_path: Path, moment: str, fresh: bool
-) -> None:
-    process = demo(tmp_path if fresh else kept)
+@pytest.mark.parametrize("moment", ["server", "worker", "txt2img", "sheet"])
+def test_ctrl_c_leaves_nothing_behind(demo: Demo, mark: str, kept: Path, moment: str) -> None:
+    process = demo(kept)
     read_until(process, moment)
     assert processes(mark)
     os.killpg(process.pid, signal.SIGINT)
@@ -115,7 +120,6 @@ def test_ctrl_c_leaves_nothing_behind(
     assert process.returncode == 130, rest
     assert "Traceback" not in rest
     assert processes(mark) == []
-    assert list(tmp_path.glob(".making-*")) == []
 
 
 def test_a_worker_that_cannot_start_shows_its_log(demo: Demo, kept: Path) -> None:

@@ -53,14 +53,20 @@ class Batches:
             return [Outcome(result, (place,)) for result, place in zip(results, places, strict=True)]
         if memory:
             self._limit(calls[0].group, bucket)
-            half = len(batch) // 2
-            return [*self._smaller(batch[:half]), *self._smaller(batch[half:])]
+            return self._halved(batch)
         self._stats.repeated += len(calls)
         return [self._alone(call, (place,)) for call, place in zip(calls, places, strict=True)]
 
+    def _halved(self, batch: Sequence[tuple[Call, Ticket]]) -> list[Outcome]:
+        half = len(batch) // 2
+        return [outcome for part in (batch[:half], batch[half:]) for outcome in self._smaller(part)]
+
     def _smaller(self, batch: Sequence[tuple[Call, Ticket]]) -> list[Outcome]:
-        rows = sum(call.rows for call, _ in batch)
-        return self.run(batch, self._policy.bucket_for(batch[0][0].group, rows))
+        """Halved again where the cap, as it is by now, asks for it: what is known to be too much is not tried."""
+        rows, group = sum(call.rows for call, _ in batch), batch[0][0].group
+        if len(batch) > 1 and rows > self._policy.cap(group):
+            return self._halved(batch)
+        return self.run(batch, self._policy.bucket_for(group, rows))
 
     def _alone(self, call: Call, places: Places) -> Outcome:
         try:

@@ -70,8 +70,8 @@ def test_captions_that_are_left_out_are_as_the_pipelines_zeros() -> None:
     asked: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     class Listener(torch.nn.Module):
-        def forward(self, noisy: torch.Tensor, _: object, **told: Any) -> Any:
-            asked.append((told["encoder_hidden_states"], told["added_cond_kwargs"]["text_embeds"]))
+        def forward(self, noisy: torch.Tensor, _: object, states: torch.Tensor, added_cond_kwargs: Any) -> Any:
+            asked.append((states, added_cond_kwargs["text_embeds"]))
             return SimpleNamespace(sample=noisy)
 
     torch.manual_seed(0)

@@ -101,6 +101,25 @@ def test_all_faults_of_an_entry_are_named(tmp_path: Path) -> None:
     assert "limitz" in caught.value.message
 
 
+def test_faults_of_several_entries_are_named_by_entry(tmp_path: Path) -> None:
+    wrong = [{**OWN, "name": "one", "family": "flux"}, OWN, {**OWN, "name": "two", "kinds": []}, {"family": "sd"}]
+    with pytest.raises(CatalogueError) as caught:
+        load_catalogue(written(tmp_path, {"models": wrong}))
+    for named in ("models.one.family", "models.two.kinds", "models.3.name"):
+        assert named in caught.value.message
+
+
+def test_a_name_is_given_once(tmp_path: Path) -> None:
+    with pytest.raises(CatalogueError, match=f"named twice: {OWN['name']}"):
+        load_catalogue(written(tmp_path, {"models": [OWN, OWN]}))
+
+
+def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
+    file = tmp_path / "catalogue.json"
+    file.write_text(json.dumps({"models": [OWN]}), "utf-8-sig")
+    assert OWN["name"] in load_catalogue(file)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '"x"', "{}", '{"models": 5}', '{"models": [5]}', "null"])
 def test_what_is_no_catalogue(tmp_path: Path, content: str) -> None:
     file = written(tmp_path, content)
