@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import redis
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -297,4 +298,5 @@ def _ids(entries: Any) -> list[tuple[int, ...]]:
 
 @pytest.mark.usefixtures("our_clock")
 def test_whatever_happens_to_a_job(task_settings: TaskSettings, raw: "redis.Redis[str]") -> None:
-    run_state_machine_as_test(partial(Life, task_settings, raw))
+    profile = "long" if settings.get_current_profile_name() == "long" else "short"
+    run_state_machine_as_test(partial(Life, task_settings, raw), settings=settings.get_profile(profile))
