@@ -54,12 +54,13 @@ def test_without_guidance_fewer_pictures_are_right(paint: Paint, held_out: list[
     assert right(held_out, unguided, *every) < right(held_out, drawn, *every)
 
 
-def test_other_seeds_give_other_pictures_of_the_same_thing(paint: Paint) -> None:
-    wishes = [asked("star", "red", "blue", seed) for seed in (1, 1, 2, 3, 4)]
-    one, again, *others = paint(wishes)
-    assert np.array_equal(one, again)
+def test_other_seeds_give_other_pictures_of_the_same_thing(paint: Paint, studio: Studio) -> None:
+    wishes = [asked("star", "red", "blue", seed) for seed in (1, 2, 3, 4)]
+    one, *others = paint(wishes)
     assert all(apart(one, other) > 1 for other in others)
-    assert right(wishes, [one, again, *others], "background", "colour", "shape") >= 4
+    assert right(wishes, [one, *others], "background", "colour", "shape") >= 3
+    first, again = (studio(wishes[0].prompt, 1) for _ in range(2))
+    assert np.array_equal(first, again)
 
 
 def test_a_source_picture_gives_way_as_the_strength_rises(studio: Studio) -> None:

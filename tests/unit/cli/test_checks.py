@@ -98,7 +98,7 @@ def found_models(*, digests: bool) -> list[Check]:
 def test_a_model_that_is_whole(weights: Path) -> None:
     found = found_models(digests=True)
     assert state(found, "own is here (local, ") == "ok"
-    assert state(found, "every digest is the pinned one") == "ok"
+    assert state(found, "own: every digest is the pinned one") == "ok"
 
 
 def test_a_model_with_a_changed_file(weights: Path) -> None:
