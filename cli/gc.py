@@ -17,7 +17,6 @@ from darkroom.tasks.objects import leftovers
 from darkroom.tasks.operations import get
 from darkroom.tasks.redis_io import BlockingIO
 from darkroom.tasks.sweeping import sweep_indexes
-from darkroom.worker.janitor import sweep
 
 
 def gc(
@@ -27,6 +26,8 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Delete objects that no record names, and do what no worker was there to do: expire, knock again, tidy indexes."""
+    from darkroom.worker.janitor import sweep  # loads the worker's log
+
     rules, store = TaskSettings(), open_store()
     io = BlockingIO(rules)
     try:
