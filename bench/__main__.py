@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from bench import imports, overhead, replay, serve, submit, worker_memory
+from bench import hygiene, imports, overhead, replay, serve, submit, worker_memory
 from bench.table import Row, show
 
 BENCHES: dict[str, Callable[[], list[Row]]] = {
@@ -11,6 +11,7 @@ BENCHES: dict[str, Callable[[], list[Row]]] = {
     "submit": submit.measure,
     "overhead": overhead.measure,
     "worker_memory": worker_memory.measure,
+    "hygiene": hygiene.measure,
     "replay": replay.measure,
     "serve": serve.measure,
 }

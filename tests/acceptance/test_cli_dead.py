@@ -1,12 +1,14 @@
 """Commands about what went wrong: dead letters, leftovers, and a doctor who explains a sick system."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from darkroom.storage import StorageSettings, open_store
 from darkroom.tasks import Darkroom, JobError, TaskSettings, claims
-from darkroom.tasks.redis_io import BlockingIO
+from darkroom.tasks.redis_io import BlockingIO, Key, Operation, command
+from darkroom.tasks.redis_io import Call as RedisCall
 from tests.acceptance.conftest import Call, Installation
 from tests.integration.hand import Hand
 
@@ -54,6 +56,19 @@ def test_dead_letters_are_listed_shown_retried_and_dropped(call: Call, given_up:
     assert call("cancel", again["new_id"]).code == 0
 
 
+@pytest.fixture
+def no_janitor(hand: Hand) -> Iterator[None]:
+    """Somebody who does nothing has the duty."""
+    hand.io.run(_one(command("SET", Key("janitor"), "nobody", "EX", 600)))
+    yield
+    hand.io.run(_one(command("DEL", Key("janitor"))))
+
+
+def _one(asked: RedisCall) -> Operation[Any]:
+    return (yield asked)
+
+
+@pytest.mark.usefixtures("no_janitor")
 def test_the_doctor_explains_jobs_in_trouble(call: Call, given_up: str, hand: Hand, settings: TaskSettings) -> None:
     with Darkroom(settings) as client:
         waiting, running = (client.submit({"prompt": "a cat", "model": "sd-1.5"}).id for _ in range(2))
