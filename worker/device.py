@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -80,11 +81,17 @@ def environment(placement: Placement | None = None) -> dict[str, str | int]:
         "threads": placement.threads if placement else torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "matmul_precision": torch.get_float32_matmul_precision(),
-        **{package: str(version(package)) for package in RECORDED_PACKAGES},
+        **{package: installed(package) for package in RECORDED_PACKAGES},
     }
     if placement and placement.speedups:
         found["speedups"] = ", ".join(sorted(placement.speedups))
     return found | _cuda_environment(device) if device.type == "cuda" else found
+
+
+@cache
+def installed(package: str) -> str:
+    """Its version; kept, since reading it parses the package's metadata, a millisecond for each package and job."""
+    return str(version(package))
 
 
 def available_cpus() -> int:

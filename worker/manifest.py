@@ -6,7 +6,6 @@ is run, imported or opened as a path; a scheduler's config is there to be compar
 
 import json
 from collections.abc import Iterable
-from importlib.metadata import version
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -15,7 +14,7 @@ from darkroom.tasks.catalogue import Catalogue
 from darkroom.tasks.errors import InvalidRequest
 from darkroom.tasks.requests import Img2Img, Request, Seed, Txt2Img, parse_request
 from darkroom.tasks.validate import resolve
-from darkroom.worker.device import environment
+from darkroom.worker.device import environment, installed
 from darkroom.worker.errors import ManifestInvalid
 from darkroom.worker.loading import LoadedModel
 from darkroom.worker.records import (
@@ -101,7 +100,7 @@ def make_manifest(
 def circumstances(model: LoadedModel, scheduler: str) -> dict[str, Any]:
     """What the bits of a picture depend on besides the request: the manifest's fields of these names."""
     return {
-        "darkroom": version("darkroom"),
+        "darkroom": installed("darkroom"),
         "model": model_record(model),
         "scheduler": scheduler_record_of(model, scheduler),
         "dtype": str(model.placement.dtype).removeprefix("torch."),

@@ -11,7 +11,7 @@ from darkroom.tasks.errors import QueueError
 from darkroom.tasks.redis_io import BlockingIO
 from darkroom.worker.attempt import Attempt
 
-STEP_SECONDS = 0.1  # at the least between two progress events of a job; a job's last step is always told
+STEP_SECONDS = 0.2  # at the least between two progress events of a job; a job's last step is always told
 SILENCE_SECONDS = 5.0  # after a failure, so that a Redis that is away does not slow the denoising
 
 

@@ -5,6 +5,8 @@ A scheduler holds a cursor, and some hold the image's noise, so none is ever sha
 """
 
 import warnings
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import diffusers
@@ -76,7 +78,8 @@ def check_schedulers(offer: ModelOffer, template: Any) -> None:
         )
 
 
-def scheduler_record(name: str, template: Any, family: Family) -> tuple[str, dict[str, Any]]:
+@lru_cache(maxsize=64)
+def scheduler_record(name: str, template: Any, family: Family) -> tuple[str, Mapping[str, Any]]:
     """Class name and config as a manifest keeps them, without what differs from image to image."""
     made = make_scheduler(name, template, family, seed=0)
     config = {key: value for key, value in sorted(made.config.items()) if not key.startswith("_")}

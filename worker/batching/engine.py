@@ -50,9 +50,13 @@ class _Pending:
 
 
 class Engine:
-    """Runs calls on its own thread under `torch.no_grad`, with `threads` CPU threads for each."""
+    """Runs calls on its own thread under `torch.no_grad`, with `threads` CPU threads for each.
+
+    Made before anything is computed: the thread that makes it, and those that make images, have one CPU thread each.
+    """
 
     def __init__(self, threads: int, policy: Policy | None = None) -> None:
+        set_threads(1)
         self._threads = threads
         self.policy = policy or Policy()
         self._stats = EngineStats()
@@ -238,6 +242,10 @@ class Engine:
 
 def set_threads(count: int) -> None:
     """CPU threads for the model code that this thread runs; torch keeps one number for each thread.
+
+    Only one thread may have more than one: every thread has an OpenMP team of its own, and where all teams together
+    are more than there are cores, OpenMP's threads sleep instead of spinning. Each of the hundreds of operations of a
+    model call then waits for them to wake, and a small model takes twice as long.
 
     The first parallel operation of a thread takes over what any thread set last, so that is made to happen before.
     """

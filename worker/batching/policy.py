@@ -159,6 +159,8 @@ class Policy:
 
     def _ready(self, group: _Group, calls: Sequence[Waiting], coming: int) -> float:
         """From when on these are to run, though not all have come."""
+        if not coming:
+            return 0.0
         here = sum(call.rows for call in calls)
         more = round(coming * here / len(calls))
         together = group.price(here + more)
@@ -179,6 +181,8 @@ def _first_part(group: _Group, calls: Sequence[Waiting]) -> tuple[int, int]:
 
     Of several equally cheap the largest part, so that most go on soonest.
     """
+    if len(calls) == 1:
+        return 1, group.bucket(calls[0].rows)
     rows, here, found = sum(call.rows for call in calls), 0, []
     for count, call in enumerate(calls, 1):
         here += call.rows

@@ -4,6 +4,7 @@ Every image has a pipeline of its own; all of them hold these proxies, which han
 modules without parameters, so that a pipeline finds its device by them and cannot move the real ones.
 """
 
+from functools import cached_property
 from typing import Any, Self
 
 import torch
@@ -28,8 +29,9 @@ class _Proxy(torch.nn.Module):
     def config(self) -> Any:
         return self.real.config
 
-    @property
+    @cached_property
     def dtype(self) -> torch.dtype:
+        """Found once: diffusers walks through all modules for it, at each of many questions."""
         return self.real.dtype  # type: ignore[no-any-return]
 
     @property

@@ -76,6 +76,18 @@ def test_the_number_of_cpu_threads_belongs_to_the_engine(engine: Engine) -> None
     assert engine.call(torch.get_num_threads) == 2
 
 
+def test_who_makes_an_engine_keeps_one_cpu_thread() -> None:
+    """Teams of several threads put each other to sleep, and each model call takes twice as long."""
+
+    def made() -> tuple[int, int]:
+        set_threads(2)
+        with Engine(threads=2) as engine:
+            return torch.get_num_threads(), engine.call(torch.get_num_threads)
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(made).result() == (1, 2)
+
+
 def test_nothing_of_a_call_stays_behind(engine: Engine) -> None:
     tensor = torch.ones(8)
     seen = weakref.ref(tensor)
