@@ -12,11 +12,13 @@ from darkroom.tasks.errors import QueueError
 from darkroom.tasks.redis_io import BlockingIO, Key, Operation, command
 from darkroom.tasks.settings import TaskSettings
 from darkroom.worker.duty import Duty
+from darkroom.worker.leftovers import Sweep
 
 ROUND_SECONDS = 2.0
 PATIENCE_SECONDS = 30.0  # after a later job of the lane was claimed, a message counts as lost
 MOST = 200  # jobs a round
 GRACE_SECONDS = 5.0  # after Redis was away, so that workers renew what they hold before it is given to others
+ENDS = frozenset({"canceled", "expired", "failed"})  # outcomes
 
 
 def sweep(worker: str, rules: TaskSettings, patience: float = PATIENCE_SECONDS) -> Operation[dict[str, str]]:
@@ -34,9 +36,10 @@ def sweep(worker: str, rules: TaskSettings, patience: float = PATIENCE_SECONDS) 
 class Janitor(Duty):
     """Does the rounds on a thread of its own, so that a slow round delays no lease."""
 
-    def __init__(self, io: BlockingIO, worker: str, rules: TaskSettings) -> None:
+    def __init__(self, io: BlockingIO, worker: str, rules: TaskSettings, ended: Sweep) -> None:
+        """`ended` is told of each job that ended here: its last worker may have died with objects stored."""
         super().__init__("janitor", ROUND_SECONDS)
-        self._io, self._worker, self._rules = io, worker, rules
+        self._io, self._worker, self._rules, self._ended = io, worker, rules, ended
         self._begins = 0.0
         self._log = structlog.get_logger()
 
@@ -56,3 +59,5 @@ class Janitor(Duty):
         for job_id, what in done.items():
             if what != "kept":
                 self._log.info("janitor.knocked", job_id=job_id, outcome=what)
+            if what in ENDS:
+                self._ended(job_id)

@@ -10,15 +10,13 @@ import structlog
 import torch
 from PIL import Image
 
-from darkroom.storage import ObjectStore, StorageError, StorageSettings
+from darkroom.storage import ObjectStore, StorageSettings
 from darkroom.storage.images import open_image
 from darkroom.storage.inputs import read_input
 from darkroom.tasks import claims
 from darkroom.tasks.claims import Claim, Refusal
-from darkroom.tasks.errors import DarkroomError
-from darkroom.tasks.job import JobResult, StoredImage, no_store
-from darkroom.tasks.objects import leftovers
-from darkroom.tasks.operations import get, owner
+from darkroom.tasks.job import JobResult, StoredImage
+from darkroom.tasks.operations import owner
 from darkroom.tasks.redis_io import BlockingIO, Operation
 from darkroom.tasks.requests import Img2Img, Request
 from darkroom.tasks.settings import TaskSettings
@@ -28,6 +26,7 @@ from darkroom.worker.endings import INTERNAL_ERROR, job_error
 from darkroom.worker.generate import Generator, OnStep, PreparedJob
 from darkroom.worker.image_threads import ImageThreads
 from darkroom.worker.leases import LeaseKeeper
+from darkroom.worker.leftovers import Sweep
 from darkroom.worker.manifest import ImageRecord, make_manifest
 from darkroom.worker.patience import PatientStore
 from darkroom.worker.pictures import prepare_source
@@ -55,6 +54,7 @@ class Surroundings:
     generators: Mapping[str, Generator]
     images: ImageThreads
     leases: LeaseKeeper
+    sweep: Sweep
     worker: str
     lease_seconds: float
     rules: TaskSettings
@@ -87,7 +87,7 @@ class JobRunner:
         else:
             log.warning("job.lease_lost")
         if claim.number > 1 or not held or ending.action != "job.succeeded":
-            self._sweep(claim.job_id)
+            self._around.sweep(claim.job_id)
 
     def _claim(self, job_id: str) -> Claim | None:
         around = self._around
@@ -103,15 +103,6 @@ class JobRunner:
             self._log.info("job.knock_dropped", job_id=str(job_id)[:64], reason=found.reason)
             return None
         return found
-
-    def _sweep(self, job_id: str) -> None:
-        """Objects that an attempt stored and the job's record does not name; `darkroom gc` finds the rest."""
-        try:
-            job = self._around.io.run(get(job_id, no_store))
-            for key in leftovers(job, self._around.store):
-                self._around.store.delete(key)
-        except (DarkroomError, StorageError) as error:
-            self._log.warning("job.not_swept", job_id=job_id, code=error.code)
 
     def _attempt(self, attempt: Attempt) -> Ending:
         """Runs the job; what is to be recorded of its end. Raises LeaseLost where it is no longer ours."""

@@ -28,6 +28,7 @@ from darkroom.worker.hang import HangGuard
 from darkroom.worker.image_threads import ImageThreads
 from darkroom.worker.janitor import Janitor
 from darkroom.worker.leases import LeaseKeeper
+from darkroom.worker.leftovers import sweeper
 from darkroom.worker.loading import load_model
 from darkroom.worker.metrics import EngineCollector, metrics_server
 from darkroom.worker.presence import Presence
@@ -71,7 +72,8 @@ class Service:
             drain = Drain(self._settings.drain_seconds)
             guard = HangGuard(engine, self._settings.call_seconds, drain)
             leases = LeaseKeeper(io, self._settings.lease_seconds, drain, [guard.look, presence.beat])
-            for duty in (leases, Janitor(io, self.name, self._tasks)):
+            sweep = sweeper(io, store)
+            for duty in (leases, Janitor(io, self.name, self._tasks, sweep)):
                 duty.start()
                 stack.callback(duty.close)
             at_a_time = images_at_a_time(placement, max_batch)
@@ -84,6 +86,7 @@ class Service:
                 generators=generators,
                 images=images,
                 leases=leases,
+                sweep=sweep,
                 worker=self.name,
                 lease_seconds=self._settings.lease_seconds,
                 rules=self._tasks,

@@ -20,6 +20,7 @@ from darkroom.worker.device import Placement
 from darkroom.worker.generate import Generator
 from darkroom.worker.image_threads import ImageThreads
 from darkroom.worker.leases import LeaseKeeper
+from darkroom.worker.leftovers import sweeper
 from darkroom.worker.loading import load_model
 from darkroom.worker.runner import JobRunner, Surroundings
 from darkroom.worker.settings import WorkerSettings
@@ -119,6 +120,7 @@ def open_desk(settings: TaskSettings, generator: Generator, store: ObjectStore) 
         generators={entry.name: generator},
         images=ImageThreads(0),  # one after the other
         leases=leases,
+        sweep=sweeper(io, meddled),
         worker="here",
         lease_seconds=30,
         rules=settings,

@@ -4,10 +4,13 @@ import json
 
 import pytest
 import redis
+from pydantic import SecretStr
 
+from darkroom.storage import ObjectStore
 from darkroom.tasks import Darkroom, TaskSettings
 from darkroom.tasks.redis_io import BlockingIO
-from darkroom.worker.janitor import sweep
+from darkroom.worker.janitor import Janitor, sweep
+from darkroom.worker.leftovers import sweeper
 from tests.integration.hand import RULES, Hand
 
 QUEUE = "queue:sdxl:interactive"
@@ -58,3 +61,34 @@ def test_one_has_the_duty_at_a_time(ids: list[str], task_settings: TaskSettings,
     raw.delete(f"{task_settings.redis_prefix}janitor")  # as when the one's word has run out
     assert len(io.run(sweep("two", RULES))) == 4
     io.close()
+
+
+def test_what_a_dead_worker_stored_goes_with_its_canceled_job(
+    ids: list[str], task_settings: TaskSettings, store: ObjectStore
+) -> None:
+    io = BlockingIO(task_settings)
+    named = Hand(io).picture(Hand(io).claim(ids[0], lease=0)).key
+    for key in (named, f"{ids[0]}/1-abc.png", f"{ids[1]}/0-abc.png"):
+        store.put(key, b"x", content_type="image/png")
+    with Darkroom(task_settings) as client:
+        client.cancel(ids[0])
+    janitor = Janitor(io, "w", RULES, sweeper(io, store))
+    janitor.round()
+    assert [store.exists(key) for key in (named, f"{ids[0]}/1-abc.png", f"{ids[1]}/0-abc.png")] == [True, False, True]
+    io.close()
+
+
+def test_after_an_outage_workers_have_time_to_renew_before_their_jobs_are_given_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("darkroom.worker.janitor.time.monotonic", lambda: clock[0])
+    away = BlockingIO(TaskSettings(redis_url=SecretStr("redis://127.0.0.1:1/0"), redis_timeout=0.2))
+    asked: list[float] = []
+    monkeypatch.setattr(away, "run", lambda operation: asked.append(clock[0]) or BlockingIO.run(away, operation))
+    janitor = Janitor(away, "w", RULES, lambda _: None)
+    for moment in (1000.0, 1002.0, 1004.9, 1005.1):
+        clock[0] = moment
+        janitor.round()
+    assert asked == [1000.0, 1005.1]
+    away.close()
