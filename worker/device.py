@@ -61,13 +61,14 @@ def default_max_batch(placement: Placement) -> int:
 
 
 def images_at_a_time(placement: Placement, max_batch: int) -> int:
-    """Images in the making in one process: as many as fill the largest call under guidance, two rows each.
+    """Images in the making in one process: as many as fill two of the largest calls under guidance, two rows each.
 
-    As many jobs are held by default: each has one at least, and what is beside the model's work is hidden behind it.
+    Of images of several sizes half as many would rarely fill a call. As many jobs are held by default: each has one
+    image at least, and what is beside the model's work is hidden behind it.
     """
     if placement.memory in OFFLOAD_MODES:
         return 1  # the hooks move modules under whoever runs beside
-    return max(1, max_batch // 2)
+    return max_batch
 
 
 def environment(placement: Placement | None = None) -> dict[str, str | int]:

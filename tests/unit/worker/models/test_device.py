@@ -56,7 +56,7 @@ def test_threads_can_be_set() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "mode", "rows", "images"),
-    [("cpu", "full", 8, 4), ("cuda", "full", 32, 16), ("mps", "vae_tiling", 8, 4), ("cuda", "model_offload", 32, 1)],
+    [("cpu", "full", 8, 8), ("cuda", "full", 32, 32), ("mps", "vae_tiling", 8, 8), ("cuda", "model_offload", 32, 1)],
 )
 def test_images_at_a_time_by_device(kind: str, mode: MemoryMode, rows: int, images: int) -> None:
     placement = Placement(torch.device(kind), torch.float32, mode, 1)
