@@ -64,14 +64,15 @@ def test_one_has_the_duty_at_a_time(ids: list[str], task_settings: TaskSettings,
 
 
 def test_what_a_dead_worker_stored_goes_with_its_canceled_job(
-    ids: list[str], task_settings: TaskSettings, store: ObjectStore
+    ids: list[str], task_settings: TaskSettings, store: ObjectStore, raw: "redis.Redis[str]"
 ) -> None:
     io = BlockingIO(task_settings)
-    named = Hand(io).picture(Hand(io).claim(ids[0], lease=0)).key
+    named = Hand(io).picture(Hand(io).claim(ids[0])).key
     for key in (named, f"{ids[0]}/1-abc.png", f"{ids[1]}/0-abc.png"):
         store.put(key, b"x", content_type="image/png")
     with Darkroom(task_settings) as client:
-        client.cancel(ids[0])
+        assert client.cancel(ids[0]) == "cancellation_requested"
+    raw.zadd(f"{task_settings.redis_prefix}leases", {ids[0]: 1})  # its worker is dead
     janitor = Janitor(io, "w", RULES, sweeper(io, store))
     janitor.round()
     assert [store.exists(key) for key in (named, f"{ids[0]}/1-abc.png", f"{ids[1]}/0-abc.png")] == [True, False, True]
