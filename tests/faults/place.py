@@ -25,7 +25,7 @@ from .workers import Workers, until
 
 BUCKET, PREFIX = "darkroom", "faults:"
 LEASE_SECONDS = 3.0
-JOBS, IMAGES = 4, 4  # at a time in one worker
+JOBS, IMAGES = 4, 8  # at a time in one worker
 
 
 class RedisServer:
@@ -159,7 +159,7 @@ def open_place(
         "DARKROOM_MODELS_DIR": str(folder / "models"),
         "DARKROOM_LEASE_SECONDS": str(LEASE_SECONDS),
         "DARKROOM_CONCURRENCY": str(JOBS),
-        "DARKROOM_MAX_BATCH": str(2 * IMAGES),
+        "DARKROOM_MAX_BATCH": str(IMAGES),
         "DARKROOM_THREADS": "1",
         "DARKROOM_LOG_FORMAT": "json",
         **storage.environment,
