@@ -21,13 +21,13 @@ from darkroom.storage import ObjectStore, StorageSettings, open_store
 from darkroom.storage.inputs import read_input
 from darkroom.tasks import Img2Img, Job, Txt2Img
 from darkroom.tasks.catalogue import ModelEntry
-from darkroom.worker.batching.engine import Engine
 from darkroom.worker.device import choose_placement
 from darkroom.worker.generate import Generator
 from darkroom.worker.loading import load_model
 from darkroom.worker.manifest import Manifest, parse_manifest
 from darkroom.worker.replay import Replay
 from darkroom.worker.settings import WorkerSettings
+from darkroom.worker.tuning import make_engine
 
 JOBS = 200
 COMMANDS = 3
@@ -86,7 +86,7 @@ def _replayed(manifests: list[Manifest], running: Running, store: ObjectStore) -
     own = {name.removeprefix("DARKROOM_").lower(): value for name, value in running.environment.items()}
     settings = WorkerSettings.model_validate({name: own[name] for name in ("device", "threads", "models_dir")})
     placement = choose_placement(settings)
-    with Engine(placement.threads) as engine:
+    with make_engine(placement) as engine:
         generator = Generator(load_model(running.entry, placement, settings), engine)
         for manifest in manifests:
             again = Replay(manifest, generator, partial(_load, store))

@@ -129,16 +129,16 @@ def _loader(manifest: "Manifest", store: ObjectStore | None, screen: Screen) -> 
 def _made_again(
     manifest: "Manifest", load: Callable[[str], bytes | None], screen: Screen
 ) -> tuple[list["ReplayedImage"], list["Difference"]]:
-    from darkroom.worker.batching.engine import Engine
     from darkroom.worker.device import choose_placement
     from darkroom.worker.generate import Generator
     from darkroom.worker.loading import load_model
     from darkroom.worker.replay import Replay
+    from darkroom.worker.tuning import make_engine
 
     settings = WorkerSettings()
     entry = load_catalogue(settings.catalogue)[manifest.model.name]
     placement = choose_placement(settings)
-    with _progress(screen) as progress, Engine(placement.threads) as engine:
+    with _progress(screen) as progress, make_engine(placement) as engine:
         loading = progress.add_task(f"{entry.name}: verify and load", total=None)
         model = load_model(
             entry, placement, settings, lambda done, of: progress.update(loading, completed=done, total=of)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from darkroom.worker.errors import DeviceUnavailable
-from darkroom.worker.settings import MemoryMode, Speedup, WorkerSettings
+from darkroom.worker.settings import MemoryMode, Size, Speedup, WorkerSettings
 
 #: Modes that keep weights in the host's memory and bring them to a CUDA device when they are used.
 OFFLOAD_MODES: frozenset[MemoryMode] = frozenset({"model_offload", "sequential_offload"})
@@ -17,19 +17,26 @@ OFFLOAD_MODES: frozenset[MemoryMode] = frozenset({"model_offload", "sequential_o
 #: Packages whose versions an image's bits depend on.
 RECORDED_PACKAGES = ("torch", "diffusers", "transformers", "safetensors")
 
+#: What `auto` stands for on a CUDA device: what takes no time at the start, and always gives some.
+AUTO_SPEEDUPS: frozenset[Speedup] = frozenset({"graphs"})
+
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _AUTO_DTYPE = {"cpu": torch.float32, "cuda": torch.bfloat16, "mps": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What `choose_placement` decided; `threads` counts the CPU threads of one model call, `speedups` is for `tune`."""
+    """What `choose_placement` decided; `threads` counts the CPU threads of one model call, `speedups` is for `tune`.
+
+    `warm_sizes`: what to be ready for; none: the model's own size.
+    """
 
     device: torch.device
     dtype: torch.dtype
     memory: MemoryMode
     threads: int
     speedups: frozenset[Speedup] = frozenset()
+    warm_sizes: tuple[Size, ...] = ()
 
 
 def choose_placement(settings: WorkerSettings) -> Placement:
@@ -40,13 +47,9 @@ def choose_placement(settings: WorkerSettings) -> Placement:
             f"memory mode {settings.memory} needs a CUDA device, the worker runs on {device}",
             hint="use --memory full, vae_tiling or attention_slicing",
         )
-    if settings.speedups and settings.memory in OFFLOAD_MODES:
-        raise DeviceUnavailable(
-            f"memory mode {settings.memory} moves weights about, which {', '.join(sorted(settings.speedups))} forbids",
-            hint="leave DARKROOM_SPEEDUPS empty, or use --memory full",
-        )
     threads = settings.threads or available_cpus()
-    return Placement(device, _dtype(settings.dtype, device), settings.memory, threads, settings.speedups)
+    dtype, speedups = _dtype(settings.dtype, device), _speedups(settings, device)
+    return Placement(device, dtype, settings.memory, threads, speedups, settings.warm_sizes)
 
 
 def devices() -> list[str]:
@@ -86,6 +89,8 @@ def environment(placement: Placement | None = None) -> dict[str, str | int]:
     }
     if placement and placement.speedups:
         found["speedups"] = ", ".join(sorted(placement.speedups))
+    if placement and "compile" in placement.speedups:
+        found["compiled_sizes"] = ", ".join(f"{width}x{height}" for width, height in sorted(placement.warm_sizes))
     return found | _cuda_environment(device) if device.type == "cuda" else found
 
 
@@ -121,6 +126,22 @@ def _device(wish: str) -> torch.device:
             hint="choose one of these with --device; for CUDA, check the driver and that torch is a CUDA build",
         )
     return torch.device(name)
+
+
+def _speedups(settings: WorkerSettings, device: torch.device) -> frozenset[Speedup]:
+    offloads = settings.memory in OFFLOAD_MODES
+    if settings.speedups == "auto":
+        return AUTO_SPEEDUPS if device.type == "cuda" and not offloads else frozenset()
+    if settings.speedups and offloads:
+        raise DeviceUnavailable(
+            f"memory mode {settings.memory} moves weights about, which {', '.join(sorted(settings.speedups))} forbids",
+            hint="leave DARKROOM_SPEEDUPS at auto, or use --memory full",
+        )
+    if "graphs" in settings.speedups and device.type != "cuda":
+        raise DeviceUnavailable(
+            f"graphs are CUDA's, the worker runs on {device}", hint="leave DARKROOM_SPEEDUPS at auto"
+        )
+    return settings.speedups
 
 
 def _dtype(wish: str, device: torch.device) -> torch.dtype:

@@ -19,9 +19,10 @@ from darkroom.worker.batching.engine import Engine, set_threads
 from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.batching.proxies import DenoiserProxy, VaeProxy
 from darkroom.worker.batching.stacking import Call
+from darkroom.worker.batching.streams import used_here
 from darkroom.worker.embeddings import EmbeddingCache
 from darkroom.worker.failures import failures_become_ours
-from darkroom.worker.loading import LoadedModel
+from darkroom.worker.loading import LoadedModel, warm_sizes
 from darkroom.worker.pictures import prepare_source
 from darkroom.worker.previews import preview_jpeg
 from darkroom.worker.schedulers import check_schedulers, make_scheduler
@@ -83,7 +84,7 @@ class Generator:
         ticket = ticket or Ticket()
         steps = _Steps(prepared.asked.steps, on_step, lambda: self._engine.leave(ticket))
         try:
-            with failures_become_ours(steps.is_raised):
+            with failures_become_ours(steps.is_raised), self._engine.streams.own():
                 return self._generate(_Wish(prepared, seed, source, ticket), steps)
         finally:
             self._engine.leave(ticket)
@@ -96,16 +97,21 @@ class Generator:
     def warm(self, most_seconds: float = WARM_SECONDS) -> None:
         """Two steps of every kind, so that the first job pays nothing, and the denoiser in every bucket.
 
-        On a CPU at the smallest size, then at the default one if that is soon done, and for so long at most.
+        On a CPU at the smallest size, then at the first one to be ready for if that is soon done, and for so long at
+        most; elsewhere at all of those.
         """
-        entry = self.model.entry
-        normal, small = (entry.defaults.width, entry.defaults.height), (entry.limits.min_side,) * 2
-        on_cpu = self.model.placement.device.type == "cpu"
-        first, *_ = [self._try(kind, *(small if on_cpu else normal)) for kind in entry.kinds]
-        step = self._engine.stats().step * math.prod(normal) / math.prod(small)
-        if on_cpu and step * SOON < most_seconds:
-            first = self._try(entry.kinds[0], *normal)
-        warm_buckets(self._engine, first, most_seconds if on_cpu else math.inf)
+        entry, placement = self.model.entry, self.model.placement
+        sizes = warm_sizes(entry, placement)
+        if placement.device.type != "cpu":
+            for size in sizes:
+                first, *_ = [self._try(kind, *size) for kind in entry.kinds]
+                warm_buckets(self._engine, first, math.inf)
+            return
+        small = (entry.limits.min_side,) * 2
+        first, *_ = [self._try(kind, *small) for kind in entry.kinds]
+        if self._engine.stats().step * math.prod(sizes[0]) / math.prod(small) * SOON < most_seconds:
+            first = self._try(entry.kinds[0], *sizes[0])
+        warm_buckets(self._engine, first, most_seconds)
 
     def _try(self, kind: Kind, width: int, height: int) -> Call:
         """Two steps of a picture of this size; its first denoiser call."""
@@ -122,9 +128,14 @@ class Generator:
 
     def _prepared(self, asked: Asked) -> PreparedJob:
         key = (asked.prompt, asked.negative_prompt if asked.guidance else None, asked.guidance)
-        with failures_become_ours():
-            conditioning, truncated = self.embeddings.get(key, lambda: self._engine.call(self._encode, asked))
+        with failures_become_ours(), self._engine.streams.own():
+            conditioning, truncated = self.embeddings.get(key, lambda: self._encoded(asked))
         return PreparedJob(asked, conditioning, ["prompt_truncated"] if truncated else [])
+
+    def _encoded(self, asked: Asked) -> tuple[dict[str, torch.Tensor], bool]:
+        found = self._engine.call(self._encode, asked)
+        self._engine.streams.finish()  # whoever finds it in the cache knows of no event to wait for
+        return found
 
     def _encode(self, asked: Asked) -> tuple[dict[str, torch.Tensor], bool]:
         # On the engine's thread: the pipelines toggle the tokenizers between padding modes.
@@ -155,6 +166,7 @@ class Generator:
 
     def _denoise(self, kind: Kind, wish: "_Wish", steps: "_Steps", **extent: Any) -> Image.Image:
         asked = wish.prepared.asked
+        used_here(wish.prepared.conditioning)
         pipeline = self._pipeline(kind, asked.scheduler, wish.seed, self._no_texts, wish.ticket)
         made = pipeline(
             **wish.prepared.conditioning,

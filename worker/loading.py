@@ -4,6 +4,7 @@ Verified first, loaded second: no weight is read before every digest was compare
 the family, never by a name in the model's files; nothing is unpickled, nothing downloaded, no code of a repository run.
 """
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from darkroom.worker.families import FamilySpec, family
 from darkroom.worker.layout import PREVIEW_FILE, Layout
 from darkroom.worker.memory import place
 from darkroom.worker.previews import PreviewMap, read_map
-from darkroom.worker.settings import WorkerSettings
+from darkroom.worker.settings import Size, WorkerSettings
 from darkroom.worker.single_file import load_single_file
 from darkroom.worker.sources import verify_model
 from darkroom.worker.tuning import tune
@@ -45,6 +46,19 @@ class LoadedModel:
     preview: PreviewMap | None = None
 
 
+def warm_sizes(entry: ModelEntry, placement: Placement) -> tuple[Size, ...]:
+    """What to be ready for before the first job. Raises ModelIncompatible for a size that the model does not make."""
+    sizes, limits = placement.warm_sizes or ((entry.defaults.width, entry.defaults.height),), entry.limits
+    for size in sizes:
+        sides = all(side % limits.grid == 0 and limits.min_side <= side <= limits.max_side for side in size)
+        if not sides or math.prod(size) > limits.max_pixels:
+            raise ModelIncompatible(
+                f"{entry.name} makes no pictures of {size[0]}x{size[1]} pixels",
+                hint="correct DARKROOM_WARM_SIZES; the catalogue entry has the model's limits",
+            )
+    return sizes
+
+
 def load_model(
     entry: ModelEntry, placement: Placement, settings: WorkerSettings, progress: Progress | None = None
 ) -> LoadedModel:
@@ -61,7 +75,7 @@ def load_model(
         spec.check(components)
         preview = read_map(layout.configs / PREVIEW_FILE)
         place({name: components[name] for name in spec.modules}, placement)
-        tune(components, placement)
+        tune(components, placement, warm_sizes(entry, placement))
     options = {name: layout.index[name] for name in spec.options if name in layout.index}
     return LoadedModel(entry, spec, components, placement, verified.revision, verified.digests, options, preview)
 

@@ -42,6 +42,23 @@ _FAMILIES: dict[Family, PreviewMap] = {"sdxl": _SDXL, "playground": _SDXL, "sd":
 _SDXL_SCALING = 0.13025
 
 
+class Snapshot:
+    """The latents (1, 4, h/8, w/8) of a step; on a GPU on their way to the host, and nobody waits for them."""
+
+    def __init__(self, latents: torch.Tensor) -> None:
+        self.latents = latents[:1].detach()
+        self._event = None
+        if self.latents.is_cuda:
+            there = torch.empty(self.latents.shape, dtype=self.latents.dtype, pin_memory=True)
+            self.latents = there.copy_(self.latents, non_blocking=True)
+            self._event = torch.cuda.current_stream(latents.device).record_event()
+
+    @property
+    def here(self) -> bool:
+        """Whether the latents can be read."""
+        return self._event is None or self._event.query()
+
+
 def read_map(path: Path) -> PreviewMap | None:
     """A model's own map from its `preview.json`; None where it has none. Raises ModelCorrupt."""
     try:

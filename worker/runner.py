@@ -183,7 +183,7 @@ class _ImageWork:
     ) -> None:
         self._around, self._attempt, self._generator, self._store = around, attempt, generator, store
         self._prepared, self._source, self._timings = prepared, source, timings
-        self._publisher = ProgressPublisher(around.io, attempt, around.preview_every)
+        self._publisher = ProgressPublisher(around.io, attempt, around.preview_every, generator.preview)
 
     def make(self, index: int, over: threading.Event) -> tuple[ImageRecord, StoredImage]:
         """Generates, stores and records one picture. Raises Stopped, DarkroomError, StorageError."""
@@ -216,6 +216,6 @@ class _ImageWork:
         def on_step(step: int, of: int, latents: torch.Tensor) -> None:
             if over.is_set():
                 raise _Abandoned
-            self._publisher.step(index, step, of, lambda: self._generator.preview(latents))
+            self._publisher.step(index, step, of, latents)
 
         return on_step

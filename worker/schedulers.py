@@ -6,7 +6,8 @@ A scheduler holds a cursor, and some hold the image's noise, so none is ever sha
 
 import warnings
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, wraps
+from inspect import signature
 from typing import Any
 
 import diffusers
@@ -57,10 +58,29 @@ def make_scheduler(name: str, template: Any, family: Family, seed: int) -> Any:
             f"the scheduler {SCHEDULERS[name][0]} is not for a model with a {type(template).__name__}",
             hint="correct `schedulers` in the catalogue entry",
         )
-    made_as, options = _RECIPES[name]
+    _, options = _RECIPES[name]
     if name == "dpmpp_sde":
         options = {"noise_sampler_seed": seed}
-    return made_as.from_config({**_training(template), **_sampling(name, family), **options})
+    return _CLASSES[name].from_config({**_training(template), **_sampling(name, family), **options})
+
+
+def _counting_on_the_host(kind: type[Any]) -> type[Any]:
+    """The class, with time steps that stay in the host's memory.
+
+    Schedulers look into tables there by their time step; one that lay on a GPU would be waited for at every step.
+    """
+    asked = signature(kind.set_timesteps)
+
+    @wraps(kind.set_timesteps)  # pipelines ask for its parameters
+    def set_timesteps(*args: Any, **kwargs: Any) -> None:
+        bound = asked.bind(*args, **kwargs)
+        bound.arguments["device"] = "cpu"
+        kind.set_timesteps(*bound.args, **bound.kwargs)
+
+    return type(kind.__name__, (kind,), {"set_timesteps": set_timesteps, "__module__": kind.__module__})
+
+
+_CLASSES = {name: _counting_on_the_host(kind) for name, (kind, _) in _RECIPES.items()}
 
 
 def fits(name: str, template: Any) -> bool:

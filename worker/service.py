@@ -34,6 +34,7 @@ from darkroom.worker.metrics import EngineCollector, metrics_server
 from darkroom.worker.presence import Presence
 from darkroom.worker.runner import JobRunner, Surroundings
 from darkroom.worker.settings import WorkerSettings
+from darkroom.worker.tuning import make_engine
 
 
 class Service:
@@ -61,7 +62,7 @@ class Service:
             stack.callback(io.close)
             self._knock_at_redis(io)
             max_batch = self._settings.max_batch or default_max_batch(placement)
-            engine = stack.enter_context(Engine(placement.threads, _policy(max_batch, self._settings.batch_window)))
+            engine = stack.enter_context(make_engine(placement, _policy(max_batch, self._settings.batch_window)))
             generators = {entry.name: self._ready(entry, placement, engine) for entry in self._entries}
             if self._settings.metrics_port:
                 prompts = {name: generator.embeddings for name, generator in generators.items()}

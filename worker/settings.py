@@ -9,15 +9,29 @@ from pydantic_settings import NoDecode
 from darkroom.tasks.settings import Settings
 
 MemoryMode = Literal["full", "vae_tiling", "attention_slicing", "model_offload", "sequential_offload"]
-Speedup = Literal["channels_last", "fuse", "compile"]
+Speedup = Literal["channels_last", "fuse", "compile", "graphs"]
+
+Size = tuple[int, int]  # width and height in pixels
 
 #: In the order in which they are applied.
 SPEEDUPS: tuple[Speedup, ...] = get_args(Speedup)
 
 
 def _names(value: object) -> object:
-    """`fuse, compile` as it stands in a variable."""
-    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+    """`fuse, compile` as it stands in a variable; `auto` for itself, `none` for no name."""
+    if not isinstance(value, str) or value == "auto":
+        return value
+    return [name.strip() for name in value.split(",") if name.strip() not in ("", "none")]
+
+
+def _sizes(value: object) -> object:
+    """`1024x1024, 768x1344` as it stands in a variable."""
+    if not isinstance(value, str):
+        return value
+    found = [part.strip().lower().split("x") for part in value.split(",") if part.strip()]
+    if not all(len(sides) == 2 and all(side.isdecimal() for side in sides) for sides in found):
+        raise ValueError("write sizes as 1024x1024, with commas between them")
+    return [tuple(map(int, sides)) for sides in found]
 
 
 class WorkerSettings(Settings):
@@ -43,8 +57,11 @@ class WorkerSettings(Settings):
     batch_window: float = Field(
         default=0.1, ge=0, le=10, description="seconds that the model may stand still for company at most"
     )
-    speedups: Annotated[frozenset[Speedup], NoDecode, BeforeValidator(_names)] = Field(
-        default=frozenset(), description="channels_last, fuse, compile: with commas between them; for GPUs"
+    speedups: Annotated[frozenset[Speedup] | Literal["auto"], NoDecode, BeforeValidator(_names)] = Field(
+        default="auto", description="auto, none, or of channels_last, fuse, compile, graphs, with commas between them"
+    )
+    warm_sizes: Annotated[tuple[Size, ...], NoDecode, BeforeValidator(_sizes)] = Field(
+        default=(), description="sizes tried, compiled and recorded before the first job; none: the model's own"
     )
     lease_seconds: float = Field(default=30.0, ge=2, description="how long a silent worker keeps a job")
     drain_seconds: float = Field(default=20.0, ge=0, description="what a worker that stops gives jobs near their end")

@@ -3,47 +3,55 @@
 Nothing here has been timed on a GPU yet: `python -m bench.serve` has the cells for it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
+from darkroom.worker.batching.engine import Engine
+from darkroom.worker.batching.policy import Policy
 from darkroom.worker.device import Placement
-from darkroom.worker.settings import SPEEDUPS, Speedup
+from darkroom.worker.settings import Size
 
 #: Shapes of one model that may be compiled: buckets times sizes. Past it a call fails instead of running eagerly.
 MOST_GRAPHS = 64
 
+LATENT = 8  # pixels of a picture's side to one of its latents'
 
-def tune(components: Mapping[str, Any], placement: Placement, backend: str = "inductor") -> None:
+
+def make_engine(placement: Placement, policy: Policy | None = None) -> Engine:
+    """An engine for models that are placed and tuned so."""
+    return Engine(placement.threads, policy, placement.device, graphs="graphs" in placement.speedups)
+
+
+def tune(components: Mapping[str, Any], placement: Placement, sizes: Sequence[Size], backend: str = "inductor") -> None:
     """Changes the modules in place; `backend` is torch.compile's. For modules that lie where they stay.
 
-    The compiled parts are made at the first call of each shape, on the engine's thread, which warming does before a
-    worker takes jobs; torch keeps them on disk (TORCHINDUCTOR_CACHE_DIR).
+    Pictures of these `sizes` are made by compiled parts. Those are made at the first call of each shape, on the
+    engine's thread, which warming does before a worker takes jobs; torch keeps them on disk (TORCHINDUCTOR_CACHE_DIR).
     """
-    denoiser = components["unet"]
-    for speedup in (name for name in SPEEDUPS if name in placement.speedups):
-        _APPLY[speedup](denoiser, backend)
+    denoiser, speedups = components["unet"], placement.speedups
+    if "channels_last" in speedups:  # convolutions read what lies side by side
+        denoiser.to(memory_format=torch.channels_last)
+    if "fuse" in speedups:  # one matrix product for query, key and value instead of three
+        denoiser.fuse_qkv_projections()
+    if "compile" in speedups:
+        _compile(denoiser, sizes, backend)
 
 
-def _channels_last(denoiser: Any, _backend: str) -> None:
-    """Convolutions read what lies side by side: cuDNN's tensor cores want it so."""
-    denoiser.to(memory_format=torch.channels_last)
-
-
-def _fuse(denoiser: Any, _backend: str) -> None:
-    """One matrix product for query, key and value instead of three."""
-    denoiser.fuse_qkv_projections()
-
-
-def _compile(denoiser: Any, backend: str) -> None:
+def _compile(denoiser: Any, sizes: Sequence[Size], backend: str) -> None:
     """The repeated transformer blocks, each kind once: seconds to compile, where the whole takes minutes.
 
-    One graph for every shape: with dynamic shapes a first call would decide how later ones round.
+    One graph for every shape: with dynamic shapes a first call would decide how later ones round. Other sizes are never
+    compiled: all that is in the making would wait for it.
     """
     torch._dynamo.config.recompile_limit = MOST_GRAPHS
     torch._dynamo.config.fail_on_recompile_limit_hit = True
     denoiser.compile_repeated_blocks(fullgraph=True, dynamic=False, backend=backend)
+    compiled = {(height // LATENT, width // LATENT) for width, height in sizes}
 
+    def choose(_: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        sample = given[0] if given else named["sample"]
+        torch.compiler.set_stance("default" if tuple(sample.shape[2:]) in compiled else "force_eager")
 
-_APPLY: dict[Speedup, Any] = {"channels_last": _channels_last, "fuse": _fuse, "compile": _compile}
+    denoiser.register_forward_pre_hook(choose, with_kwargs=True)

@@ -5,6 +5,8 @@ Sizes are those of the published configs of SDXL base 1.0 and Stable Diffusion 1
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,15 +119,27 @@ def _pipeline(geometry: Geometry, tokenizer: Path, device: str, dtype: torch.dty
     return StableDiffusionXLPipeline(vae, texts[0], texts[1], read, read, unet, scheduler, add_watermarker=False)
 
 
+def random_denoiser(geometry: Geometry, device: str, dtype: torch.dtype) -> UNet2DConditionModel:
+    """The denoiser alone, ready to be called."""
+    with _drawn_on(device, dtype):
+        return UNet2DConditionModel(**geometry.unet).eval().requires_grad_(requires_grad=False)
+
+
 def _modules(geometry: Geometry, device: str, dtype: torch.dtype) -> tuple[Any, Any, list[Any]]:
+    with _drawn_on(device, dtype):
+        classes = (CLIPTextModel, CLIPTextModelWithProjection)
+        texts = [kind(_text(config)) for kind, config in zip(classes, geometry.texts, strict=False)]
+        return UNet2DConditionModel(**geometry.unet), AutoencoderKL(**geometry.vae), texts
+
+
+@contextmanager
+def _drawn_on(device: str, dtype: torch.dtype) -> Iterator[None]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     torch.manual_seed(0)
     try:
         with torch.device(device):
-            classes = (CLIPTextModel, CLIPTextModelWithProjection)
-            texts = [kind(_text(config)) for kind, config in zip(classes, geometry.texts, strict=False)]
-            return UNet2DConditionModel(**geometry.unet), AutoencoderKL(**geometry.vae), texts
+            yield
     finally:
         torch.set_default_dtype(before)
 

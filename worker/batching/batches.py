@@ -10,7 +10,7 @@ from darkroom.worker.batching.capacity import Capacity
 from darkroom.worker.batching.pace import Pace
 from darkroom.worker.batching.placements import Place, Places, Ticket
 from darkroom.worker.batching.policy import Policy
-from darkroom.worker.batching.stacking import Call, concatenated, run_stacked
+from darkroom.worker.batching.stacking import Call, Run, concatenated, run_plainly, run_stacked
 from darkroom.worker.batching.stats import EngineStats
 from darkroom.worker.failures import let_go, tells_of_memory
 
@@ -32,8 +32,8 @@ class Batches:
     rows of the group from then on; calls are divided, down to single rows.
     """
 
-    def __init__(self, policy: Policy, pace: Pace, stats: EngineStats) -> None:
-        self._policy, self._pace, self._stats = policy, pace, stats
+    def __init__(self, policy: Policy, pace: Pace, stats: EngineStats, run: Run = run_plainly) -> None:
+        self._policy, self._pace, self._stats, self._run = policy, pace, stats, run
         self._capacity = Capacity(policy.limit)
 
     def run(self, batch: Sequence[tuple[Call, Ticket]], bucket: int) -> list[Outcome]:
@@ -108,7 +108,7 @@ class Batches:
     def _model_call(self, calls: list[Call], bucket: int, first: int) -> list[Any]:
         group, device = calls[0].group, calls[0].device
         with self._capacity.measured(group, bucket, device):
-            results = self._pace.run(lambda: run_stacked(calls, bucket, first), group, bucket, device)
+            results = self._pace.run(lambda: run_stacked(calls, bucket, first, self._run), group, bucket, device)
         self._stats.ran(bucket, sum(call.rows for call in calls))
         self._stats.cap = self._policy.cap(group)
         return results

@@ -19,11 +19,13 @@ import torch
 
 from darkroom.worker.batching.batches import Batches, Outcome
 from darkroom.worker.batching.crowd import Crowd
+from darkroom.worker.batching.graphs import Graphs
 from darkroom.worker.batching.pace import Pace
 from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.batching.policy import Batch, Policy, Waiting
-from darkroom.worker.batching.stacking import Call
+from darkroom.worker.batching.stacking import Call, run_plainly
 from darkroom.worker.batching.stats import EngineStats
+from darkroom.worker.batching.streams import Handed, Streams
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,10 +44,10 @@ class ImageLeft(RuntimeError):
 class _Pending:
     """A denoiser call that waits for its rows."""
 
-    def __init__(self, call: Call, ticket: Ticket) -> None:
-        self.call, self.ticket = call, ticket
+    def __init__(self, call: Call, ticket: Ticket, arguments: Handed[None]) -> None:
+        self.call, self.ticket, self.arguments = call, ticket, arguments
         self.since = time.monotonic()
-        self.result: Future[Any] = Future()
+        self.result: Future[Handed[Any]] = Future()
         self.waiting = Waiting(call.group, call.rows, self.since, ticket.urgent, ticket.solo or call.group is None)
 
 
@@ -53,19 +55,23 @@ class Engine:
     """Runs calls on its own thread under `torch.no_grad`, with `threads` CPU threads for each.
 
     Made before anything is computed: the thread that makes it, and those that make images, have one CPU thread each.
+    On a CUDA `device` with `streams` of its own; with `graphs` denoiser calls are recorded there and replayed.
     """
 
-    def __init__(self, threads: int, policy: Policy | None = None) -> None:
+    def __init__(
+        self, threads: int, policy: Policy | None = None, device: torch.device | None = None, *, graphs: bool = False
+    ) -> None:
         set_threads(1)
         self._threads = threads
         self.policy = policy or Policy()
+        self.streams = Streams(device)
         self._stats = EngineStats()
         self._changed = threading.Condition()
         self._calls: deque[Work] = deque()
         self._waiting: list[_Pending] = []
         self._crowd = Crowd(self._gap)
         self._pace = Pace(self._ran)
-        self._batches = Batches(self.policy, self._pace, self._stats)
+        self._batches = Batches(self.policy, self._pace, self._stats, Graphs().run if graphs else run_plainly)
         self._stepped = True  # whether a denoiser call ran since the last other call
         self._idle_since = time.monotonic()
         self._began: float | None = None  # the work that the device may still be at
@@ -82,13 +88,14 @@ class Engine:
         """
         if threading.current_thread() is self._thread:
             return fn(*args, **kwargs)
-        result: Future[T] = Future()
+        result: Future[Handed[T]] = Future()
+        work = partial(self._beside, self.streams.handed(None), fn, *args, **kwargs)
         with self._changed:
             self._refuse_if_closed()
-            self._calls.append(partial(_answer, result, fn, args, kwargs))
+            self._calls.append(partial(_answer, result, work))
             self._changed.notify()
         try:
-            return result.result()
+            return result.result().take()
         finally:
             del result  # a raised exception's traceback would hold the future, and the future the exception
 
@@ -98,7 +105,7 @@ class Engine:
         From the first call on, others may wait for this image's next one, until `leave`. Raises what the module raises
         for this call alone, ImageLeft, EngineClosed.
         """
-        pending = _Pending(Call.of(module, args, kwargs), ticket)
+        pending = _Pending(Call.of(module, args, kwargs), ticket, self.streams.handed(None))
         if threading.current_thread() is self._thread:
             return pending.call.run()
         with self._changed:
@@ -107,7 +114,7 @@ class Engine:
             self._waiting.append(pending)
             self._changed.notify()
         try:
-            return pending.result.result()
+            return pending.result.result().take()
         finally:
             del pending
 
@@ -203,16 +210,25 @@ class Engine:
         coming = 0 if self._closed else self._crowd.coming(now)
         return self.policy.choose([pending.waiting for pending in self._waiting], coming, now)
 
+    def _beside(self, before: Handed[None], fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Handed[T]:
+        with self.streams.others():
+            before.take()
+            return self.streams.handed(fn(*args, **kwargs))
+
     def _denoise(self, batch: list[_Pending], bucket: int) -> None:
         now = time.monotonic()
         for pending in batch:
             company = now - max(pending.since, self._idle_since)
             pending.ticket.waited += company
             self._stats.started(now - pending.since, company)
-        try:
-            outcomes = self._batches.run([(pending.call, pending.ticket) for pending in batch], bucket)
-        except BaseException as error:  # noqa: BLE001 - a fault of ours
-            outcomes = [Outcome(error=error)] * len(batch)
+        with self.streams.denoiser():
+            for pending in batch:
+                pending.arguments.take()
+            try:
+                outcomes = self._batches.run([(pending.call, pending.ticket) for pending in batch], bucket)
+            except BaseException as error:  # noqa: BLE001 - a fault of ours
+                outcomes = [Outcome(error=error)] * len(batch)
+            handed = self.streams.handed(None)
         back = [one for one, outcome in zip(batch, outcomes, strict=True) if not outcome.error]
         with self._changed:
             self._crowd.answered(
@@ -223,7 +239,7 @@ class Engine:
                 pending.result.set_exception(outcome.error)
             else:
                 pending.ticket.placements.add(outcome.places)
-                pending.result.set_result(outcome.result)
+                pending.result.set_result(replace(handed, value=outcome.result))
 
     def _fail(self, error: BaseException) -> None:
         with self._changed:
@@ -253,8 +269,8 @@ def set_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
-def _answer(result: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _answer(result: Future[T], work: Callable[[], T]) -> None:
     try:
-        result.set_result(fn(*args, **kwargs))
+        result.set_result(work())
     except BaseException as error:  # noqa: BLE001 - the caller gets it; this thread has to live on
         result.set_exception(error)

@@ -66,8 +66,8 @@ class VaeProxy(_Proxy):
 
     def encode(self, pixels: torch.Tensor) -> AutoencoderKLOutput:
         """The distribution of latents of pixels (1, 3, h, w) in -1…1, in the dtype of the pixels."""
-        found = self._engine.call(self.real.encode, pixels.to(self.device, self.dtype)).latent_dist
-        return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(found.parameters.to(pixels.dtype)))
+        found = self._engine.call(self._moments, pixels.to(self.device, self.dtype))
+        return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(found.to(pixels.dtype)))
 
     def decode(self, latents: torch.Tensor, **options: Any) -> Any:
         """Pixels (1, 3, h, w) of latents (1, 4, h/8, w/8), as diffusers returns them.
@@ -78,6 +78,10 @@ class VaeProxy(_Proxy):
         if not torch.isfinite(decoded[0]).all():
             raise _not_finite("VAE" if torch.isfinite(latents).all() else "denoiser", latents.dtype)
         return decoded
+
+    def _moments(self, pixels: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.real.encode(pixels).latent_dist.parameters
+        return found
 
 
 def _not_finite(part: str, dtype: torch.dtype) -> GenerationFailed:

@@ -13,6 +13,7 @@ import torch
 
 Tree = tuple[tuple[Any, ...], dict[str, Any]]  # positional and named arguments
 Join = Callable[[list[torch.Tensor]], torch.Tensor]
+Run = Callable[[Callable[..., Any], Tree, Hashable], Any]  # a module, its arguments, and what all such calls share
 
 _PLAIN = (bool, int, float, str, type(None))  # what a result may hold besides tensors
 
@@ -57,14 +58,19 @@ class Call:
         return type(self)(self.module, tree, stop - start, self.group, self.device)
 
 
-def run_stacked(calls: Sequence[Call], bucket: int, first: int = 0) -> list[Any]:
+def run_plainly(module: Callable[..., Any], tree: Tree, _key: Hashable) -> Any:
+    """The module's own result."""
+    return module(*tree[0], **tree[1])
+
+
+def run_stacked(calls: Sequence[Call], bucket: int, first: int = 0, run: Run = run_plainly) -> list[Any]:
     """One model call of `bucket` rows; each call's rows of the result (slices of one tensor), in the order of `calls`.
 
     The calls' rows begin at row `first`; rows of nobody are copies of the first call's first. All have one group.
     Raises TypeError where the result is not made of rows, and what the module raises.
     """
-    args, kwargs = joined([call.tree for call in calls], lambda tensors: _column(tensors, bucket, first))
-    result = calls[0].module(*args, **kwargs)
+    tree = joined([call.tree for call in calls], lambda tensors: _column(tensors, bucket, first))
+    result = run(calls[0].module, tree, (calls[0].group, bucket))
     if len(calls) == 1 and calls[0].rows == bucket:
         return [result]
     found, start = [], first
@@ -101,11 +107,17 @@ def _first_tensor(tree: Any) -> torch.Tensor | None:
 
 
 def _with_time_steps(args: tuple[Any, ...], kwargs: dict[str, Any], sample: torch.Tensor) -> Tree:
-    """The arguments with one time step a row, in float32: schedulers count in other types, denoisers embed in this."""
+    """The arguments with one time step a row, in float32: schedulers count in other types, denoisers embed in this.
+
+    A step that the host knows is written by the device, where a copy of it would have to be waited for.
+    """
 
     def per_row(step: Any) -> Any:
-        single = isinstance(step, torch.Tensor) and step.numel() == 1 and step.dim() <= 1
-        return step.reshape(1).to(sample.device, torch.float32).expand(len(sample)) if single else step
+        if not isinstance(step, torch.Tensor) or step.numel() > 1 or step.dim() > 1:
+            return step
+        if step.device.type == "cpu":
+            return torch.full((len(sample),), step.item(), dtype=torch.float32, device=sample.device)
+        return step.reshape(1).to(sample.device, torch.float32).expand(len(sample))
 
     named = {name: per_row(value) if name == "timestep" else value for name, value in kwargs.items()}
     return tuple(per_row(value) if place == 1 else value for place, value in enumerate(args)), named

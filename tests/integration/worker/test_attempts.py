@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+import torch
 from pydantic import SecretStr
 
 from darkroom.cli.server import LocalServer
@@ -17,8 +18,16 @@ from darkroom.tasks.redis_io import BlockingIO
 from darkroom.worker.attempt import Attempt, Canceled, LeaseLost
 from darkroom.worker.leases import LeaseKeeper
 from darkroom.worker.presence import Presence
+from darkroom.worker.previews import Snapshot
 from darkroom.worker.publisher import ProgressPublisher
 from tests.integration.hand import Hand
+
+LATENTS = torch.zeros(1, 4, 8, 8)
+
+
+def small(_: torch.Tensor) -> bytes:
+    """A preview."""
+    return b"small picture"
 
 
 @pytest.fixture
@@ -133,10 +142,10 @@ def steps(client: Darkroom, claim: Claim) -> list[dict[str, object]]:
 
 def test_many_steps_are_few_events_and_the_last_is_among_them(client: Darkroom, io: BlockingIO, claim: Claim) -> None:
     with LeaseKeeper(io, 60).hold(claim) as attempt:
-        publisher = ProgressPublisher(io, attempt, preview_every=0)
+        publisher = ProgressPublisher(io, attempt, 0, lambda _: pytest.fail("no preview was asked for"))
         for image in (0, 1):
             for step in range(1, 201):
-                publisher.step(image, step, 200, lambda: pytest.fail("no preview was asked for"))
+                publisher.step(image, step, 200, LATENTS)
     Hand(io).succeed(claim)
     told = steps(client, claim)
     assert {"image": 0, "step": 200, "of": 200, "preview": False} in told
@@ -148,20 +157,42 @@ def test_previews_come_when_they_are_due(
     client: Darkroom, io: BlockingIO, claim: Claim, raw: "redis.Redis[str]", task_settings: TaskSettings
 ) -> None:
     with LeaseKeeper(io, 60).hold(claim) as attempt:
-        publisher = ProgressPublisher(io, attempt, preview_every=0.001)
+        publisher = ProgressPublisher(io, attempt, 0.001, small)
         while time.monotonic() < publisher._next_preview:
             pass
-        publisher.step(0, 4, 4, lambda: b"small picture")
+        publisher.step(0, 4, 4, LATENTS)
     assert raw.get(f"{task_settings.redis_prefix}preview:{claim.job_id}") == "small picture"
     Hand(io).succeed(claim)
     assert steps(client, claim)[-1]["preview"] is True
+
+
+def test_a_preview_that_the_device_has_not_made_yet_comes_with_a_later_step(
+    client: Darkroom, io: BlockingIO, claim: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = iter([False, False, True])
+    monkeypatch.setattr(Snapshot, "here", property(lambda _: next(there)))
+    shown: list[float] = []
+
+    def preview(latents: torch.Tensor) -> bytes:
+        shown.append(float(latents.max()))
+        return b"small picture"
+
+    with LeaseKeeper(io, 60).hold(claim) as attempt:
+        publisher = ProgressPublisher(io, attempt, 0.001, preview)
+        while time.monotonic() < publisher._next_preview:
+            pass
+        for image, latents in ((0, LATENTS), (1, LATENTS + 1), (0, LATENTS + 2)):
+            publisher.step(image, 4, 4, latents)  # a last step, which is always told
+    Hand(io).succeed(claim)
+    assert [step["preview"] for step in steps(client, claim)] == [False, False, True]
+    assert shown == [0.0]  # image 0 as it was when it was asked for
 
 
 def test_a_step_hears_of_a_cancel_at_once(client: Darkroom, io: BlockingIO, claim: Claim) -> None:
     with LeaseKeeper(io, 60).hold(claim) as attempt:
         client.cancel(claim.job_id)
         with pytest.raises(Canceled):
-            ProgressPublisher(io, attempt, 0).step(0, 1, 4, bytes)
+            ProgressPublisher(io, attempt, 0, small).step(0, 1, 4, LATENTS)
 
 
 def test_a_step_hears_of_a_loss_at_once(
@@ -170,17 +201,17 @@ def test_a_step_hears_of_a_loss_at_once(
     with LeaseKeeper(io, 60).hold(claim) as attempt:
         lose(io, raw, claim, task_settings)
         with pytest.raises(LeaseLost):
-            ProgressPublisher(io, attempt, 0).step(0, 1, 4, bytes)
+            ProgressPublisher(io, attempt, 0, small).step(0, 1, 4, LATENTS)
 
 
 def test_progress_is_a_courtesy(claim: Claim, away: tuple[LocalServer, BlockingIO]) -> None:
     """A Redis that is away is asked once, and then left alone for a while."""
     with LeaseKeeper(away[1], 60).hold(claim) as attempt:
-        publisher = ProgressPublisher(away[1], attempt, 0)
-        publisher.step(0, 1, 1000, bytes)
+        publisher = ProgressPublisher(away[1], attempt, 0, small)
+        publisher.step(0, 1, 1000, LATENTS)
         began = time.monotonic()
         for step in range(2, 1000):
-            publisher.step(0, step, 1000, bytes)
+            publisher.step(0, step, 1000, LATENTS)
         assert time.monotonic() - began < 10
 
 

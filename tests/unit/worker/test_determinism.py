@@ -4,8 +4,8 @@ To the bit where its denoiser calls run alone; in company to the bit in the same
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import diffusers
@@ -111,7 +111,7 @@ def test_it_is_the_picture_of_the_plain_diffusers_pipeline(
     extent = {"image": source, "strength": 0.6} if source else {"width": 32, "height": 32}
     asked = {"negative_prompt": "blue", "num_inference_steps": 5, "guidance_scale": 5.0, **extent}
     set_threads(1)
-    # The VAE of img2img leaves latents channels last, in which some processors round otherwise; an engine lays out anew.
+    # The VAE of img2img leaves latents channels last, where some processors round otherwise; an engine lays out anew.
     with contiguous_samples(model.components["unet"]):
         assert same(made, pipe("a red fox", generator=torch.Generator().manual_seed(5), **asked).images[0])
 

@@ -11,8 +11,8 @@ import torch
 from darkroom.tasks.catalogue import Family
 from darkroom.tasks.settings import SettingsInvalid
 from darkroom.worker.device import choose_placement, environment
-from darkroom.worker.errors import DeviceUnavailable
-from darkroom.worker.loading import LoadedModel, load_model
+from darkroom.worker.errors import DeviceUnavailable, ModelIncompatible
+from darkroom.worker.loading import LoadedModel, load_model, warm_sizes
 from darkroom.worker.settings import WorkerSettings
 from darkroom.worker.tuning import tune
 from tests.conftest import TinyModels
@@ -24,13 +24,13 @@ def loaded(tiny_models: TinyModels) -> Callable[[Family], LoadedModel]:
     return lambda name: load_model(tiny_models(name), choose_placement(settings), settings)
 
 
-def called(unet: Any, rows: int = 2) -> torch.Tensor:
+def called(unet: Any, rows: int = 2, height: int = 8, width: int = 8) -> torch.Tensor:
     torch.manual_seed(0)
     pooled = {"text_embeds": torch.randn(rows, 48), "time_ids": torch.ones(rows, 6)}
     added = pooled if unet.config.addition_embed_type else None
     states = torch.randn(rows, 77, unet.config.cross_attention_dim)
     with torch.no_grad():
-        found: torch.Tensor = unet(torch.randn(rows, 4, 8, 8), 500, states, added_cond_kwargs=added).sample
+        found: torch.Tensor = unet(torch.randn(rows, 4, height, width), 500, states, added_cond_kwargs=added).sample
     return found
 
 
@@ -40,20 +40,63 @@ def test_only_rounding_changes(loaded: Callable[[Family], LoadedModel], family: 
     model = loaded(family)
     before = called(model.components["unet"])
     tuned = {"unet": copy.deepcopy(model.components["unet"])}
-    tune(tuned, replace(model.placement, speedups=frozenset([speedup])), backend="aot_eager")
+    tune(tuned, replace(model.placement, speedups=frozenset([speedup])), [(64, 64)], backend="aot_eager")
     torch.testing.assert_close(called(tuned["unet"]), before, rtol=1e-4, atol=1e-5)
     called(tuned["unet"], rows=4)
 
 
+def test_only_sizes_to_be_ready_for_are_compiled(loaded: Callable[[Family], LoadedModel]) -> None:
+    model, compiled = loaded("sdxl"), list[int]()
+
+    def backend(graph: torch.fx.GraphModule, _inputs: list[torch.Tensor]) -> Callable[..., Any]:
+        compiled.append(len(graph.graph.nodes))
+        return graph.forward
+
+    tuned = {"unet": copy.deepcopy(model.components["unet"])}
+    tune(tuned, replace(model.placement, speedups=frozenset(["compile"])), [(128, 64)], backend=backend)
+    torch._dynamo.reset()
+    before = called(tuned["unet"])
+    assert not compiled
+    called(tuned["unet"], height=8, width=16)
+    found = len(compiled)
+    assert found
+    called(tuned["unet"], height=8, width=16)
+    torch.testing.assert_close(called(tuned["unet"]), before)
+    assert len(compiled) == found
+
+
+def test_a_size_that_the_model_does_not_make_is_refused(tiny_models: TinyModels) -> None:
+    entry, placement = tiny_models("sdxl"), choose_placement(WorkerSettings(device="cpu"))
+    assert warm_sizes(entry, placement) == ((entry.defaults.width, entry.defaults.height),)
+    assert warm_sizes(entry, replace(placement, warm_sizes=((64, 64),))) == ((64, 64),)
+    for size in ((60, 64), (64, 8192)):
+        with pytest.raises(ModelIncompatible, match="DARKROOM_WARM_SIZES"):
+            warm_sizes(entry, replace(placement, warm_sizes=(size,)))
+
+
+def test_sizes_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARKROOM_WARM_SIZES", "1024x1024, 768X1344")
+    assert WorkerSettings().warm_sizes == ((1024, 1024), (768, 1344))
+    for wrong in ("1024", "1024x", "ax64", "1x2x3"):
+        monkeypatch.setenv("DARKROOM_WARM_SIZES", wrong)
+        with pytest.raises(SettingsInvalid, match="DARKROOM_WARM_SIZES: write sizes as"):
+            WorkerSettings()
+
+
 def test_they_are_recorded_for_replay() -> None:
-    placement = choose_placement(WorkerSettings(device="cpu", speedups="fuse, channels_last"))
-    assert environment(placement)["speedups"] == "channels_last, fuse"
+    asked = {"device": "cpu", "speedups": "fuse, channels_last", "warm_sizes": "64x64"}
+    found = environment(choose_placement(WorkerSettings.model_validate(asked)))
+    assert found["speedups"] == "channels_last, fuse" and "compiled_sizes" not in found
+    found = environment(choose_placement(WorkerSettings.model_validate({**asked, "speedups": "compile"})))
+    assert found["compiled_sizes"] == "64x64"
     assert "speedups" not in environment(choose_placement(WorkerSettings(device="cpu")))
 
 
 def test_the_variable_is_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DARKROOM_SPEEDUPS", " compile,fuse ")
     assert WorkerSettings().speedups == {"compile", "fuse"}
+    monkeypatch.setenv("DARKROOM_SPEEDUPS", "none")
+    assert WorkerSettings().speedups == frozenset()
     monkeypatch.setenv("DARKROOM_SPEEDUPS", "turbo")
     with pytest.raises(SettingsInvalid, match="DARKROOM_SPEEDUPS"):
         WorkerSettings()
@@ -63,3 +106,11 @@ def test_weights_that_move_about_cannot_be_sped_up(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("darkroom.worker.device._device", lambda _wish: torch.device("cuda:0"))
     with pytest.raises(DeviceUnavailable, match="model_offload moves weights about, which compile forbids"):
         choose_placement(WorkerSettings(memory="model_offload", speedups="compile"))
+    assert choose_placement(WorkerSettings(memory="model_offload")).speedups == frozenset()
+    assert choose_placement(WorkerSettings()).speedups == {"graphs"}
+
+
+def test_graphs_are_for_cuda() -> None:
+    assert choose_placement(WorkerSettings(device="cpu")).speedups == frozenset()
+    with pytest.raises(DeviceUnavailable, match="graphs are CUDA's, the worker runs on cpu"):
+        choose_placement(WorkerSettings(device="cpu", speedups="graphs"))
