@@ -15,7 +15,7 @@ from bench.serving.program import SideFailed
 from bench.serving.quick import quick
 from bench.serving.record import load_records
 from bench.serving.report import tables
-from bench.serving.run import Options, Unfinished, run_cell, tell
+from bench.serving.run import Options, Unfinished, run_cell, run_cells, tell
 from bench.table import Row, show
 
 OUT = Path(__file__).parent / "results" / "serve"
@@ -46,7 +46,7 @@ def main() -> int:
     if asked.report:
         return _report(asked.out)
     try:
-        return _quick(asked.model or "starter", options) if asked.quick else _run(_cell(asked), options)
+        return _quick(asked.model or "starter", options) if asked.quick else _run(_cells(asked), options)
     except (SideFailed, SideSilent) as error:
         tell(str(error))
         return 1
@@ -56,7 +56,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.serve", description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--list", action="store_true", help="name the cells")
-    what.add_argument("--cell", choices=CELLS, metavar="NAME", help="run a cell, or go on with it")
+    what.add_argument("--cell", choices=CELLS, metavar="NAME", nargs="+",
+                      help="run a cell, or go on with it; the sides of several are started once")  # fmt: skip
     what.add_argument("--report", action="store_true", help="print the tables and write the plots of what is there")
     what.add_argument("--quick", action="store_true", help="the CPU marks, within a minute")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the cells' JSON (default: %(default)s)")
@@ -64,6 +65,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", help="another model: of the catalogue, tiny-sdxl, tiny-sd, random-sdxl or random-sd")
     parser.add_argument("--geometry", choices=["tiny"], help="a tiny model and load instead, on whatever there is")
     parser.add_argument("--sides", help="only these, comma separated")
+    parser.add_argument("--rounds", type=int, help="as many of each side, instead of the cell's own")
+    parser.add_argument("--seconds", type=float, help="of a round, in which pictures are asked for")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of every side; 0: all cores")
     parser.add_argument("--minutes", type=float, default=7.5, help="no round begins that would end after this")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of Darkroom's worker")
@@ -71,9 +74,15 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _cell(asked: argparse.Namespace) -> Cell:
-    """The cell as asked for. Ends the program where it cannot be run here."""
-    cell = CELLS[asked.cell]
+def _cells(asked: argparse.Namespace) -> list[Cell]:
+    """The cells as asked for. Ends the program where they cannot be run here, or not together."""
+    cells = [_cell(CELLS[name], asked) for name in asked.cell]
+    if len(cells) > 1 and len({(cell.model, cell.device, cell.kind == "gap") for cell in cells}) > 1:
+        sys.exit("cells of one model on one device can be run together, and none with a free denoiser beside others")
+    return cells
+
+
+def _cell(cell: Cell, asked: argparse.Namespace) -> Cell:
     gpu = gpu_name()
     if asked.geometry:
         cell = tiny(cell, "cuda" if gpu and cell.device == "cuda" else "cpu")
@@ -83,16 +92,16 @@ def _cell(asked: argparse.Namespace) -> Cell:
         cell = replace(cell, model=asked.model)
     if asked.sides:
         cell = replace(cell, sides=tuple(asked.sides.split(",")))
-    return cell
+    return replace(cell, rounds=asked.rounds or cell.rounds, seconds=asked.seconds or cell.seconds)
 
 
-def _run(cell: Cell, options: Options) -> int:
+def _run(cells: list[Cell], options: Options) -> int:
     try:
-        record = run_cell(cell, options)
+        records = run_cells(cells, options) if len(cells) > 1 else [run_cell(cells[0], options)]
     except Unfinished:
-        tell(f"{cell.name} is not finished: run the same command again to go on")
+        tell("not finished: run the same command again to go on")
         return EXIT_UNFINISHED
-    print(tables([record]))
+    print(tables(records))
     return 0
 
 

@@ -16,11 +16,13 @@ from darkroom.tasks.catalogue import FolderSource
 from darkroom.worker.settings import WorkerSettings
 
 START_SECONDS = 400.0  # to load, verify and warm a large model, compiling included
-COMPILE_SETTINGS = {"speedups": "channels_last,fuse,compile"}
+COMPILE_SETTINGS = {"speedups": "compile,graphs"}
 
 
 class DarkroomSide(Side):
     """Darkroom's worker as its command starts it, and its client."""
+
+    shares = True
 
     def submit(self, asks: Sequence[Ask]) -> str:
         (ask,) = asks
@@ -54,6 +56,7 @@ class DarkroomSide(Side):
             "dtype": model.dtype,
             "threads": str(self._setup.threads),
             "log_level": "warning",
+            "warm_sizes": ",".join(f"{size}x{size}" for size in self._setup.sizes),
             **(COMPILE_SETTINGS if self._compiled else {}),
             **self._setup.settings,
         }
@@ -83,8 +86,3 @@ class DarkroomSide(Side):
     def _close(self) -> None:
         self._closed = True
         self._client.close()
-
-
-def can_compile() -> bool:
-    """Whether the worker has the settings for it."""
-    return COMPILE_SETTINGS.keys() <= WorkerSettings.model_fields.keys()

@@ -47,7 +47,7 @@ def quick(model: str, options: Options) -> list[Row]:
         if stock.hear(SECONDS) is None:
             raise SideSilent(f"{stock.name}: no picture within {SECONDS:.0f} s")
         for side in sides:
-            warm(side, cell)
+            warm(side, cell.sizes, cell.in_flight)
         found = _rounds(sides, cell, lambda: SECONDS - (time.monotonic() - began))
     return _rows(model, found["stock"], found["darkroom"])
 

@@ -3,9 +3,10 @@
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from bench.serving.machine import this_machine
 from bench.serving.model import Model, Wish, shape_name
 from bench.serving.record import CellRecord, Round, load_record
 from bench.serving.side import Setup, Side
-from bench.serving.sides import available, make_side
-from bench.serving.watch import Watch, gpu_now
+from bench.serving.sides import make_side
+from bench.serving.watch import Watch
 
 WARM_STEPS = 2
 
@@ -40,16 +41,41 @@ class Unfinished(Exception):
 
 def run_cell(cell: Cell, options: Options) -> CellRecord:
     """The cell's record, complete. Raises Unfinished, SideFailed, SideSilent."""
-    cell = replace(cell, sides=tuple(filter(available, cell.sides)))
     found = None if options.again else load_record(options.out, cell.name)
     if found and found.complete and found.sides.keys() >= set(cell.sides):
         return found
-    model = prepare(_wish(cell, options))
-    fresh = _record(cell, model, options)
-    record = found if found and found.goes_on(fresh) else fresh
-    run = _Run(cell, model, record, options)
+    deadline = time.monotonic() + options.minutes * 60
+    run = _Run(cell, prepare(_wish([cell], options)), options, deadline)
     (run.together if cell.interleaved else run.in_turn)()
-    return record
+    return run.record
+
+
+def run_cells(cells: Sequence[Cell], options: Options) -> list[CellRecord]:
+    """The records of several cells of one model, in their order; each side is started once, and all are up together.
+
+    Sides that compile start at the same time, the others one by one after them. Raises as `run_cell`.
+    """
+    deadline = time.monotonic() + options.minutes * 60
+    model = prepare(_wish(cells, options))
+    sizes = tuple(dict.fromkeys(size for cell in cells for size in cell.sizes))
+    runs = [_Run(cell, model, options, deadline, sizes) for cell in cells]
+    names = list(dict.fromkeys(name for cell in cells for name in cell.sides))
+    with ExitStack() as up:
+
+        def start(name: str) -> Side:
+            side = up.enter_context(runs[0].side(name))
+            look = warm(side, sizes, max(cell.in_flight for cell in cells))
+            for run in runs:
+                run.record.looks |= {name: look} if name in run.cell.sides else {}
+            return side
+
+        compiled = [name for name in names if "compiled" in name]
+        with ThreadPoolExecutor(max(1, len(compiled))) as pool:
+            sides = dict(zip(compiled, pool.map(start, compiled), strict=True))
+        sides |= {name: start(name) for name in names if name not in sides}
+        for run in runs:
+            run.rounds([sides[name] for name in run.cell.sides])
+    return [run.record for run in runs]
 
 
 def prepare(wish: Wish) -> Model:
@@ -61,11 +87,13 @@ def prepare(wish: Wish) -> Model:
     return Model.model_validate_json(done.stdout.splitlines()[-1])
 
 
-def _wish(cell: Cell, options: Options) -> Wish:
-    shapes: tuple[Shape, ...] = ()
-    if cell.kind != "gap":
-        shapes = tuple((size, size, steps) for size in cell.sizes for steps in cell.steps)
-    return Wish(name=cell.model, cache=options.cache, device=cell.device, threads=options.threads, shapes=shapes)
+def _wish(cells: Sequence[Cell], options: Options) -> Wish:
+    shapes: list[Shape] = []
+    for cell in cells:
+        if cell.kind != "gap":
+            shapes += [(size, size, steps) for size in cell.sizes for steps in cell.steps]
+    one, unique = cells[0], tuple(dict.fromkeys(shapes))
+    return Wish(name=one.model, cache=options.cache, device=one.device, threads=options.threads, shapes=unique)
 
 
 def _record(cell: Cell, model: Model, options: Options) -> CellRecord:
@@ -88,42 +116,55 @@ def _record(cell: Cell, model: Model, options: Options) -> CellRecord:
 
 
 class _Run:
-    def __init__(self, cell: Cell, model: Model, record: CellRecord, options: Options) -> None:
-        self._cell, self._model, self._record, self._options = cell, model, record, options
-        self._gpu = model.device.startswith("cuda")
-        self._gpu_before = gpu_now()[1] if self._gpu else 0.0
-        self._deadline = time.monotonic() + options.minutes * 60
+    """One cell, and its record as far as it is; goes on with the one on disk if it can."""
+
+    def __init__(
+        self, cell: Cell, model: Model, options: Options, deadline: float, sizes: tuple[int, ...] = ()
+    ) -> None:
+        self.cell, self._model, self._options, self._deadline = cell, model, options, deadline
+        fresh = _record(cell, model, options)
+        found = None if options.again else load_record(options.out, cell.name)
+        self.record = found if found and found.goes_on(fresh) else fresh
         self._longest = 0.0
-        self._setup = Setup(model, options.threads, cell.kind == "gap", options.settings)
+        self._setup = Setup(model, options.threads, cell.kind == "gap", options.settings, sizes or cell.sizes)
+
+    def side(self, name: str) -> Side:
+        """By its name; not started."""
+        return make_side(name, self._setup)
 
     def together(self) -> None:
-        """All sides are up, and take rounds in turn: the machine's mood hits them alike."""
-        fewest = min(map(len, self._record.sides.values()))
-        for rounds in self._record.sides.values():
-            del rounds[fewest:]  # of a turn that was cut off
+        """All sides are up."""
         with ExitStack() as up:
-            sides = [up.enter_context(make_side(name, self._setup)) for name in self._cell.sides]
+            sides = [up.enter_context(self.side(name)) for name in self.cell.sides]
             for side in sides:
-                self._warm(side)
-            while not self._record.complete:
-                sides.reverse()  # none is always the first
-                for side in sides:
-                    self._round(side, alone=False)
+                self.warm(side)
+            self.rounds(sides)
+
+    def rounds(self, sides: list[Side]) -> None:
+        """They take rounds in turn: the machine's mood hits them alike."""
+        fewest = min(map(len, self.record.sides.values()))
+        for rounds in self.record.sides.values():
+            del rounds[fewest:]  # of a turn that was cut off
+        while not self.record.complete:
+            for side in sides if fewest % 2 else sides[::-1]:  # none is always the first
+                self._round(side)
+            fewest += 1
 
     def in_turn(self) -> None:
         """One side is up at a time: each has the device's memory for itself."""
-        for name in self._cell.sides:
-            if len(self._record.sides[name]) >= self._cell.rounds:
+        for name in self.cell.sides:
+            if len(self.record.sides[name]) >= self.cell.rounds:
                 continue
             began = self._check_time()
-            with make_side(name, self._setup) as side:
-                self._warm(side)
-                while len(self._record.sides[name]) < self._cell.rounds:
-                    self._round(side, alone=True)
+            with self.side(name) as side:
+                self.warm(side)
+                while len(self.record.sides[name]) < self.cell.rounds:
+                    self._round(side)
             self._longest = max(self._longest, time.monotonic() - began)
 
-    def _warm(self, side: Side) -> None:
-        self._record.looks[side.name] = warm(side, self._cell)
+    def warm(self, side: Side) -> None:
+        """Before its first round."""
+        self.record.looks[side.name] = warm(side, self.cell.sizes, self.cell.in_flight)
 
     def _check_time(self) -> float:
         now = time.monotonic()
@@ -131,59 +172,57 @@ class _Run:
             raise Unfinished
         return now
 
-    def _round(self, side: Side, *, alone: bool) -> None:
+    def _round(self, side: Side) -> None:
         began = self._check_time()
-        measure = self._gap if self._cell.kind == "gap" else partial(self._measure, load=self._load(side))
-        with Watch(side.pid, gpu=self._gpu) as watch:
+        measure = self._gap if self.cell.kind == "gap" else partial(self._measure, load=self._load(side))
+        with Watch(side.pid, gpu=self._model.device.startswith("cuda")) as watch:
             found = measure(side)
-        found.rss, found.busy = watch.rss, watch.busy
-        if alone and watch.gpu_memory is not None:
-            found.gpu_memory = watch.gpu_memory - self._gpu_before
-        self._record.sides[side.name].append(found)
-        self._record.save(self._options.out)
+        found.rss, found.busy, found.gpu_memory = watch.rss, watch.busy, watch.gpu_memory
+        self.record.sides[side.name].append(found)
+        self.record.save(self._options.out)
         self._longest = max(self._longest, time.monotonic() - began)
-        tell(f"{side.name}: {len(found.samples)} pictures in {found.seconds:.1f} s")
+        tell(f"{self.cell.name}, {side.name}: {len(found.samples)} pictures in {found.seconds:.1f} s")
 
     def _load(self, side: Side) -> Load:
-        cell = self._cell
-        asks = make_asks(cell.count, cell.sizes, cell.steps, seed=len(self._record.sides[side.name]))
+        cell = self.cell
+        asks = make_asks(cell.count, cell.sizes, cell.steps, seed=len(self.record.sides[side.name]))
         if cell.kind != "open":
             return Load(asks, in_flight=cell.in_flight, seconds=cell.seconds)
-        if self._record.capacity is None:  # then this is the first side
-            self._record.capacity = self._known_capacity() or self._measured_capacity(side)
-        return Load(asks, due=arrivals(cell.share * self._record.capacity, cell.count), seconds=cell.seconds)
+        if self.record.capacity is None:  # then this is the first side
+            self.record.capacity = self._known_capacity() or self._measured_capacity(side)
+        return Load(asks, due=arrivals(cell.share * self.record.capacity, cell.count), seconds=cell.seconds)
 
     def _measure(self, side: Side, load: Load) -> Round:
         return _round_of(drive(side, load), self._model.work)
 
     def _gap(self, side: Side) -> Round:
         """Many steps less few steps: what a step costs, without all that a picture costs once."""
-        few, many = self._cell.steps
-        loads = [make_asks(self._cell.count, self._cell.sizes, (steps,)) for steps in (few, many)]
-        short, long = (self._measure(side, Load(asks, in_flight=self._cell.in_flight)) for asks in loads)
+        few, many = self.cell.steps
+        loads = [make_asks(self.cell.count, self.cell.sizes, (steps,)) for steps in (few, many)]
+        short, long = (self._measure(side, Load(asks, in_flight=self.cell.in_flight)) for asks in loads)
         return long.model_copy(update={"gap": (long.seconds - short.seconds) / (many - few)})
 
     def _known_capacity(self) -> float | None:
         """What the cell with a closed load found, on this machine."""
-        found = load_record(self._options.out, self._cell.capacity_from)
-        rounds = found.sides.get(self._cell.sides[0]) if found and found.machine == self._record.machine else None
+        found = load_record(self._options.out, self.cell.capacity_from)
+        rounds = found.sides.get(self.cell.sides[0]) if found and found.machine == self.record.machine else None
         return rounds[0].rate if rounds else None
 
     def _measured_capacity(self, side: Side) -> float:
-        asks = make_asks(16, self._cell.sizes, self._cell.steps)
+        asks = make_asks(16, self.cell.sizes, self.cell.steps)
         return self._measure(side, Load(asks, in_flight=4, seconds=30.0)).rate
 
 
-def warm(side: Side, cell: Cell) -> list[int]:
-    """As many at a time as will come, of every size, a few steps each; the first also loads or compiles.
+def warm(side: Side, sizes: Sequence[int], in_flight: int) -> list[int]:
+    """As many at a time as a model call may have, of every size, a few steps each; the first also loads or compiles.
 
     Returns the look of one of the pictures.
     """
     tell(f"{side.name}: starts")
     look: list[int] = []
-    for size in cell.sizes:
-        for count in (1, max(2, cell.in_flight)) if side.batch == 1 else (side.batch,):
-            load = Load(make_asks(count, (size,), (WARM_STEPS,), seed=1), in_flight=cell.in_flight)
+    for size in sizes:
+        for count in (1, max(2, in_flight)) if side.shares else (max(2, side.batch),):
+            load = Load(make_asks(count, (size,), (WARM_STEPS,), seed=1), in_flight=in_flight)
             first = min(drive(side, load), key=lambda sample: sample.ask.seed)
             look = look or list(side.picture(first.token).convert("RGB").resize((8, 8)).tobytes())
     return look

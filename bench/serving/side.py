@@ -36,20 +36,24 @@ class Heard:
 class Setup:
     """What every side is started with. `threads` 0: all cores. `free`: the denoiser costs nothing.
 
-    `settings` are further ones of Darkroom's worker, by their names.
+    `settings` are further ones of Darkroom's worker, by their names; `sizes` in pixels, which it is to be ready for.
     """
 
     model: Model
     threads: int = 0
     free: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
+    sizes: tuple[int, ...] = ()
 
 
 class Side(ABC):
     """A worker that is started and stopped as a context manager.
 
-    `batch`: how many asks of one shape the client may put into one submission. `pid` is its first process.
+    `batch`: how many asks of one shape the client may put into one submission. `shares`: whether pictures of several
+    are made together. `pid` is its first process.
     """
+
+    shares = False
 
     def __init__(self, name: str, setup: Setup, *, batch: int = 1, compiled: bool = False) -> None:
         self.name, self.batch = name, batch

@@ -1,6 +1,6 @@
 """The sides by name."""
 
-from bench.serving.darkroom_side import DarkroomSide, can_compile
+from bench.serving.darkroom_side import DarkroomSide
 from bench.serving.side import Setup, Side
 from bench.serving.stock_side import StockSide
 
@@ -22,8 +22,3 @@ def make_side(name: str, setup: Setup) -> Side:
     if kind == "darkroom":
         return DarkroomSide(name, setup, compiled=bool(compiled))
     return StockSide(name, setup, batch=BATCH if kind == "batched" else 1, compiled=bool(compiled))
-
-
-def available(name: str) -> bool:
-    """Whether there is this side at all: Darkroom's worker may not be able to compile."""
-    return name != "darkroom-compiled" or can_compile()

@@ -9,7 +9,8 @@ from typing import Self
 import psutil
 
 LOOK_SECONDS = 0.25
-QUERY = ["nvidia-smi", "--query-gpu=utilization.gpu,memory.used", "--format=csv,noheader,nounits", "--id=0"]
+CARD = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--id=0"]
+PROCESSES = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits", "--id=0"]
 
 
 class Watch:
@@ -19,19 +20,20 @@ class Watch:
         self.rss = 0.0  # peak, MB
         self._process = psutil.Process(pid)
         self._gpu = gpu
-        self._seen: list[tuple[float, float]] = []
+        self._seen: list[float] = []
+        self._memory: list[float] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     @property
     def busy(self) -> float | None:
         """The mean share of time in which a kernel ran, as nvidia-smi tells it; None without a GPU."""
-        return statistics.mean(busy for busy, _ in self._seen) if self._seen else None
+        return statistics.mean(self._seen) if self._seen else None
 
     @property
     def gpu_memory(self) -> float | None:
-        """The peak of the whole card in MB; None without a GPU."""
-        return max((memory for _, memory in self._seen), default=None)
+        """The peak of these processes on the card in MB; None where that cannot be told."""
+        return max(self._memory, default=None)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -45,18 +47,23 @@ class Watch:
 
     def _run(self) -> None:
         while True:
-            self.rss = max(self.rss, sum(map(_rss, [self._process, *_children(self._process)])) / 2**20)
+            family = [self._process, *_children(self._process)]
+            self.rss = max(self.rss, sum(map(_rss, family)) / 2**20)
             if self._gpu:
-                self._seen.append(gpu_now())
+                self._look({one.pid for one in family})
             if self._over.wait(LOOK_SECONDS):
                 return
 
+    def _look(self, pids: set[int]) -> None:
+        self._seen.append(float(_asked(CARD)) / 100)
+        rows = [line.split(",") for line in _asked(PROCESSES).splitlines()]
+        found = [float(memory) for pid, memory in rows if int(pid) in pids and memory.strip().isdecimal()]
+        self._memory += [sum(found)] if found else []
 
-def gpu_now() -> tuple[float, float]:
-    """Busy share, and memory in use on the card in MB. One call each time: in its loop it may hold lines back."""
-    found = subprocess.run(QUERY, capture_output=True, text=True, check=True).stdout
-    busy, memory = found.split(",")
-    return float(busy) / 100, float(memory)
+
+def _asked(query: list[str]) -> str:
+    """One call each time: in its loop the program may hold lines back."""
+    return subprocess.run(query, capture_output=True, text=True, check=True).stdout
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:

@@ -13,7 +13,10 @@ from bench.serving.watch import Watch
 def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program in nvidia-smi's place that answers as it does."""
     program = tmp_path / "nvidia-smi"
-    program.write_text('#!/bin/sh\ncase "$1" in --query-gpu=name) echo "NVIDIA Test";; *) echo "40, 2048";; esac\n')
+    answers = (
+        f'--query-gpu=name) echo "NVIDIA Test";; --query-gpu=*) echo 40;; *) echo "{os.getpid()}, 2048"; echo "1, 9";;'
+    )
+    program.write_text(f'#!/bin/sh\ncase "$1" in {answers} esac\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
 
