@@ -22,9 +22,9 @@ CALLS = 5
 SETS: tuple[tuple[Speedup, ...], ...] = (
     (),
     ("graphs",),
-    ("compile",),
-    ("compile", "graphs"),
-    ("fuse", "compile", "graphs"),
+    ("channels_last",),
+    ("channels_last", "fuse"),
+    ("channels_last", "fuse", "graphs"),
     ("channels_last", "fuse", "compile", "graphs"),
 )
 

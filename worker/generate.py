@@ -116,14 +116,9 @@ class Generator:
     def _try(self, kind: Kind, width: int, height: int) -> Call:
         """Two steps of a picture of this size; its first denoiser call."""
         calls: list[Call] = []
-        unet = self.model.components["unet"]
-        hook = unet.register_forward_pre_hook(lambda *call: calls.append(Call.of(*call)), with_kwargs=True)
         asked = Asked(kind, "a photograph", "", width, height, 2, 5.0, self.model.entry.defaults.scheduler, 0.5)
-        try:
-            source = Image.new("RGB", (width, height)) if kind == "img2img" else None
-            self.generate(self._prepared(asked), 0, source, lambda *_: None)
-        finally:
-            hook.remove()
+        source = Image.new("RGB", (width, height)) if kind == "img2img" else None
+        self.generate(self._prepared(asked), 0, source, lambda *_: None, Ticket(on_call=calls.append))
         return calls[0]
 
     def _prepared(self, asked: Asked) -> PreparedJob:

@@ -1,6 +1,6 @@
-"""What makes the denoiser faster on a GPU, as the settings ask; each changes last bits, so a manifest records it.
+"""What makes the denoiser faster on a GPU, as the settings ask; some change last bits, so a manifest records them.
 
-Nothing here has been timed on a GPU yet: `python -m bench.serve` has the cells for it.
+`python -m bench speedups` tells what each gives.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,8 +13,11 @@ from darkroom.worker.batching.policy import Policy
 from darkroom.worker.device import Placement
 from darkroom.worker.settings import Size
 
-#: Shapes of one model that may be compiled: buckets times sizes. Past it a call fails instead of running eagerly.
-MOST_GRAPHS = 64
+#: Of one block's code: widths times buckets times sizes. Past it a call fails instead of running eagerly.
+MOST_COMPILED = 2048
+
+#: Blocks that diffusers' own `compile_repeated_blocks` leaves out: their norms and activations cost as much to move.
+RESIDUAL = ("ResnetBlock2D",)
 
 LATENT = 8  # pixels of a picture's side to one of its latents'
 
@@ -40,14 +43,16 @@ def tune(components: Mapping[str, Any], placement: Placement, sizes: Sequence[Si
 
 
 def _compile(denoiser: Any, sizes: Sequence[Size], backend: str) -> None:
-    """The repeated transformer blocks, each kind once: seconds to compile, where the whole takes minutes.
+    """The blocks that a denoiser is made of, each kind once: half a minute a shape, where the whole takes several.
 
     One graph for every shape: with dynamic shapes a first call would decide how later ones round. Other sizes are never
     compiled: all that is in the making would wait for it.
     """
-    torch._dynamo.config.recompile_limit = MOST_GRAPHS
+    torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = MOST_COMPILED
     torch._dynamo.config.fail_on_recompile_limit_hit = True
-    denoiser.compile_repeated_blocks(fullgraph=True, dynamic=False, backend=backend)
+    for block in denoiser.modules():
+        if type(block).__name__ in {*denoiser._repeated_blocks, *RESIDUAL}:
+            block.compile(fullgraph=True, dynamic=False, backend=backend)
     compiled = {(height // LATENT, width // LATENT) for width, height in sizes}
 
     def choose(_: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:

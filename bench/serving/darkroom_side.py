@@ -16,7 +16,7 @@ from darkroom.tasks.catalogue import FolderSource
 from darkroom.worker.settings import WorkerSettings
 
 START_SECONDS = 400.0  # to load, verify and warm a large model, compiling included
-COMPILE_SETTINGS = {"speedups": "compile,graphs"}
+COMPILED, COMPILED_ON_CPU = "channels_last,compile,graphs", "channels_last,compile"
 
 
 class DarkroomSide(Side):
@@ -57,7 +57,7 @@ class DarkroomSide(Side):
             "threads": str(self._setup.threads),
             "log_level": "warning",
             "warm_sizes": ",".join(f"{size}x{size}" for size in self._setup.sizes),
-            **(COMPILE_SETTINGS if self._compiled else {}),
+            **({"speedups": COMPILED if model.device != "cpu" else COMPILED_ON_CPU} if self._compiled else {}),
             **self._setup.settings,
         }
         if isinstance(model.entry.source, FolderSource):

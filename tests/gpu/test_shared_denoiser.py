@@ -18,6 +18,7 @@ from darkroom.worker.device import choose_placement
 from darkroom.worker.generate import Generator
 from darkroom.worker.loading import load_model
 from darkroom.worker.previews import Snapshot
+from darkroom.worker.schedulers import make_scheduler
 from darkroom.worker.settings import WorkerSettings
 from darkroom.worker.tuning import make_engine
 from tests.conftest import TinyModels
@@ -75,7 +76,7 @@ def test_every_scheduler_gives_the_picture_of_the_stock_pipeline(generator: Gene
     model = generator.model
     for scheduler in model.entry.schedulers:
         made = make(generator, 4, Ticket(solo=True), scheduler)
-        own = generator._pipeline("txt2img", scheduler, 4, {}, Ticket()).scheduler
+        own = make_scheduler(scheduler, model.components["scheduler"], model.entry.family, 4)
         stock = type(own).__mro__[1].from_config(own.config)  # whose time steps lie on the device
         pipe = model.family.pipeline("txt2img", {**model.components, "scheduler": stock}, model.options)
         pipe.set_progress_bar_config(disable=True)

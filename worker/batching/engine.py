@@ -108,6 +108,7 @@ class Engine:
         pending = _Pending(Call.of(module, args, kwargs), ticket, self.streams.handed(None))
         if threading.current_thread() is self._thread:
             return pending.call.run()
+        ticket.on_call(pending.call)
         with self._changed:
             self._refuse_if_closed()
             self._crowd.called(ticket, pending.since)

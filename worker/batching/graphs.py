@@ -1,6 +1,6 @@
 """CUDA graphs of model calls: their hundreds of kernels are recorded once, and started as one from then on.
 
-Started one by one from Python they take a denoiser 20 to 40 ms a call, whatever the GPU needs for them.
+Started one by one from Python they take SDXL's denoiser 60 to 80 ms a call on a slow host, whatever the GPU needs.
 """
 
 from collections import OrderedDict
@@ -11,9 +11,10 @@ from typing import Any
 import structlog
 import torch
 
-from darkroom.worker.batching.stacking import Tree, joined
+from darkroom.worker.batching.stacking import Tree, joined, tensors_of
 
 MOST = 64  # graphs that are kept: buckets times sizes; the one that was used least recently goes
+APART = 0.02  # of the largest value; what a recording may give otherwise than the call itself
 
 Module = Callable[..., Any]
 
@@ -32,27 +33,40 @@ class Graphs:
     def run(self, module: Module, tree: Tree, key: Hashable) -> Any:
         """What the module gives for these arguments; calls of one `key` have the same shapes and other arguments.
 
-        Raises what the module raises. Where a call cannot be recorded it runs as it is, from then on.
+        Raises what the module raises. A call that cannot be recorded runs as it is, from then on; so does one whose
+        recording gives something else.
         """
         if key not in self._kept:
-            result = module(*tree[0], **tree[1])  # also compiles, and makes libraries take what they need for good
             self._kept[key] = self._record(module, tree)
             if len(self._kept) > MOST:
                 self._kept.popitem(last=False)
-            if self._kept[key] is None:
-                return result
-            del result  # the graph's own from the first call on, so that all are made in the same way
         self._kept.move_to_end(key)
         graph = self._kept[key]
         return graph.replay(tree) if graph else module(*tree[0], **tree[1])
 
     def _record(self, module: Module, tree: Tree) -> "_Graph | None":
+        result = module(*tree[0], **tree[1])  # also compiles, and makes libraries take what they need for good
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         try:
-            return _Graph(module, tree, self._pool)
+            graph = _Graph(module, tree, self._pool)
+            if _apart(result, graph.replay(tree)) <= APART:
+                return graph
+            why = "its recording gave something else"
         except Exception as error:  # noqa: BLE001 - what a module does in a call is the model's affair
-            structlog.get_logger().warning("batch.no_graph", error=str(error)[:300])
-            return None
+            why = str(error)[:300]
+        structlog.get_logger().warning("batch.no_graph", error=why)
+        return None
+
+
+def _apart(one: Any, other: Any) -> float:
+    """The largest difference of two results to the largest value; 0 where both have the same that is no number."""
+
+    def relative(tensors: list[torch.Tensor]) -> torch.Tensor:
+        left, right = (tensor.double().nan_to_num() for tensor in tensors)
+        return (left - right).abs().max() / left.abs().max().clamp(min=1e-30)
+
+    found = joined([one, other], relative)
+    return max((float(value) for value in tensors_of(found)), default=0.0)
 
 
 class _Graph:

@@ -6,9 +6,9 @@ runs: `28x8:2 2x4:0` is 28 calls whose rows began at row 2 of a bucket of 8, the
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 MAX_BUCKET = 64
 MAX_LENGTH = 100_000  # characters of one image's record
@@ -68,11 +68,19 @@ class Ticket:
     """One image's dealings with the engine.
 
     `urgent` goes before what is not; `solo` calls go alone, in the smallest bucket; a `script` repeats recorded places.
-    `waited` counts the seconds in which the engine stood still so that others could join this image's calls.
+    `waited` counts the seconds in which the engine stood still so that others could join this image's calls. `on_call`
+    hears of each call (`darkroom.worker.batching.stacking.Call`) before it waits.
     """
 
-    def __init__(self, *, urgent: bool = True, solo: bool = False, script: Script | None = None) -> None:
-        self.urgent, self.script = urgent, script
+    def __init__(
+        self,
+        *,
+        urgent: bool = True,
+        solo: bool = False,
+        script: Script | None = None,
+        on_call: Callable[[Any], None] = lambda _: None,
+    ) -> None:
+        self.urgent, self.script, self.on_call = urgent, script, on_call
         self.solo = solo or script is not None
         self.placements = Placements()
         self.waited = 0.0

@@ -5,7 +5,7 @@ ControlNet's residuals). Tensors whose first dimension is that of the sample are
 everything else has to be equal in all calls of a group.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -35,7 +35,7 @@ class Call:
     @classmethod
     def of(cls, module: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Self:
         """The call `module(*args, **kwargs)`; its first tensor is the sample (rows, ...)."""
-        sample = _first_tensor([args, kwargs])
+        sample = next(tensors_of([args, kwargs]), None)
         if sample is None or not sample.dim():
             return cls(module, (args, kwargs), 1, None, torch.device("cpu"))
         rows = len(sample)
@@ -99,11 +99,13 @@ def joined(trees: Sequence[Any], join: Join) -> Any:
     return head
 
 
-def _first_tensor(tree: Any) -> torch.Tensor | None:
+def tensors_of(tree: Any) -> Iterator[torch.Tensor]:
+    """All tensors, in their order."""
     if isinstance(tree, torch.Tensor):
-        return tree
-    children = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list | tuple) else ()
-    return next((found for child in children if (found := _first_tensor(child)) is not None), None)
+        yield tree
+    elif isinstance(tree, dict | list | tuple):
+        for child in tree.values() if isinstance(tree, dict) else tree:
+            yield from tensors_of(child)
 
 
 def _with_time_steps(args: tuple[Any, ...], kwargs: dict[str, Any], sample: torch.Tensor) -> Tree:

@@ -7,12 +7,13 @@ stream waits for on the GPU. Without CUDA all of this is nothing.
 """
 
 import threading
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import torch
+
+from darkroom.worker.batching.stacking import tensors_of
 
 T = TypeVar("T")
 
@@ -75,14 +76,6 @@ def _stream(device: torch.device, priority: int = 0) -> torch.cuda.Stream:
 
 def used_here(tree: Any) -> None:
     """Keeps the memory of tensors that another stream made until the current one is done with them."""
-    for tensor in _tensors(tree):
+    for tensor in tensors_of(tree):
         if tensor.is_cuda:
             tensor.record_stream(torch.cuda.current_stream(tensor.device))
-
-
-def _tensors(tree: Any) -> Iterator[torch.Tensor]:
-    if isinstance(tree, torch.Tensor):
-        yield tree
-    elif isinstance(tree, dict | list | tuple):
-        for child in tree.values() if isinstance(tree, dict) else tree:
-            yield from _tensors(child)

@@ -1,11 +1,16 @@
 """Ends of the ranges, steps, prompts, sizes."""
 
+from collections.abc import Callable, Hashable
+from typing import Any
+
 import pytest
 import torch
 from PIL import Image
 
 from darkroom.tasks.catalogue import Family
 from darkroom.worker.batching.engine import Engine
+from darkroom.worker.batching.graphs import Graphs
+from darkroom.worker.batching.stacking import Tree
 from darkroom.worker.embeddings import EmbeddingCache
 from darkroom.worker.generate import Generator
 from darkroom.worker.pictures import prepare_source
@@ -148,6 +153,22 @@ def test_warming_runs_every_kind_and_changes_nothing(models: Models, engine: Eng
     before = make(generator)
     generator.warm(most_seconds=0.1)
     assert same(make(generator), before)
+
+
+def test_a_denoiser_whose_calls_are_replayed_is_warmed(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As CUDA graphs do: of each shape the module itself is called once, whatever kind of picture asks."""
+    recorded: dict[Hashable, Any] = {}
+
+    def run(_: Graphs, module: Callable[..., Any], tree: Tree, key: Hashable) -> Any:
+        if key not in recorded:
+            recorded[key] = module(*tree[0], **tree[1])
+        return recorded[key]
+
+    monkeypatch.setattr(Graphs, "run", run)
+    with Engine(threads=1, graphs=True) as engine:
+        for _ in range(2):
+            Generator(models("sdxl"), engine).warm()
+        assert {bucket for _, bucket in recorded} >= {1, 2, 4, 8}
 
 
 # embeddings
