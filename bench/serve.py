@@ -64,7 +64,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder of models that are made here (%(default)s)")
     parser.add_argument("--model", help="another model: of the catalogue, tiny-sdxl, tiny-sd, random-sdxl or random-sd")
     parser.add_argument("--geometry", choices=["tiny"], help="a tiny model and load instead, on whatever there is")
-    parser.add_argument("--sides", help="only these, comma separated")
+    parser.add_argument("--sides", help="only these of each cell's own, comma separated")
     parser.add_argument("--rounds", type=int, help="as many of each side, instead of the cell's own")
     parser.add_argument("--seconds", type=float, help="of a round, in which pictures are asked for")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of every side; 0: all cores")
@@ -91,7 +91,8 @@ def _cell(cell: Cell, asked: argparse.Namespace) -> Cell:
     if asked.model:
         cell = replace(cell, model=asked.model)
     if asked.sides:
-        cell = replace(cell, sides=tuple(asked.sides.split(",")))
+        wanted = asked.sides.split(",")
+        cell = replace(cell, sides=tuple(side for side in cell.sides if side in wanted))
     return replace(cell, rounds=asked.rounds or cell.rounds, seconds=asked.seconds or cell.seconds)
 
 

@@ -5,6 +5,7 @@ the family, never by a name in the model's files; nothing is unpickled, nothing 
 """
 
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,9 @@ def load_model(
     Raises a ModelError, or OutOfMemory where the device does not hold it.
     """
     spec = family(entry.family)
+    if "compile" in placement.speedups and os.access(settings.models_dir, os.W_OK):
+        # Beside the models, which outlive a container; torch's own choice is a temporary folder.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(settings.models_dir / ".compiled"))
     with one_door(entry.name):
         verified = verify_model(entry, settings, progress)
         layout = verified.layout

@@ -31,7 +31,7 @@ def tune(components: Mapping[str, Any], placement: Placement, sizes: Sequence[Si
     """Changes the modules in place; `backend` is torch.compile's. For modules that lie where they stay.
 
     Pictures of these `sizes` are made by compiled parts. Those are made at the first call of each shape, on the
-    engine's thread, which warming does before a worker takes jobs; torch keeps them on disk (TORCHINDUCTOR_CACHE_DIR).
+    engine's thread, which warming does before a worker takes jobs; torch keeps them on disk.
     """
     denoiser, speedups = components["unet"], placement.speedups
     if "channels_last" in speedups:  # convolutions read what lies side by side
