@@ -16,7 +16,7 @@ from darkroom.tasks import Event, QueueUnavailable, WaitTimeout, streams
 from darkroom.tasks.redis_io import BLOCK_SECONDS, BlockingIO
 from darkroom.tasks.streams import Batch
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 30.0
 RETRY_SECONDS = 0.2
 LINE_SECONDS = 1.0  # at the least between two lines of progress where there is no terminal
 
@@ -87,6 +87,8 @@ def told(event: Event) -> str:
         case "image":
             size = f"{data.get('width')}x{data.get('height')}"
             return f"image {data.get('index')} is stored: {data.get('key')}, {size}, seed {data.get('seed')}"
+        case "queued":
+            return _queued(data)
         case "started":
             return f"started on {data['worker']}" if "worker" in data else "started"
         case "failed":
@@ -95,6 +97,18 @@ def told(event: Event) -> str:
             return f"failed: {error.get('message', 'for no given reason')}{hint}"
         case _:
             return kind
+
+
+def _queued(data: dict[str, Any]) -> str:
+    match data.get("reason"):
+        case "lease_expired":
+            return "queued again: its worker was lost"
+        case "drained":
+            return "queued again: its worker stops"
+        case "retry":
+            return f"queued again, tried in {data.get('delay_s', 0):.0f} s: {data.get('code', 'it failed')}"
+        case _:
+            return "queued"
 
 
 class Follower(Protocol):

@@ -24,6 +24,11 @@ def test_every_event_has_words_even_without_data(kind: str) -> None:
 def test_words() -> None:
     assert told(event("progress", image=1, step=3, of=20)) == "image 1: step 3 of 20"
     assert told(event("failed", error={"message": "no room", "hint": "make some"})) == "failed: no room (make some)"
+    assert told(event("queued", reason="submitted", model="sdxl")) == "queued"
+    assert told(event("queued", reason="lease_expired")) == "queued again: its worker was lost"
+    assert told(event("queued", reason="drained")) == "queued again: its worker stops"
+    again = event("queued", reason="retry", code="out_of_memory", delay_s=1.7, failures=1)
+    assert told(again) == "queued again, tried in 2 s: out_of_memory"
     image = event("image", index=0, key="k/0.png", width=64, height=32, seed=7)
     assert told(image) == "image 0 is stored: k/0.png, 64x32, seed 7"
 
