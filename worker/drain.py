@@ -1,6 +1,10 @@
 """The end of a worker: jobs that are done in time finish, the others are handed back between two steps."""
 
+import os
+import signal
 import time
+
+from darkroom.worker.errors import DeviceBroken
 
 
 class Drain:
@@ -9,6 +13,7 @@ class Drain:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._deadline: float | None = None
+        self.cause: DeviceBroken | None = None  # why the worker stops by itself
 
     @property
     def begun(self) -> bool:
@@ -17,7 +22,14 @@ class Drain:
 
     def begin(self) -> None:
         """From now on only what is done within the time may finish."""
-        self._deadline = time.monotonic() + self._seconds
+        deadline = time.monotonic() + self._seconds
+        self._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
+
+    def leave(self, cause: DeviceBroken) -> None:
+        """Nothing may finish any more, and the process ends as if it had been told to."""
+        self.cause = cause
+        self.hurry()
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def hurry(self) -> None:
         """Nothing may finish any more."""

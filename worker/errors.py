@@ -14,6 +14,7 @@ WorkerError
 ├── ConsumerFailed            consumer_failed    (r)   Celery stopped taking messages by itself
 ├── GenerationFailed          generation_failed        the pipeline raised
 ├── OutOfMemory               out_of_memory      (r)   the device's memory did not suffice
+├── DeviceBroken              device_broken      (r)   the device gives nothing but errors to this process: it ends
 └── ManifestInvalid           manifest_invalid         a manifest that cannot be replayed
 
 (r): worth trying again as it is.
@@ -119,6 +120,14 @@ class OutOfMemory(WorkerError):
     code = "out_of_memory"
     retryable = True
     hint = "ask for a smaller picture, or start the worker with a leaner --memory mode"
+
+
+class DeviceBroken(WorkerError):
+    """The device gives nothing but errors to this process, which has to end."""
+
+    code = "device_broken"
+    retryable = True
+    hint = "the worker's process is started again; if it comes back, look at the GPU and its driver (nvidia-smi, dmesg)"
 
 
 class ManifestInvalid(WorkerError):

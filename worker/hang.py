@@ -29,4 +29,4 @@ class HangGuard:
             os._exit(EXIT_HUNG)
         if self._drain.over_for() > LEAVING_SECONDS:
             structlog.get_logger().warning("worker.left", call_seconds=round(busy, 1))
-            os._exit(0)
+            os._exit(EXIT_HUNG if self._drain.cause else 0)

@@ -80,6 +80,8 @@ def load_model(
         preview = read_map(layout.configs / PREVIEW_FILE)
         place({name: components[name] for name in spec.modules}, placement)
         tune(components, placement, warm_sizes(entry, placement))
+        if placement.device.type == "cuda":
+            torch.cuda.synchronize(placement.device)  # the streams of service do not wait for this one
     options = {name: layout.index[name] for name in spec.options if name in layout.index}
     return LoadedModel(entry, spec, components, placement, verified.revision, verified.digests, options, preview)
 

@@ -23,6 +23,7 @@ from darkroom.tasks.settings import TaskSettings
 from darkroom.worker.attempt import Attempt, Canceled, Drained, Expired, LeaseLost
 from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.endings import INTERNAL_ERROR, job_error
+from darkroom.worker.errors import DeviceBroken
 from darkroom.worker.generate import Generator, OnStep, PreparedJob
 from darkroom.worker.image_threads import ImageThreads
 from darkroom.worker.leases import LeaseKeeper
@@ -46,7 +47,7 @@ class Ending:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What all jobs of a process share. `generators` by model name; times in seconds."""
+    """What all jobs of a process share. `generators` by model name; times in seconds; `leave` ends the process."""
 
     io: BlockingIO
     store: ObjectStore
@@ -60,6 +61,7 @@ class Surroundings:
     rules: TaskSettings
     preview_every: float
     patience: float
+    leave: Callable[[DeviceBroken], None]
 
 
 class JobRunner:
@@ -119,6 +121,8 @@ class JobRunner:
         except LeaseLost:
             raise
         except BaseException as error:  # noqa: BLE001 - a SystemExit or MemoryError must end the job, not the worker
+            if isinstance(error, DeviceBroken):  # the others are handed back: here they would all fail
+                self._around.leave(error)
             failure = job_error(error)
             said: dict[str, object] = {"code": failure.code, "error": failure.message}
             if failure.code == INTERNAL_ERROR:
@@ -131,6 +135,7 @@ class JobRunner:
     def _work(self, attempt: Attempt, timings: Timings) -> tuple[list[StoredImage], str, list[str]]:
         """The pictures, the manifest's key, and warnings."""
         claim, generator = attempt.claim, self._around.generators[str(attempt.claim.request.model)]
+        attempt.check()
         with timings.phase("inputs"):
             store = PatientStore(self._around.store, self._around.patience, attempt.check)
             source, input_sha256 = store.retry(lambda: self._source(claim.request))

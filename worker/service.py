@@ -48,7 +48,7 @@ class Service:
         self._log = structlog.get_logger().bind(worker=self.name)
 
     def run(self) -> None:
-        """Serves until a signal ends it. Raises ModelError, DeviceUnavailable, StorageError, QueueAuthFailed.
+        """Serves until a signal ends it. Raises ModelError, StorageError, QueueAuthFailed, and errors of the device.
 
         Stopping is the reverse of starting: no new messages, the running jobs to their end or handed back, then leases
         and janitor, then the word that this worker serves, then the models.
@@ -63,7 +63,9 @@ class Service:
             self._knock_at_redis(io)
             max_batch = self._settings.max_batch or default_max_batch(placement)
             engine = stack.enter_context(make_engine(placement, _policy(max_batch, self._settings.batch_window)))
-            generators = {entry.name: self._ready(entry, placement, engine) for entry in self._entries}
+            generators = {entry.name: self._loaded(entry, placement, engine) for entry in self._entries}
+            for generator in generators.values():  # all weights first: warming takes what memory is left
+                generator.warm()
             if self._settings.metrics_port:
                 prompts = {name: generator.embeddings for name, generator in generators.items()}
                 collector = EngineCollector(engine.stats, prompts)
@@ -93,9 +95,12 @@ class Service:
                 rules=self._tasks,
                 preview_every=self._settings.preview_every,
                 patience=self._settings.storage_patience,
+                leave=drain.leave,
             )
             app = make_app(self._tasks, list(generators), JobRunner(around))
             consume(app, self._settings.concurrency or at_a_time, presence.begin, drain)
+            if drain.cause:
+                raise drain.cause
         self._log.info("worker.stopped")
 
     def _knock_at_redis(self, io: BlockingIO) -> None:
@@ -107,11 +112,10 @@ class Service:
                 raise
             self._log.warning("queue.away", code=error.code, error=error.message)
 
-    def _ready(self, entry: ModelEntry, placement: Placement, engine: Engine) -> Generator:
-        """A model loaded, verified and warmed."""
+    def _loaded(self, entry: ModelEntry, placement: Placement, engine: Engine) -> Generator:
+        """A model loaded and verified."""
         began = time.monotonic()
         generator = Generator(load_model(entry, placement, self._settings), engine)
-        generator.warm()
         self._log.info("model.loaded", model=entry.name, device=str(placement.device), dtype=str(placement.dtype),
                        memory=placement.memory, seconds=round(time.monotonic() - began, 2))  # fmt: skip
         return generator

@@ -48,14 +48,16 @@ def _compile(denoiser: Any, sizes: Sequence[Size], backend: str) -> None:
     One graph for every shape: with dynamic shapes a first call would decide how later ones round. Other sizes are never
     compiled: all that is in the making would wait for it.
     """
-    torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = MOST_COMPILED
-    torch._dynamo.config.fail_on_recompile_limit_hit = True
     for block in denoiser.modules():
         if type(block).__name__ in {*denoiser._repeated_blocks, *RESIDUAL}:
             block.compile(fullgraph=True, dynamic=False, backend=backend)
     compiled = {(height // LATENT, width // LATENT) for width, height in sizes}
 
     def choose(_: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        config = torch._dynamo.config  # of this thread alone, in newer versions of torch
+        if config.recompile_limit != MOST_COMPILED:
+            config.recompile_limit = config.accumulated_recompile_limit = MOST_COMPILED
+            config.fail_on_recompile_limit_hit = True
         sample = given[0] if given else named["sample"]
         torch.compiler.set_stance("default" if tuple(sample.shape[2:]) in compiled else "force_eager")
 

@@ -95,7 +95,9 @@ def test_a_graph_gives_what_the_call_gives_to_the_bit(generator: Generator, engi
         states = torch.randn(rows, 77, unet.config.cross_attention_dim, device=device)
         call = Call.of(unet, (torch.randn(rows, 4, 8, 8, device=device), torch.tensor(500), states),
                        {"added_cond_kwargs": added, "return_dict": False})  # fmt: skip
+        made = engine.streams.handed(None)
         with engine.streams.denoiser():
+            made.take()
             plain, replayed = run_stacked([call], rows)[0], run_stacked([call], rows, run=graphs.run)[0]
             engine.streams.finish()
         return torch.equal(plain[0], replayed[0])

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 
 from darkroom.worker.batching.capacity import Capacity
+from darkroom.worker.batching.graphs import Graphs
 from darkroom.worker.batching.pace import Pace
 from darkroom.worker.batching.placements import Place, Places, Ticket
 from darkroom.worker.batching.policy import Policy
-from darkroom.worker.batching.stacking import Call, Run, concatenated, run_plainly, run_stacked
+from darkroom.worker.batching.stacking import Call, concatenated, run_plainly, run_stacked
 from darkroom.worker.batching.stats import EngineStats
 from darkroom.worker.failures import let_go, tells_of_memory
 
@@ -32,8 +33,9 @@ class Batches:
     rows of the group from then on; calls are divided, down to single rows.
     """
 
-    def __init__(self, policy: Policy, pace: Pace, stats: EngineStats, run: Run = run_plainly) -> None:
-        self._policy, self._pace, self._stats, self._run = policy, pace, stats, run
+    def __init__(self, policy: Policy, pace: Pace, stats: EngineStats, graphs: Graphs | None = None) -> None:
+        self._policy, self._pace, self._stats, self._graphs = policy, pace, stats, graphs
+        self._run = graphs.run if graphs else run_plainly
         self._capacity = Capacity(policy.limit)
 
     def run(self, batch: Sequence[tuple[Call, Ticket]], bucket: int) -> list[Outcome]:
@@ -113,11 +115,17 @@ class Batches:
         self._stats.cap = self._policy.cap(group)
         return results
 
+    def give_memory(self) -> bool:
+        """Gives back what is held for later calls; False where there is nothing to give."""
+        held = self._graphs.clear() if self._graphs else False
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return held
+
     def _limit(self, group: Hashable, bucket: int) -> None:
         self._stats.out_of_memory += 1
         self._policy.limit(group, max(1, bucket // 2))
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        self.give_memory()
 
 
 def _places(calls: Sequence[Call], bucket: int) -> Iterator[Place]:

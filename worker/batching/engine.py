@@ -23,9 +23,10 @@ from darkroom.worker.batching.graphs import Graphs
 from darkroom.worker.batching.pace import Pace
 from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.batching.policy import Batch, Policy, Waiting
-from darkroom.worker.batching.stacking import Call, run_plainly
+from darkroom.worker.batching.stacking import Call
 from darkroom.worker.batching.stats import EngineStats
 from darkroom.worker.batching.streams import Handed, Streams
+from darkroom.worker.failures import let_go
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -71,7 +72,7 @@ class Engine:
         self._waiting: list[_Pending] = []
         self._crowd = Crowd(self._gap)
         self._pace = Pace(self._ran)
-        self._batches = Batches(self.policy, self._pace, self._stats, Graphs().run if graphs else run_plainly)
+        self._batches = Batches(self.policy, self._pace, self._stats, Graphs() if graphs else None)
         self._stepped = True  # whether a denoiser call ran since the last other call
         self._idle_since = time.monotonic()
         self._began: float | None = None  # the work that the device may still be at
@@ -180,7 +181,10 @@ class Engine:
 
     def _next(self) -> Work | None:
         """What is to be done now; waits for it. None where the engine is closed and nothing is left."""
-        self._pace.wait()
+        try:
+            self._pace.wait()
+        except BaseException as error:  # noqa: BLE001 - the device is gone: whoever waits has to hear of it
+            return partial(self._fail, error)
         self._began = None
         with self._changed:
             self._idle_since = time.monotonic()
@@ -214,6 +218,12 @@ class Engine:
     def _beside(self, before: Handed[None], fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Handed[T]:
         with self.streams.others():
             before.take()
+            try:
+                return self.streams.handed(fn(*args, **kwargs))
+            except torch.OutOfMemoryError as error:
+                let_go(error)
+                if not self._batches.give_memory():
+                    raise
             return self.streams.handed(fn(*args, **kwargs))
 
     def _denoise(self, batch: list[_Pending], bucket: int) -> None:
@@ -222,14 +232,15 @@ class Engine:
             company = now - max(pending.since, self._idle_since)
             pending.ticket.waited += company
             self._stats.started(now - pending.since, company)
-        with self.streams.denoiser():
-            for pending in batch:
-                pending.arguments.take()
-            try:
+        handed: Handed[Any] = Handed(None, None)
+        try:
+            with self.streams.denoiser():
+                for pending in batch:
+                    pending.arguments.take()
                 outcomes = self._batches.run([(pending.call, pending.ticket) for pending in batch], bucket)
-            except BaseException as error:  # noqa: BLE001 - a fault of ours
-                outcomes = [Outcome(error=error)] * len(batch)
-            handed = self.streams.handed(None)
+                handed = self.streams.handed(None)
+        except BaseException as error:  # noqa: BLE001 - a fault of ours, or a device that is gone
+            outcomes = [Outcome(error=error)] * len(batch)
         back = [one for one, outcome in zip(batch, outcomes, strict=True) if not outcome.error]
         with self._changed:
             self._crowd.answered(

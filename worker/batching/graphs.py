@@ -3,15 +3,17 @@
 Started one by one from Python they take SDXL's denoiser 60 to 80 ms a call on a slow host, whatever the GPU needs.
 """
 
+import gc
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import structlog
 import torch
 
 from darkroom.worker.batching.stacking import Tree, joined, tensors_of
+from darkroom.worker.batching.streams import RECORDING
 
 MOST = 64  # graphs that are kept: buckets times sizes; the one that was used least recently goes
 APART = 0.02  # of the largest value; what a recording may give otherwise than the call itself
@@ -22,13 +24,18 @@ Module = Callable[..., Any]
 class Graphs:
     """Runs model calls by their graphs; for the engine's thread, on a stream that no other thread uses.
 
-    All graphs share one pool of memory, so together they hold what the largest needs: they never run at the same time,
-    and what one gives is copied before another is started.
+    All graphs share one pool of memory, which holds about twice what the largest needs: they never run at the same
+    time, and what one gives is copied before another is started.
     """
 
     def __init__(self) -> None:
-        self._pool: Any = None
         self._kept: OrderedDict[Hashable, _Graph | None] = OrderedDict()  # None: cannot be recorded
+
+    def clear(self) -> bool:
+        """Gives their memory back; False where there was none. What is asked for again is recorded again."""
+        held = any(self._kept.values())
+        self._kept.clear()
+        return held
 
     def run(self, module: Module, tree: Tree, key: Hashable) -> Any:
         """What the module gives for these arguments; calls of one `key` have the same shapes and other arguments.
@@ -46,9 +53,10 @@ class Graphs:
 
     def _record(self, module: Module, tree: Tree) -> "_Graph | None":
         result = module(*tree[0], **tree[1])  # also compiles, and makes libraries take what they need for good
-        self._pool = self._pool or torch.cuda.graph_pool_handle()
+        torch.cuda.empty_cache()  # nothing that is kept for later can be used by a recording, or given back during one
+        living = next((graph for graph in self._kept.values() if graph), None)  # a pool goes with its last graph
         try:
-            graph = _Graph(module, tree, self._pool)
+            graph = _Graph(module, tree, living.pool if living else torch.cuda.graph_pool_handle())
             if _apart(result, graph.replay(tree)) <= APART:
                 return graph
             why = "its recording gave something else"
@@ -73,19 +81,43 @@ class _Graph:
     """One recorded call. It reads its arguments where those of the recording lie."""
 
     def __init__(self, module: Module, tree: Tree, pool: Any) -> None:
-        self._tree = tree
+        self._tree, self.pool = tree, pool
         self._graph = torch.cuda.CUDAGraph()
-        # Only this thread's calls are held against the rules of recording: the others go on with their work.
-        self._graph.capture_begin(pool=pool, capture_error_mode="thread_local")
-        try:
+        with _recording(self._graph, pool):
             self._result = module(*tree[0], **tree[1])
-        except BaseException:
-            with suppress(RuntimeError):
-                self._graph.capture_end()
-            raise
-        self._graph.capture_end()
 
     def replay(self, tree: Tree) -> Any:
         joined([self._tree, tree], lambda tensors: tensors[0].copy_(tensors[1]))
         self._graph.replay()
         return joined([self._result], lambda tensors: tensors[0].clone())
+
+
+@contextmanager
+def _recording(graph: torch.cuda.CUDAGraph, pool: Any) -> Iterator[None]:
+    """What is started in the context is recorded. A recording that fails leaves nothing behind."""
+    gc.collect()
+    gc.disable()  # what falls due now may unload a kernel or a graph, which ends a recording
+    try:
+        with RECORDING:
+            # Only this thread's calls are held against the rules of recording: the others go on with their work.
+            graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+            try:
+                yield
+            except BaseException:
+                with suppress(RuntimeError):
+                    _end(graph, pool)
+                raise
+            _end(graph, pool)
+    finally:
+        gc.enable()
+
+
+def _end(graph: torch.cuda.CUDAGraph, pool: Any) -> None:
+    try:
+        graph.capture_end()
+    except RuntimeError:
+        # Up to torch 2.12 the allocator then goes on as if one were recorded, and frees nothing any more.
+        for undo in (torch._C._cuda_endAllocateToPool, torch._C._cuda_releasePool):
+            with suppress(RuntimeError):
+                undo(torch.cuda.current_device(), pool)
+        raise

@@ -17,6 +17,9 @@ from darkroom.worker.batching.stacking import tensors_of
 
 T = TypeVar("T")
 
+#: Held while a model call is recorded: the allocator forgets uses of memory that it is told of meanwhile.
+RECORDING = threading.Lock()
+
 _HIGH = -1  # priority; also a pool of streams of its own, so that no thread is given one of the engine's
 
 
@@ -78,4 +81,5 @@ def used_here(tree: Any) -> None:
     """Keeps the memory of tensors that another stream made until the current one is done with them."""
     for tensor in tensors_of(tree):
         if tensor.is_cuda:
-            tensor.record_stream(torch.cuda.current_stream(tensor.device))
+            with RECORDING:
+                tensor.record_stream(torch.cuda.current_stream(tensor.device))

@@ -126,6 +126,7 @@ def open_desk(settings: TaskSettings, generator: Generator, store: ObjectStore) 
         rules=settings,
         patience=0,
         preview_every=0,
+        leave=lambda cause: pytest.fail(f"nothing is broken here: {cause}"),
     )
     with Darkroom(settings, storage=store) as client:
         yield Desk(client, io, meddled, around)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from darkroom.tasks import JobHandle, State
+from darkroom.worker.__main__ import EXIT_TEMPORARY
 from darkroom.worker.hang import EXIT_HUNG
 
 from .processes import PATIENCE, Process
@@ -29,6 +30,17 @@ sys.argv[1:] = [model]
 from darkroom.worker.__main__ import main
 main()
 """
+
+
+# A worker whose device fails in its next image once a file is there.
+BREAKING = HANGING.replace(
+    "self._engine.call(time.sleep, 600)",
+    """
+        from darkroom.worker.failures import failures_become_ours
+        with failures_become_ours():
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+""",
+)
 
 
 class Two:
@@ -83,6 +95,29 @@ def test_a_job_near_its_end_finishes_where_it_is(studio: tuple[Studio, Process])
         job = runs[name].get()
         assert (job.state, job.worker, job.claims) == (State.SUCCEEDED, name, 1)
         assert {handle.wait(60).state for handle in handles} == {State.SUCCEEDED}
+
+
+def test_a_worker_whose_device_is_broken_hands_its_jobs_back_and_ends(
+    studio: tuple[Studio, Process], tmp_path: Path
+) -> None:
+    file = tmp_path / "break"
+    environment = {**studio[0].environment, "DARKROOM_RETRY_SECONDS": "0.1", "DARKROOM_CONCURRENCY": "2"}
+    with Process(["-c", BREAKING, studio[0].model, str(file)], environment) as second:
+        pair = Two(studio[0], second)
+        file.touch()
+        studio[1].send(signal.SIGSTOP)  # so that the broken one takes the next job
+        hit = studio[0].submit()
+        second.wait_for("job.failed", code="device_broken")
+        studio[1].send(signal.SIGCONT)
+        assert second.end() == EXIT_TEMPORARY
+        assert second.of("worker.failed", code="device_broken")
+        _, start, again, restart = pair.moved()
+    assert (again["reason"], start["worker"] == pair.name, restart["worker"] == pair.name) == ("drained", True, False)
+    assert pair.handle.get().failures == 0  # it was only near
+    job = hit.wait(60)
+    assert (job.state, job.failures, [attempt.error.code for attempt in job.attempts]) == (
+        State.SUCCEEDED, 1, ["device_broken"],
+    )  # fmt: skip
 
 
 def test_a_model_call_that_hangs_ends_the_process_and_its_job_moves(

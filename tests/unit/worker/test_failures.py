@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from darkroom.worker.errors import GenerationFailed, OutOfMemory, WorkerError
+from darkroom.worker.errors import DeviceBroken, GenerationFailed, OutOfMemory, WorkerError
 from darkroom.worker.failures import failures_become_ours
 
 
@@ -34,6 +34,20 @@ def test_memory_that_does_not_suffice_is_worth_another_try(error: Exception) -> 
 def test_the_cpus_allocator_is_known_by_its_words() -> None:
     with pytest.raises(OutOfMemory, match="memory"), failures_become_ours():
         torch.empty(2**60)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling cublasGemmEx"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+    ],
+)
+def test_a_device_that_is_of_no_use_any_more_is_told_apart(error: Exception) -> None:
+    ours = raised_for(error)
+    assert isinstance(ours, DeviceBroken) and ours.retryable
+    assert "\n" not in ours.message
 
 
 @pytest.mark.parametrize(
