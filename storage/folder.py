@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -26,6 +27,8 @@ from darkroom.storage.errors import (
 )
 from darkroom.storage.interface import StoredObject, check_lifetime
 from darkroom.storage.keys import check_key, check_prefix
+
+STALE_SECONDS = 24 * 3600.0  # a write under way for as long is one of a process that died
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -106,6 +109,9 @@ class FolderStore:
 
     def _remove_empty(self, folder: Path) -> None:
         with contextlib.suppress(OSError):
+            for left in folder.glob(".*.part"):
+                if time.time() - left.stat().st_mtime > STALE_SECONDS:
+                    left.unlink()
             while folder != self._root:
                 folder.rmdir()
                 folder = folder.parent

@@ -90,8 +90,7 @@ def claim(
     except (DarkroomError, ValueError) as error:  # of a newer producer, say; left alone it would be claimed for ever
         hint = "give the workers the producers' version of darkroom"
         failure = JobError(code="request_unreadable", message=f"the worker cannot read it: {error}"[:500], hint=hint)
-        yield script("finish", job_id, token, State.FAILED, "error", failure.model_dump_json(),
-                     json.dumps({"error": failure.model_dump()}), rules.record_ttl)  # fmt: skip
+        yield script("retry", job_id, token, failure.model_dump_json(), 0, 0, rules.record_ttl)
         return Refusal(job_id, "unreadable")
     return Claim(job_id, token, asked, json.loads(warnings), int(number), int(failures), waited)
 
@@ -139,9 +138,12 @@ def backoff(failures: int, first: float) -> float:
     return min(first * 4.0**failures, LONGEST_BACKOFF_SECONDS) * random.uniform(0.5, 1.0)
 
 
-def hand_back(held: Claim) -> Operation[bool]:
-    """Gives the job to another worker at once; costs no attempt. False where the claim was lost."""
-    reply = yield script("hand_back", held.job_id, held.token, knock(held.job_id, held.queue))
+def hand_back(held: Claim, rules: TaskSettings) -> Operation[bool]:
+    """Gives the job to another worker at once; costs no attempt. One that is canceled or too late by now ends instead.
+
+    False where the claim was lost.
+    """
+    reply = yield script("hand_back", held.job_id, held.token, knock(held.job_id, held.queue), rules.record_ttl)
     return bool(reply == b"done")
 
 
@@ -172,7 +174,7 @@ def overdue(patience_seconds: float, most: int) -> Operation[list[Overdue]]:
 def requeue(found: Overdue, rules: TaskSettings) -> Operation[str]:
     """Does what is due: `queued`, `knocked`, `canceled`, `expired`, `failed`; `kept` where nothing is."""
     message = knock(found.job_id, queue_name(*found.lane.rsplit(":", 1))) if found.lane else ""
-    reply = yield script("requeue", found.job_id, found.reason, message, rules.max_losses, rules.record_ttl)
+    reply = yield script("requeue", found.job_id, found.lane, found.reason, message, rules.max_losses, rules.record_ttl)
     return str(reply.decode())
 
 

@@ -92,8 +92,8 @@ def ours(error: Exception) -> QueueError:
         return QueueBroken(f"an id, a name or the server's address cannot be sent: {text}")
     if isinstance(error, OutOfMemoryError) or text.startswith("OOM") or "OOM command not allowed" in text:
         return QueueFull("Redis is out of memory")
-    # A failover or a long script passes; redis-py takes the first word off where it has a class for it.
-    passes = text.startswith(("BUSY ", "LOADING", "NOREPLICAS", "READONLY", "MASTERDOWN", "TRYAGAIN"))
+    # A failover, a long script, a full disk pass; redis-py takes the first word off where it has a class for it.
+    passes = text.startswith(("BUSY ", "LOADING", "MISCONF", "NOREPLICAS", "READONLY", "MASTERDOWN", "TRYAGAIN"))
     if isinstance(error, ResponseError) and not passes and not isinstance(error, ReadOnlyError | MasterDownError):
         return QueueBroken(f"Redis refused: {text}")
     return QueueUnavailable(f"Redis did not answer: {text}")

@@ -16,13 +16,25 @@ def job_error(error: BaseException) -> JobError:
     if isinstance(error, DarkroomError | StorageError):
         return JobError(
             code=error.code,
-            message=error.message[:MAX_MESSAGE],
+            message=_text(error.message),
             retryable=error.retryable,
             callers_fault=isinstance(error, InputError | InvalidRequest) and not error.retryable,
             hint=error.hint,
         )
     return JobError(
         code=INTERNAL_ERROR,
-        message=f"{type(error).__name__}: {error}"[:MAX_MESSAGE].rstrip(": "),
+        message=_text(_described(error)),
         hint="the worker's log has more; please report it",
     )
+
+
+def _described(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}".rstrip(": ")
+    except Exception:  # noqa: BLE001 - an error that cannot say what it is must not end more than its job
+        return type(error).__name__
+
+
+def _text(message: str) -> str:
+    """What a record can hold: some strings cannot be written as UTF-8."""
+    return message.encode(errors="replace").decode()[:MAX_MESSAGE]

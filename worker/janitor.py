@@ -9,7 +9,7 @@ import structlog
 
 from darkroom.tasks.claims import overdue, requeue
 from darkroom.tasks.errors import QueueError
-from darkroom.tasks.redis_io import BlockingIO, Key, Operation, command
+from darkroom.tasks.redis_io import BlockingIO, Operation, script
 from darkroom.tasks.settings import TaskSettings
 from darkroom.worker.duty import Duty
 from darkroom.worker.leftovers import Sweep
@@ -23,8 +23,7 @@ ENDS = frozenset({"canceled", "expired", "failed"})  # outcomes
 
 def sweep(worker: str, rules: TaskSettings, patience: float = PATIENCE_SECONDS) -> Operation[dict[str, str]]:
     """One round, if nobody else has the duty; what was done, by job id."""
-    lock = command("SET", Key("janitor"), worker, "NX", "PX", round(ROUND_SECONDS * 900))
-    if not (yield lock):
+    if not (yield script("duty", worker, round(ROUND_SECONDS * 900))):
         return {}
     done = {}
     # Each knock goes before all others of its lane, hence the oldest job's last.

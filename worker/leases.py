@@ -14,6 +14,7 @@ import structlog
 from darkroom.tasks.claims import Claim, Hold, hand_back, renew
 from darkroom.tasks.errors import QueueAuthFailed, QueueError
 from darkroom.tasks.redis_io import BlockingIO, Operation
+from darkroom.tasks.settings import TaskSettings
 from darkroom.worker.attempt import Attempt, LeaseLost
 from darkroom.worker.drain import Drain
 from darkroom.worker.duty import Duty
@@ -30,6 +31,7 @@ class LeaseKeeper(Duty):
         self,
         io: BlockingIO,
         lease_seconds: float,
+        rules: TaskSettings | None = None,
         drain: Drain | None = None,
         duties: Sequence[Callable[[], None]] = (),
     ) -> None:
@@ -37,6 +39,7 @@ class LeaseKeeper(Duty):
         super().__init__("leases", BEAT_SECONDS)
         self._io = io
         self._lease_seconds = lease_seconds
+        self._rules = rules or TaskSettings()
         self._drain = drain or Drain(0)
         self._duties = duties
         self._attempts: dict[str, Attempt] = {}
@@ -103,6 +106,6 @@ class LeaseKeeper(Duty):
             attempts = list(self._attempts.values())
         for attempt in attempts:
             if not attempt.lost:
-                self._io.run(hand_back(attempt.claim))
+                self._io.run(hand_back(attempt.claim, self._rules))
                 self._log.info("job.handed_back", job_id=attempt.claim.job_id)
                 attempt.heard(Hold.LOST)

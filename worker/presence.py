@@ -25,11 +25,11 @@ class Presence:
     def begin(self) -> None:
         """Messages are taken from now on."""
         self._next = 0.0
-        structlog.get_logger().info("worker.ready", worker=self._worker, models=self._about["models"])
         try:
             self.beat()
         except QueueError as error:  # the next beat says it
             structlog.get_logger().warning("worker.not_heard", code=error.code)
+        structlog.get_logger().info("worker.ready", worker=self._worker, models=self._about["models"])
 
     def beat(self) -> None:
         """Repeats the word if it is time to. Raises QueueError."""

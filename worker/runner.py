@@ -117,7 +117,7 @@ class JobRunner:
         except Expired:
             return Ending(lambda: claims.confirm_expired(claim, rules), "job.expired")
         except Drained:
-            return Ending(lambda: claims.hand_back(claim), "job.handed_back")
+            return Ending(lambda: claims.hand_back(claim, rules), "job.handed_back")
         except LeaseLost:
             raise
         except BaseException as error:  # noqa: BLE001 - a SystemExit or MemoryError must end the job, not the worker

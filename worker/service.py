@@ -28,9 +28,10 @@ from darkroom.worker.hang import HangGuard
 from darkroom.worker.image_threads import ImageThreads
 from darkroom.worker.janitor import Janitor
 from darkroom.worker.leases import LeaseKeeper
-from darkroom.worker.leftovers import sweeper
+from darkroom.worker.leftovers import LaterSweep, sweeper
 from darkroom.worker.loading import load_model
 from darkroom.worker.metrics import EngineCollector, metrics_server
+from darkroom.worker.patience import forget_the_dead
 from darkroom.worker.presence import Presence
 from darkroom.worker.runner import JobRunner, Surroundings
 from darkroom.worker.settings import WorkerSettings
@@ -57,6 +58,7 @@ class Service:
         placement = choose_placement(self._settings)
         store = open_store(storage)
         store.check()
+        forget_the_dead()
         with ExitStack() as stack:
             io = BlockingIO(self._tasks)
             stack.callback(io.close)
@@ -74,8 +76,8 @@ class Service:
             stack.callback(presence.retire)
             drain = Drain(self._settings.drain_seconds)
             guard = HangGuard(engine, self._settings.call_seconds, drain)
-            leases = LeaseKeeper(io, self._settings.lease_seconds, drain, [guard.look, presence.beat])
-            sweep = sweeper(io, store)
+            leases = LeaseKeeper(io, self._settings.lease_seconds, self._tasks, drain, [guard.look, presence.beat])
+            sweep = stack.enter_context(LaterSweep(sweeper(io, store)))
             for duty in (leases, Janitor(io, self.name, self._tasks, sweep)):
                 duty.start()
                 stack.callback(duty.close)

@@ -51,7 +51,14 @@ def job_id_of(raw: bytes) -> str:
 
 
 class _Guard:
-    """Delivers clean knocks only; mixed into kombu's channels."""
+    """Delivers clean knocks only, and asks the server for nothing else; mixed into kombu's channels."""
+
+    def _queue_bind(self: Any, *_: Any) -> None:
+        """Nothing: the submit script knows its list. Stock, a full server or a replica refuses, and the worker ends."""
+
+    def _size(self: Any, _queue: str) -> int:
+        """Nobody wants to know. Stock, a key of another type ends the worker, and with it its other lanes."""
+        return 0
 
     def _brpop_read(self: Any, **options: Any) -> bool:
         # As in kombu 5.7, but for the reading of the message and for a server that refuses.

@@ -8,5 +8,5 @@ if job.state == "queued" or (job.state == "running" and lease_over(job)) then
   return "canceled"
 end
 if job.state ~= "running" then return "already_finished" end
-redis.call("HSET", job_key(id), "cancel", "1")
+if not job.cancel then redis.call("HSET", job_key(id), "cancel", "1", "canceled_at", now()) end
 return "cancellation_requested"

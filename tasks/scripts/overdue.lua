@@ -16,7 +16,8 @@ for name, reason in pairs({leases = "lease_expired", delayed = "retry", deadline
 end
 for _, lane in ipairs(redis.call("SMEMBERS", key("lanes"))) do
   local queued = key("queued", lane)
-  if redis.call("ZCARD", queued) > 0 and redis.call("LLEN", key("queue", lane)) == 0 then
+  -- pcall: a key of another type in a lane's place must not keep the other lanes from being looked after
+  if redis.call("ZCARD", queued) > 0 and redis.pcall("LLEN", key("queue", lane)) == 0 then
     add(redis.call("ZRANGE", queued, 0, most - 1), lane, "message_lost")
   else
     local marks = redis.call("HMGET", key("marks"), lane .. "/high", lane .. "/seen", lane .. "/at")

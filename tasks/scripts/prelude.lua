@@ -2,7 +2,8 @@
 -- ARGV[1] is the prefix of all keys ("darkroom:"); job ids are UUIDs; times are milliseconds of the server's clock.
 --
 --   job:{id}                 hash    the record: identity, request, state, claim token, progress, result
---   events:{id}              stream  everything that happened to the job, capped; lives as long as the record
+--   events:{id}              stream  everything that happened to the job, of its steps the newest; as long as the record
+--   steps:{id}               list    ids of the steps in that stream; lives as long as the record
 --   preview:{id}             string  the newest preview, a small JPEG; lives as long as the record
 --   feed                     stream  state changes of all jobs, kept by age; expires
 --   clock                    string  the last event id that was given out
@@ -48,8 +49,12 @@ local function next_event_id(ms)
   return id
 end
 
-local JOB_EVENTS = 2000            -- entries that a job's own stream keeps at least
+local JOB_EVENTS = 20000           -- entries that a job's own stream has at most, whatever they are
+local JOB_STEPS = 1000             -- of these steps
 local FEED_MS = 24 * 3600 * 1000   -- how long the feed keeps a state change
+
+-- A knock; where the lane's key is of another type the job waits without one, for the janitor.
+local function push(lane, message) redis.pcall("RPUSH", key("queue", lane), message) end
 
 local function emit(id, tenant, type, data, in_feed)
   local ms = now()
@@ -57,6 +62,11 @@ local function emit(id, tenant, type, data, in_feed)
   local time = string.format("%.3f", ms / 1000)
   redis.call("XADD", key("events", id), "MAXLEN", "~", JOB_EVENTS, event,
              "type", type, "time", time, "job_id", id, "tenant", tenant, "data", data)
+  if type == "job.progress" then
+    if redis.call("RPUSH", key("steps", id), event) > JOB_STEPS then
+      redis.call("XDEL", key("events", id), redis.call("LPOP", key("steps", id)))
+    end
+  end
   if in_feed then
     redis.call("XADD", key("feed"), "MINID", "~", string.format("%.0f", ms - FEED_MS), event,
                "type", type, "time", time, "job_id", id, "tenant", tenant, "data", data)
@@ -67,10 +77,11 @@ end
 -- The record's fields that most scripts need; nil when there is no record.
 local function load(id)
   local v = redis.call("HMGET", job_key(id), "state", "tenant", "lane", "created", "token", "cancel", "claims",
-                       "start_by", "finish_by", "worker")
+                       "start_by", "finish_by", "worker", "canceled_at")
   if not v[1] then return nil end
   return {id = id, state = v[1], tenant = v[2], lane = v[3], created = v[4], token = v[5], cancel = v[6] == "1",
-          claims = v[7], start_by = tonumber(v[8] or nil), finish_by = tonumber(v[9] or nil), worker = v[10] or ""}
+          claims = v[7], start_by = tonumber(v[8] or nil), finish_by = tonumber(v[9] or nil), worker = v[10] or "",
+          canceled_at = tonumber(v[11] or nil)}
 end
 
 local function move(job, state)
@@ -99,7 +110,7 @@ local function finish(job, state, field, payload, event_data, record_ttl)
   redis.call("HSET", job_key(job.id), "ended", now())
   if field ~= "" then redis.call("HSET", job_key(job.id), field, payload) end
   emit(job.id, job.tenant, "job." .. state, event_data, true)
-  for _, name in ipairs({"job", "events", "preview", "attempts"}) do
+  for _, name in ipairs({"job", "events", "steps", "preview", "attempts"}) do
     redis.call("EXPIRE", key(name, job.id), record_ttl)
   end
   sweep_index(key("index", state), record_ttl)
@@ -109,6 +120,14 @@ end
 local function lease_over(job)
   local ends = redis.call("ZSCORE", key("leases"), job.id)
   return not ends or tonumber(ends) <= now()
+end
+
+local WORD_MS = 60 * 1000  -- how long a worker may take to stop what is canceled or too late
+
+-- Whether the job should have ended long ago: a thread of its worker hangs. Its lease is not renewed any more.
+local function overstays(job)
+  local at = now() - WORD_MS
+  return (job.canceled_at and job.canceled_at <= at) or (job.finish_by and job.finish_by <= at)
 end
 
 -- The fence: only the holder of the newest claim may write.
@@ -158,7 +177,7 @@ local function queue_again(job, message, delay_ms, event)
     redis.call("ZADD", key("delayed"), now() + delay_ms, job.id)
   else
     redis.call("ZADD", key("queued", job.lane), job.created, job.id)
-    redis.call("RPUSH", key("queue", job.lane), message)
+    push(job.lane, message)
   end
   emit(job.id, job.tenant, "job.queued", cjson.encode(event), true)
 end

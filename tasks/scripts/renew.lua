@@ -7,7 +7,7 @@ for i = 3, #ARGV, 2 do
   if not holds(job, ARGV[i + 1]) then
     table.insert(replies, "lost")
   else
-    redis.call("ZADD", key("leases"), ends, job.id)
+    if not overstays(job) then redis.call("ZADD", key("leases"), ends, job.id) end
     table.insert(replies, job.cancel and "cancel" or missed(job) and "expired" or "held")
   end
 end

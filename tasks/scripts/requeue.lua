@@ -1,10 +1,12 @@
 -- The janitor looks after one job: its lease is over, its message was lost, its next try is due, its deadline is over.
--- ARGV: prefix, id, reason, message, most attempts without a word, seconds that the record is kept if it ends here
+-- ARGV: prefix, id, lane or "", reason, message, most attempts without a word, seconds that the record is kept if it
+-- ends here
 -- -> "queued" | "knocked" | "canceled" | "expired" | "failed" | "kept"
-local _, id, reason, message, most_lost, record_ttl = unpack(ARGV)
+local _, id, lane, reason, message, most_lost, record_ttl = unpack(ARGV)
 local job = load(id)
 if not job or (job.state ~= "queued" and job.state ~= "running") then
   for _, name in ipairs({"leases", "delayed", "deadlines"}) do redis.call("ZREM", key(name), id) end
+  if lane ~= "" then redis.call("ZREM", key("queued", lane), id) end
   return "kept"
 end
 if job.state == "running" and not lease_over(job) then return "kept" end
@@ -25,5 +27,5 @@ if due then
   redis.call("ZREM", key("delayed"), id)
   redis.call("ZADD", key("queued", job.lane), job.created, id)
 end
-redis.call("RPUSH", key("queue", job.lane), message)
+push(job.lane, message)
 return "knocked"

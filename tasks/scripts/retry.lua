@@ -7,12 +7,12 @@ if job and job.token == token and job.state == "failed" then return "dead" end
 if not holds(job, token) then return "lost" end
 local failures = redis.call("HINCRBY", job_key(id), "failures", 1)
 note_attempt(job, error)
+local over = overtaken(job, record_ttl)  -- the owner's wish and the deadline come first
+if over then return over end
 if failures >= tonumber(most) then
   give_up(job, error, record_ttl)
   return "dead"
 end
-local over = overtaken(job, record_ttl)
-if over then return over end
 local found = cjson.decode(error)
 queue_again(job, "", tonumber(delay_ms), {reason = "retry", code = found.code, failures = failures,
                                           delay_s = tonumber(delay_ms) / 1000})

@@ -1,6 +1,7 @@
 -- A worker says what it serves, and that it lives.
 -- ARGV: prefix, worker, what it says of itself (JSON), seconds that its word holds, then model, offer, model, offer ...
 local _, worker, about, ttl = unpack(ARGV)
+redis.call("ZREM", key("deaths"), worker)  -- its word had only not been heard for a while
 redis.call("SET", key("worker", worker), about, "EX", ttl)
 for i = 5, #ARGV, 2 do
   local serving = key("serving", ARGV[i])

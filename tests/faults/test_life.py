@@ -140,7 +140,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.claims)
     @rule(number=any_claim)
     def hand_back(self, number: int) -> None:
-        self._write(self._held(number), None, claims.hand_back(self._held(number)))
+        self._write(self._held(number), None, claims.hand_back(self._held(number), self.rules))
 
     @precondition(lambda self: self.ids)
     @rule(number=any_job)

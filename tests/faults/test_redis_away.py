@@ -89,6 +89,7 @@ def test_a_full_server_takes_nothing_new_and_loses_nothing(place: Place) -> None
     handle, waiting = in_the_making(place), place.submit()
     place.server.admin.config_set("maxmemory", "1mb")
     told_of(place, QueueFull)
+    place.server.cut_connections()
     ended_well(place, handle)
     ended_well(place, waiting)
     place.server.admin.config_set("maxmemory", "0")

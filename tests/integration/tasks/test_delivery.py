@@ -10,6 +10,7 @@ from darkroom.tasks import Darkroom, Job, JobError, JobNotFound, QueueFull, Stat
 from darkroom.tasks import claims as c
 from darkroom.tasks.claims import Claim, Overdue
 from darkroom.tasks.sweeping import sweep_indexes
+from darkroom.worker.janitor import sweep
 from tests.integration.hand import RESULT, RULES, Hand
 
 PASSING = JobError(code="storage_unavailable", message="away", retryable=True)
@@ -153,8 +154,8 @@ def test_a_claim_whose_answer_was_lost_is_asked_for_again(counter: Counter) -> N
 def test_a_job_that_is_handed_back_goes_first_and_lost_nothing(counter: Counter) -> None:
     job_id, other = counter.submit(), counter.submit()
     held = counter.hand.claim(job_id)
-    assert counter.hand.io.run(c.hand_back(held)) is True
-    assert counter.hand.io.run(c.hand_back(held)) is False
+    assert counter.hand.io.run(c.hand_back(held, RULES)) is True
+    assert counter.hand.io.run(c.hand_back(held, RULES)) is False
     assert counter.client.position(job_id) == 0
     assert counter.client.position(other) == 1
     again = counter.hand.claim(job_id)
@@ -216,7 +217,7 @@ def test_a_job_that_was_started_in_time_keeps_its_start_by(counter: Counter) -> 
     held = counter.hand.claim(job_id)
     counter.raw.hset(f"{counter.prefix}job:{job_id}", "start_by", 1)
     assert counter.hand.io.run(c.renew([held], 60)) == [c.Hold.HELD]
-    counter.hand.io.run(c.hand_back(held))
+    counter.hand.io.run(c.hand_back(held, RULES))
     assert counter.janitor() == {}
     assert counter.hand.claim(job_id).number == 2
 
@@ -285,3 +286,106 @@ def test_a_late_ending_of_a_lost_claim_is_refused(counter: Counter) -> None:
     assert counter.hand.io.run(c.succeed(held, RESULT, [], RULES)) is False
     assert counter.hand.succeed(counter.hand.claim(job_id))
     assert counter.types(job_id).count("job.succeeded") == 1
+
+
+@pytest.mark.parametrize(("how", "state"), [("cancel", State.CANCELED), ("finish_by", State.EXPIRED)])
+def test_what_is_overtaken_is_not_handed_back(counter: Counter, how: str, state: State) -> None:
+    job_id = counter.submit()
+    held = counter.hand.claim(job_id)
+    if how == "cancel":
+        assert counter.client.cancel(job_id) == "cancellation_requested"
+    else:
+        counter.raw.hset(f"{counter.prefix}job:{job_id}", "finish_by", 1)
+    assert counter.hand.io.run(c.hand_back(held, RULES))
+    assert counter.get(job_id).state is state
+    assert counter.types(job_id) == ["job.queued", "job.started", f"job.{state}"]
+
+
+def test_a_canceled_job_whose_last_attempt_fails_is_canceled(counter: Counter) -> None:
+    job_id = counter.submit()
+    held = counter.hand.claim(job_id)
+    counter.client.cancel(job_id)
+    assert counter.hand.io.run(c.fail(held, OURS, RULES))
+    job = counter.get(job_id)
+    assert (job.state, [attempt.error.code for attempt in job.attempts]) == (State.CANCELED, [OURS.code])
+    assert counter.client.dead() == []
+
+
+@pytest.mark.parametrize(("field", "state"), [("canceled_at", State.CANCELED), ("finish_by", State.EXPIRED)])
+def test_a_worker_that_does_not_stop_loses_its_lease(counter: Counter, field: str, state: State) -> None:
+    """Its thread hangs somewhere, but its heart beats."""
+    job_id = counter.submit()
+    held = counter.hand.claim(job_id, lease=0.5)
+    counter.client.cancel(job_id) if field == "canceled_at" else None
+    lease = counter.raw.zscore(f"{counter.prefix}leases", job_id)
+    counter.hand.io.run(c.renew([held], 60))
+    assert counter.raw.zscore(f"{counter.prefix}leases", job_id) != lease  # a minute is left to it
+    counter.raw.zadd(f"{counter.prefix}leases", {job_id: 1})
+    counter.raw.hset(f"{counter.prefix}job:{job_id}", field, 1)
+    counter.hand.io.run(c.renew([held], 60))
+    assert counter.janitor() == {job_id: state}
+    assert counter.hand.succeed(held) is False
+
+
+def test_a_key_of_another_type_in_a_lanes_place_harms_that_lane_alone(counter: Counter) -> None:
+    lane = f"{counter.prefix}queue:sdxl:interactive"
+    first, second = counter.submit(), counter.submit(lane="bulk")
+    held = [counter.hand.claim(job_id, lease=0) for job_id in (first, second)]
+    counter.raw.delete(lane)
+    counter.raw.set(lane, "somebody else's")
+    assert counter.janitor() == {first: "queued", second: "queued"}
+    assert [counter.get(job_id).state for job_id in (first, second)] == [State.QUEUED] * 2
+    again = counter.hand.claim(first)
+    assert counter.hand.io.run(c.hand_back(again, RULES))
+    assert counter.janitor() == {}
+    counter.raw.delete(lane)
+    assert counter.janitor() == {first: "knocked"}  # as any lost message
+    assert counter.hand.succeed(held[0]) is False
+
+
+def test_a_full_server_is_looked_after(counter: Counter) -> None:
+    lost, late = counter.submit(), counter.submit(start_by=datetime.now(UTC) + timedelta(hours=1))
+    counter.hand.claim(lost, lease=0)
+    counter.raw.hset(f"{counter.prefix}job:{late}", "start_by", 1)
+    counter.come_due("deadlines", late)
+    counter.raw.config_set("maxmemory", "1mb")
+    try:
+        assert counter.hand.io.run(sweep("w", RULES)) == {lost: "queued", late: "expired"}
+    finally:
+        counter.raw.config_set("maxmemory", "0")
+
+
+def test_a_long_job_keeps_its_changes_and_its_newest_steps(counter: Counter) -> None:
+    job_id = counter.submit()
+    held = counter.hand.claim(job_id)
+    counter.hand.picture(held)
+    for step in range(1100):
+        counter.hand.io.run(c.progress(held, {"image": 1, "step": step, "of": 2000, "preview": False}, None))
+    counter.hand.succeed(held)
+    events = list(counter.client.watch(job_id))
+    changes = [event.type for event in events if event.type != "job.progress"]
+    assert changes == ["job.queued", "job.started", "job.image", "job.succeeded"]
+    steps = [event.data["step"] for event in events if event.type == "job.progress"]
+    assert steps == list(range(100, 1100))
+
+
+def test_a_worker_that_is_heard_again_is_not_dead(counter: Counter) -> None:
+    counter.raw.zadd(f"{counter.prefix}deaths", {"w": 1, "other": 2})
+    counter.hand.serve()
+    assert counter.raw.zrange(f"{counter.prefix}deaths", 0, -1) == ["other"]
+
+
+def test_a_record_that_vanished_holds_no_place_in_its_lane(counter: Counter) -> None:
+    job_id = counter.submit()
+    counter.raw.delete(f"{counter.prefix}job:{job_id}", f"{counter.prefix}queue:sdxl:interactive")
+    assert counter.janitor() == {job_id: "kept"}
+    assert not counter.raw.exists(f"{counter.prefix}queued:sdxl:interactive")
+
+
+def test_a_request_that_no_worker_can_read_is_a_dead_letter(counter: Counter) -> None:
+    job_id = counter.submit()
+    counter.raw.hset(f"{counter.prefix}job:{job_id}", "request", '{"kind": "hologram"}')
+    assert counter.hand.refused(job_id) == "unreadable"
+    assert counter.raw.zrange(f"{counter.prefix}dead", 0, -1) == [job_id]
+    (note,) = counter.raw.lrange(f"{counter.prefix}attempts:{job_id}", 0, -1)
+    assert "request_unreadable" in note

@@ -30,7 +30,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 def draining(desk: Desk, seconds: float) -> tuple[Desk, Drain]:
     """A desk whose worker can be told to stop."""
     drain = Drain(seconds)
-    leases = LeaseKeeper(desk.io, 30, drain)
+    leases = LeaseKeeper(desk.io, 30, drain=drain)
     return replace(desk, around=replace(desk.around, leases=leases)), drain
 
 

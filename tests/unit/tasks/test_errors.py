@@ -63,7 +63,7 @@ def test_an_invalid_request_says_everything() -> None:
         ("LOADING Redis is loading the dataset in memory", "queue_unavailable"),
         ("READONLY You can't write against a read only replica.", "queue_unavailable"),
         ("WRONGTYPE Operation against a key holding the wrong kind of value", "queue_broken"),
-        ("MISCONF Redis is configured to save RDB snapshots", "queue_broken"),
+        ("MISCONF Redis is configured to save RDB snapshots", "queue_unavailable"),
     ],
 )
 def test_what_redis_says_in_our_words(said: str, code: str) -> None:
