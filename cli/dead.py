@@ -6,9 +6,11 @@ from typing import Annotated
 import typer
 from rich.console import Group
 
-from darkroom.cli.jobs import as_document
-from darkroom.cli.options import AsJson, JobId, JobIds
-from darkroom.cli.screen import Screen, pairs, table
+from darkroom.cli.errors import UsageFault
+from darkroom.cli.jobs import as_document, note_unreadable
+from darkroom.cli.options import AnyJobIds, AsJson, JobId, JobIds
+from darkroom.cli.screen import Screen, table
+from darkroom.cli.several import Done, one_by_one
 from darkroom.tasks import Darkroom, JobNotFound, TaskSettings
 from darkroom.tasks.dead import GarbageNote, drop_garbage, garbage
 from darkroom.tasks.job import AttemptNote
@@ -26,8 +28,13 @@ def list_dead(*, limit: Most = 20, as_json: AsJson = False) -> None:
     with Darkroom() as client:
         jobs = client.dead(limit)
     notes = _garbage(limit)
-    document = {"jobs": [as_document(job) for job in jobs], "messages": [_note(note) for note in notes]}
-    if not jobs and not notes:
+    document = {
+        "jobs": [as_document(job) for job in jobs],
+        "messages": [note.model_dump() for note in notes],
+        "unreadable": jobs.unreadable,
+    }
+    note_unreadable(screen, jobs)
+    if not jobs and not notes and not jobs.unreadable:
         screen.note("nothing was given up")
     rows = [(job.id, job.model, job.error.code if job.error else "", len(job.attempts)) for job in jobs]
     strange = [(_when(note.time), note.queue, note.bytes, note.reason) for note in notes]
@@ -51,30 +58,37 @@ def show(job_id: JobId, *, as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: darkroom dead retry ID")
-def retry(job_ids: JobIds, *, as_json: AsJson = False) -> None:
-    """Submit jobs that were given up once more, as new jobs with the same seeds."""
+def retry(job_ids: JobIds, *, as_json: AsJson = False) -> int:
+    """Submit jobs that failed once more, as new jobs with the same seeds; asked again, it makes no further ones."""
     with Darkroom() as client:
-        again = {job_id: client.retry(job_id).id for job_id in job_ids}
-    results = [{"id": old, "new_id": new} for old, new in again.items()]
-    Screen(as_json=as_json).result({"results": results}, pairs(again.items()))
+
+        def retried(job_id: str) -> Done:
+            new = client.retry(job_id).submitted
+            before = ", submitted before: if that one failed too, it is the one to retry" if new.repeated else ""
+            return Done(new.id + before, {"new_id": new.id, "repeated": new.repeated})
+
+        return one_by_one(Screen(as_json=as_json), job_ids, retried, failed={"new_id": None})
 
 
 @app.command(epilog="Example: darkroom dead drop ID, or darkroom dead drop --messages")
 def drop(
-    job_ids: Annotated[list[str] | None, typer.Argument(metavar="ID...")] = None,
+    job_ids: AnyJobIds = None,
     *,
     messages: Annotated[bool, typer.Option("--messages", help="Also forget all messages that were none.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """Take jobs off the list; their records stay until they expire."""
+    if not job_ids and not messages:
+        raise UsageFault("nothing to drop is named", hint="give ids of jobs, or --messages")
     with Darkroom() as client:
-        dropped = {job_id: client.drop(job_id) for job_id in job_ids or []}
-    results = [{"id": job_id, "dropped": done} for job_id, done in dropped.items()]
-    shown = {job_id: "dropped" if done else "not among the dead letters" for job_id, done in dropped.items()}
-    if messages:
-        shown["messages"] = f"{_forget_garbage()} dropped"
-    Screen(as_json=as_json).result({"results": results}, pairs(shown.items()))
-    return 0 if all(dropped.values()) else JobNotFound.exit_code
+
+        def dropped(job_id: str) -> Done:
+            if client.drop(job_id):
+                return Done("dropped", {"dropped": True})
+            return Done("not among the dead letters", {"dropped": False}, JobNotFound.exit_code)
+
+        more = {"messages": _forgotten()} if messages else {}
+        return one_by_one(Screen(as_json=as_json), job_ids or (), dropped, failed={"dropped": False}, more=more)
 
 
 def _garbage(limit: int) -> list[GarbageNote]:
@@ -85,21 +99,22 @@ def _garbage(limit: int) -> list[GarbageNote]:
         io.close()
 
 
-def _forget_garbage() -> int:
+def _forgotten() -> Done:
     io = BlockingIO(TaskSettings())
     try:
-        return io.run(drop_garbage())
+        count = io.run(drop_garbage())
     finally:
         io.close()
-
-
-def _note(note: GarbageNote) -> dict[str, object]:
-    return {name: getattr(note, name) for name in note.__slots__}
+    return Done(f"{count} dropped", {"messages": count})
 
 
 def _attempt(note: AttemptNote) -> dict[str, object]:
     return note.model_dump()
 
 
-def _when(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+def _when(seconds: float | None) -> str:
+    """A moment for people; what is none, and what no calendar has, is not known."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ") if seconds is not None else "?"
+    except (ValueError, OverflowError, OSError):
+        return "?"

@@ -27,12 +27,12 @@ def workers_up() -> Operation[list[Worker]]:
     models = yield command("HKEYS", Key("models"))
     names: set[bytes] = set()
     for model in models:
-        names.update((yield command("ZRANGE", Key(f"serving:{model.decode()}"), 0, -1)))
+        names.update((yield command("ZRANGE", Key(f"serving:{model.decode(errors='replace')}"), 0, -1)))
     found = []
-    for name in sorted(names):
-        word = yield command("GET", Key(f"worker:{name.decode()}"))
+    for name in sorted(member.decode(errors="replace") for member in names):
+        word = yield command("GET", Key(f"worker:{name}"))
         if word is not None:  # it runs out by itself when its worker dies
-            found.append(_worker(name.decode(), word))
+            found.append(_worker(name, word))
     return found
 
 

@@ -11,7 +11,7 @@ import typer
 from darkroom.cli.options import AsJson
 from darkroom.cli.screen import Screen, pairs
 from darkroom.storage import ObjectStore, StoredObject, open_store
-from darkroom.tasks import Job, JobNotFound, TaskSettings
+from darkroom.tasks import Job, JobNotFound, QueueBroken, TaskSettings
 from darkroom.tasks.job import no_store
 from darkroom.tasks.objects import leftovers
 from darkroom.tasks.operations import get
@@ -26,22 +26,33 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Delete objects that no record names, and do what no worker was there to do: expire, knock again, tidy indexes."""
-    from darkroom.worker.janitor import sweep  # loads the worker's log
-
-    rules, store = TaskSettings(), open_store()
+    rules, store, screen = TaskSettings(), open_store(), Screen(as_json=as_json)
     io = BlockingIO(rules)
     try:
-        looked_after = {} if dry_run else io.run(sweep("gc", rules))
+        looked_after = {} if dry_run else _look_after(io, rules)
         ids = 0 if dry_run else io.run(sweep_indexes())
         oldest = datetime.now(UTC) - timedelta(seconds=rules.record_ttl) if expired else None
-        keys = list(_unnamed(store, lambda job_id: _record(io, job_id), oldest))
+        unreadable: list[str] = []
+        keys = list(_unnamed(store, lambda job_id: _record(io, job_id), oldest, unreadable))
     finally:
         io.close()
     for key in keys if not dry_run else ():
         store.delete(key)
-    done = {"objects": keys, "index_entries": ids, "jobs": looked_after, "dry_run": dry_run}
+    if unreadable:
+        screen.note(f"left alone, with records that cannot be read: {', '.join(unreadable)}")
+    done = {"objects": keys, "index_entries": ids, "jobs": looked_after, "unreadable": unreadable, "dry_run": dry_run}
     counts = {"objects": len(keys), "index entries": ids, "jobs looked after": len(looked_after)}
-    Screen(as_json=as_json).result(done, pairs(counts.items()))
+    screen.result(done, pairs(counts.items()))
+
+
+def _look_after(io: BlockingIO, rules: TaskSettings) -> dict[str, str]:
+    """The janitor's rounds, until one finds nothing that those before did not; what was done, by job id."""
+    from darkroom.worker.janitor import sweep  # loads the worker's log
+
+    done: dict[str, str] = {}
+    while (found := io.run(sweep("gc", rules))).keys() - done.keys():
+        done |= found
+    return {job_id: what for job_id, what in done.items() if what != "kept"}
 
 
 def _record(io: BlockingIO, job_id: str) -> Job | None:
@@ -51,15 +62,22 @@ def _record(io: BlockingIO, job_id: str) -> Job | None:
         return None
 
 
-def _unnamed(store: ObjectStore, record: Callable[[str], Job | None], before: datetime | None) -> Iterator[str]:
+def _unnamed(
+    store: ObjectStore, record: Callable[[str], Job | None], before: datetime | None, unreadable: list[str]
+) -> Iterator[str]:
     """Keys that no record names. Where the record is gone: those from before the moment, if one is given.
 
     A record outlives its job's last object by its lifetime, so that an older object cannot be of a job that goes on.
+    What an unreadable record names is not known: its objects stay.
     """
     for job_id, found in groupby(store.list(""), lambda item: item.key.partition("/")[0]):
         if not _is_job(job_id):
             continue
-        job = record(job_id)
+        try:
+            job = record(job_id)
+        except QueueBroken:
+            unreadable.append(job_id)
+            continue
         if job is not None:
             yield from leftovers(job, store)
         elif before is not None:

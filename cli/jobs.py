@@ -1,21 +1,23 @@
 """Commands about jobs that were submitted: watch, status, list, cancel, delete."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from darkroom.cli.errors import report
 from darkroom.cli.follow import events, interruptible, told
-from darkroom.cli.options import AsJson, JobId, JobIds
+from darkroom.cli.options import AsJson, Before, JobId, JobIds
 from darkroom.cli.screen import Screen, pairs, table
-from darkroom.tasks import Darkroom, DarkroomError, Job, JobFailed, JobNotFound, QueueError, State, TaskSettings
+from darkroom.cli.several import Done, one_by_one
+from darkroom.tasks import Darkroom, Job, JobFailed, JobNotFound, State, TaskSettings
+from darkroom.tasks.job import Jobs
 from darkroom.tasks.redis_io import BlockingIO
 
 PAGE = 100
 EXIT_NO_SUCH_JOB = JobNotFound.exit_code
+NAMED = 5  # ids of unreadable records at most
 _CANCELED = ("canceled", "cancellation_requested")
 
 
@@ -59,18 +61,22 @@ def list_jobs(
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
     state: Annotated[list[str] | None, typer.Option(help="Only in this state; repeat it for more.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
-    before: Annotated[str | None, typer.Option(metavar="ID", help="Only older than this job: the next page.")] = None,
+    before: Before = None,
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first. With --json a line each."""
     screen = Screen(as_json=as_json)
     with Darkroom() as client:
-        found = _pages(client, limit, before, tenant=tenant, state=state or None)
-        if as_json:
-            for job in found:
+        jobs: list[Job] = []
+        for page in _pages(client, limit, before, tenant=tenant, state=state or None):
+            note_unreadable(screen, page)
+            if not as_json:
+                jobs += page
+                continue
+            for job in page:
                 screen.line(as_document(job))
-            return
-        jobs = list(found)
+    if as_json:
+        return
     if not jobs:
         screen.note("no jobs")
         return
@@ -82,25 +88,23 @@ def list_jobs(
 def cancel(job_ids: JobIds, *, as_json: AsJson = False) -> int:
     """Cancel jobs: a queued one at once, a running one at its next step."""
     with Darkroom() as client:
-        outcomes = {job_id: client.cancel(job_id) for job_id in job_ids}
-    Screen(as_json=as_json).result(
-        {"results": [{"id": job_id, "outcome": outcome} for job_id, outcome in outcomes.items()]},
-        _outcomes(outcomes),
-    )
-    return 0 if all(outcome in _CANCELED for outcome in outcomes.values()) else EXIT_NO_SUCH_JOB
+
+        def canceled(job_id: str) -> Done:
+            outcome = client.cancel(job_id)
+            return Done(outcome, {"outcome": outcome}, 0 if outcome in _CANCELED else EXIT_NO_SUCH_JOB)
+
+        return one_by_one(Screen(as_json=as_json), job_ids, canceled, failed={"outcome": None})
 
 
 def delete(job_ids: JobIds, *, as_json: AsJson = False) -> int:
     """Delete jobs that have ended, with their pictures, manifests and events."""
     with Darkroom() as client:
-        errors = {job_id: _deleted(client, job_id) for job_id in job_ids}
-    results: list[dict[str, Any]] = []
-    for job_id, error in errors.items():
-        told_of = report(error) if error else None
-        results.append({"id": job_id, "deleted": error is None, **({"error": told_of.as_dict()} if told_of else {})})
-    words = {job_id: "deleted" if error is None else str(error) for job_id, error in errors.items()}
-    Screen(as_json=as_json).result({"results": results}, _outcomes(words))
-    return next((error.exit_code for error in errors.values() if error), 0)
+
+        def deleted(job_id: str) -> Done:
+            client.delete(job_id)
+            return Done("deleted", {"deleted": True})
+
+        return one_by_one(Screen(as_json=as_json), job_ids, deleted, failed={"deleted": False})
 
 
 def as_document(job: Job) -> dict[str, Any]:
@@ -108,28 +112,22 @@ def as_document(job: Job) -> dict[str, Any]:
     return {**job.model_dump(mode="json"), "seeds": job.seeds, "warnings": job.warnings}
 
 
-def _pages(client: Darkroom, limit: int, before: str | None, **wanted: Any) -> Iterator[Job]:
+def note_unreadable(screen: Screen, jobs: Jobs) -> None:
+    """Says which jobs are not in a list for what their records are."""
+    ids = jobs.unreadable
+    if ids:
+        named = ", ".join(ids[:NAMED]) + (f" and {len(ids) - NAMED} more" if len(ids) > NAMED else "")
+        screen.note(f"left out, with records that cannot be read (`darkroom status ID` says why): {named}")
+
+
+def _pages(client: Darkroom, limit: int, before: str | None, **wanted: Any) -> Iterator[Jobs]:
     while limit > 0:
-        page = client.jobs(limit=min(limit, PAGE), before=before, **wanted)
-        yield from page
-        if len(page) < PAGE:
+        asked = min(limit, PAGE)
+        page = client.jobs(limit=asked, before=before, **wanted)
+        yield page
+        if len(page) < asked:
             return
         limit, before = limit - len(page), page[-1].id
-
-
-def _deleted(client: Darkroom, job_id: str) -> DarkroomError | None:
-    """What stood in the way of this job alone; a server that is away concerns them all."""
-    try:
-        client.delete(job_id)
-    except QueueError:
-        raise
-    except DarkroomError as error:
-        return error
-    return None
-
-
-def _outcomes(words: Mapping[str, str]) -> Table:
-    return pairs(words.items())
 
 
 def _row(job: Job) -> tuple[object, ...]:

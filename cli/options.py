@@ -5,9 +5,23 @@ from typing import Annotated
 
 import typer
 
+from darkroom.tasks.job import canonical_id
+
+
+def _an_id(text: str) -> str:
+    """An id as the record has it."""
+    if not text.strip() or not text.isprintable():
+        raise typer.BadParameter("an id is empty, or no text")
+    return canonical_id(text)
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output, errors included.")]
-JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
-JobIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of jobs.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.", parser=_an_id)]
+JobIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of jobs.", parser=_an_id)]
+AnyJobIds = Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Ids of jobs.", parser=_an_id)]
+Before = Annotated[
+    str | None, typer.Option(metavar="ID", help="Only older than this job: the next page.", parser=_an_id)
+]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Dtype = Annotated[str | None, typer.Option(help="auto, float32, float16 or bfloat16.")]
 Memory = Annotated[

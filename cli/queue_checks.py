@@ -1,6 +1,5 @@
 """What `darkroom doctor` finds in the queues: jobs that wait in vain, were given up, or lost their workers."""
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +17,7 @@ def jobs() -> Iterator[Check]:
     try:
         market = io.run(read_market())
         waiting = io.run(_waiting())
-        running, retrying, late, dead, deaths, garbage = io.run(_counts(time.time() * 1000))
+        running, retrying, late, dead, deaths, garbage = io.run(_counts())
     finally:
         io.close()
     there = f"{sum(waiting.values())} wait, {running} run, {retrying} wait for their next try"
@@ -48,12 +47,14 @@ def _unserved(waiting: dict[str, int], market: Market) -> Iterator[Check]:
 
 
 def _waiting() -> Operation[dict[str, int]]:
-    lanes = sorted(lane.decode() for lane in (yield command("SMEMBERS", Key("lanes"))))
+    lanes = sorted(lane.decode(errors="replace") for lane in (yield command("SMEMBERS", Key("lanes"))))
     counts = (yield [command("ZCARD", Key(f"queued:{lane}")) for lane in lanes]) if lanes else []
     return dict(zip(lanes, counts, strict=True))
 
 
-def _counts(now_ms: float) -> Operation[list[int]]:
+def _counts() -> Operation[list[int]]:
+    seconds, micros = yield command("TIME")  # what these sets hold was written by the server's clock
+    now_ms = int(seconds) * 1000 + int(micros) / 1000
     late, lately = f"{now_ms - _LATE_MS:.0f}", f"{now_ms - 600_000:.0f}"
     asked: list[Call] = [
         command("ZCARD", Key("index:running")),

@@ -12,7 +12,7 @@ from darkroom.tasks import dead, operations, streams
 from darkroom.tasks.client import BATCH, BATCH_SECONDS
 from darkroom.tasks.errors import DarkroomError, InvalidRequest, QueueError, WaitTimeout
 from darkroom.tasks.events import Event
-from darkroom.tasks.job import Job, ObjectStore, State
+from darkroom.tasks.job import Job, Jobs, ObjectStore, State, canonical_id
 from darkroom.tasks.models import Market, read_market
 from darkroom.tasks.objects import StoreFinder, delete_objects, upload
 from darkroom.tasks.operations import Asked, CancelAnswer, Draft, Handle, Outcome
@@ -80,6 +80,7 @@ class AsyncDarkroom:
 
     async def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """As Darkroom.wait."""
+        job_id = canonical_id(job_id)
         loop = asyncio.get_running_loop()
         deadline = math.inf if timeout is None else loop.time() + timeout
         batch = await self._io.run(streams.latest(job_id))
@@ -92,6 +93,7 @@ class AsyncDarkroom:
 
     async def watch(self, job_id: str, after: str | None = None) -> AsyncIterator[Event]:
         """As Darkroom.watch."""
+        job_id = canonical_id(job_id)
         batch = await self._io.run(streams.first(job_id, after))
         while True:
             for event in batch.events:
@@ -120,7 +122,7 @@ class AsyncDarkroom:
         state: State | str | Sequence[State | str] | None = None,
         limit: int = 50,
         before: str | None = None,
-    ) -> list[Job]:
+    ) -> Jobs:
         """As Darkroom.jobs."""
         chosen = operations.states(state)
         return await self._io.run(operations.jobs(tenant, chosen, limit, before, self._store.open))
@@ -135,13 +137,14 @@ class AsyncDarkroom:
         await asyncio.to_thread(delete_objects, job, self._store)
         await self._io.run(operations.forget(job_id))
 
-    async def dead(self, limit: int = 100) -> list[Job]:
+    async def dead(self, limit: int = 100) -> Jobs:
         """As Darkroom.dead."""
         return await self._io.run(dead.dead_jobs(limit, self._store.open))
 
     async def retry(self, job_id: str) -> AsyncJobHandle:
         """As Darkroom.retry."""
-        again = await self.submit(dead.asked_again(await self.get(job_id)))
+        request, new_id = dead.asked_again(await self.get(job_id))
+        again = await self.submit(request, job_id=new_id)
         await self.drop(job_id)
         return again
 

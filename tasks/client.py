@@ -11,7 +11,7 @@ from typing import Self
 from darkroom.tasks import dead, operations, streams
 from darkroom.tasks.errors import DarkroomError, InvalidRequest, QueueError, WaitTimeout
 from darkroom.tasks.events import Event
-from darkroom.tasks.job import Job, ObjectStore, State
+from darkroom.tasks.job import Job, Jobs, ObjectStore, State, canonical_id
 from darkroom.tasks.models import Market, read_market
 from darkroom.tasks.objects import StoreFinder, delete_objects, upload
 from darkroom.tasks.operations import Asked, CancelAnswer, Draft, Handle, Outcome
@@ -85,7 +85,7 @@ class Darkroom:
             yield from operations.outcomes(batch, drafts, results)
 
     def get(self, job_id: str) -> Job:
-        """The record as it is now. Raises JobNotFound."""
+        """The record as it is now. Raises JobNotFound, QueueBroken where this version cannot read it."""
         return self._io.run(operations.get(job_id, self._store.open))
 
     def wait(self, job_id: str, timeout: float | None = None) -> Job:
@@ -93,6 +93,7 @@ class Darkroom:
 
         A job that failed is returned too: `raise_for_state()` turns it into an exception.
         """
+        job_id = canonical_id(job_id)
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         batch = self._io.run(streams.latest(job_id))
         while not batch.ended:
@@ -104,6 +105,7 @@ class Darkroom:
 
     def watch(self, job_id: str, after: str | None = None) -> Iterator[Event]:
         """Events of a job from the start, or after an event id, to its end. Raises JobNotFound."""
+        job_id = canonical_id(job_id)
         batch = self._io.run(streams.first(job_id, after))
         yield from batch.events
         while not batch.ended:
@@ -129,8 +131,11 @@ class Darkroom:
         state: State | str | Sequence[State | str] | None = None,
         limit: int = 50,
         before: str | None = None,
-    ) -> list[Job]:
-        """Newest first; `before` takes the last id of the page before."""
+    ) -> Jobs:
+        """Newest first; `before` takes the last id of the page before. A page that is not full is the last.
+
+        Records that this version cannot read are left out: `.unreadable` has their ids.
+        """
         chosen = operations.states(state)
         return self._io.run(operations.jobs(tenant, chosen, limit, before, self._store.open))
 
@@ -143,13 +148,21 @@ class Darkroom:
         delete_objects(self._io.run(operations.ended(job_id)), self._store)
         self._io.run(operations.forget(job_id))
 
-    def dead(self, limit: int = 100) -> list[Job]:
-        """Jobs that were given up, newest first; `job.attempts` tells what went wrong each time."""
+    def dead(self, limit: int = 100) -> Jobs:
+        """Jobs that were given up, newest first; `job.attempts` tells what went wrong each time.
+
+        Records that this version cannot read are left out: `.unreadable` has their ids.
+        """
         return self._io.run(dead.dead_jobs(limit, self._store.open))
 
     def retry(self, job_id: str) -> JobHandle:
-        """Submits a job that was given up again, as a new one with its seeds. Raises JobNotFound, JobNotFinished."""
-        again = self.submit(dead.asked_again(self.get(job_id)))
+        """Submits a job that failed once more, as a new one with its seeds.
+
+        The new id follows from the old one: a repeat makes no further job, and its answer is `repeated`. Where the new
+        job fails too, it is that one which can be tried again. Raises JobNotFound, JobNotFinished, JobNotFailed.
+        """
+        request, new_id = dead.asked_again(self.get(job_id))
+        again = self.submit(request, job_id=new_id)
         self.drop(job_id)
         return again
 

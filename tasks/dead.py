@@ -4,45 +4,69 @@ A job lies here when its retries are used up, when it took workers with it, or w
 that was wrong ends its job without a dead letter: nobody but the caller can do anything about it.
 """
 
+import base64
 import builtins
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from uuid import UUID, uuid5
 
-from darkroom.tasks.errors import JobNotFinished, JobNotFound
-from darkroom.tasks.job import Job, OpenStore
+from pydantic import BaseModel, ConfigDict
+
+from darkroom.tasks.errors import DarkroomError, JobNotFinished, JobNotFound, QueueBroken
+from darkroom.tasks.job import Job, Jobs, OpenStore, State, canonical_id
 from darkroom.tasks.operations import get
 from darkroom.tasks.redis_io import Key, Operation, command
 from darkroom.tasks.requests import Request
 
+_START_BYTES = 2000  # of a note that cannot be read
+# The id of a job that is tried again follows from its first one's: asking twice, or once more after an answer that was
+# lost, makes one new job.
+_AGAIN = UUID("c0bedefb-24eb-4fff-942d-60cdc56ab7fc")
 
-@dataclass(frozen=True, slots=True)
-class GarbageNote:
-    """Bytes in a queue that were no message of ours: when (seconds since 1970), where, why, and how they begin."""
 
-    time: float
+class JobNotFailed(DarkroomError):
+    """The call needs a job that failed; this one ended otherwise."""
+
+    code = "job_not_failed"
+    exit_code = 7
+    hint = "only what failed is tried again; submit it as a new job"
+
+
+class GarbageNote(BaseModel):
+    """Bytes in a queue that were no message of ours: when (seconds since 1970), where, why, and how they begin.
+
+    `start` is base64. `time` is None where it is not known: of a note that is garbage itself.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    time: float | None
     queue: str
     reason: str
     bytes: int
     start: str
 
     @classmethod
-    def decode(cls, raw: str | builtins.bytes) -> "GarbageNote":
-        """From the list's entry."""
-        fields: Mapping[str, Any] = json.loads(raw)
-        return cls(**{name: fields[name] for name in cls.__slots__})
-
-
-def dead_jobs(limit: int, open_store: OpenStore) -> Operation[list[Job]]:
-    """Newest first. Records that have expired since are taken off the list."""
-    ids = yield command("ZREVRANGE", Key("dead"), 0, limit - 1)
-    jobs = []
-    for member in ids:
+    def decode(cls, raw: builtins.bytes) -> "GarbageNote":
+        """From the list's entry; one that cannot be read makes a note that says so."""
         try:
-            jobs.append((yield from get(member.decode(), open_store)))
+            return cls.model_validate_json(raw)
+        except ValueError:
+            start = base64.b64encode(raw[:_START_BYTES]).decode()
+            reason = "what was noted of it cannot be read; `start` has the note"
+            return cls(time=None, queue="", reason=reason, bytes=len(raw), start=start)
+
+
+def dead_jobs(limit: int, open_store: OpenStore) -> Operation[Jobs]:
+    """Newest first. Ids whose record has expired since, or that never were any, are taken off the list."""
+    ids = yield command("ZREVRANGE", Key("dead"), 0, limit - 1)
+    jobs = Jobs()
+    for member in ids:
+        job_id = member.decode(errors="replace")
+        try:
+            jobs.append((yield from get(job_id, open_store)))
         except JobNotFound:
             yield command("ZREM", Key("dead"), member)
+        except QueueBroken:
+            jobs.unreadable.append(job_id)
     return jobs
 
 
@@ -54,7 +78,7 @@ def garbage(limit: int) -> Operation[list[GarbageNote]]:
 
 def drop(job_id: str) -> Operation[bool]:
     """Takes a job off the list; its record stays. False where it is not on it."""
-    removed = yield command("ZREM", Key("dead"), job_id)
+    removed = yield command("ZREM", Key("dead"), canonical_id(job_id))
     return bool(removed)
 
 
@@ -64,11 +88,14 @@ def drop_garbage() -> Operation[int]:
     return int(count)
 
 
-def asked_again(job: Job) -> Request:
-    """The request of a job that ended, to be submitted as a new one: the same seeds, no key and no deadline of then.
+def asked_again(job: Job) -> tuple[Request, str]:
+    """The request of a job that failed, and the id to submit it under: the same seeds, no key and no deadline of then.
 
-    Raises JobNotFinished.
+    Raises JobNotFinished, JobNotFailed.
     """
     if not job.state.final:
         raise JobNotFinished(f"job {job.id} is {job.state}")
-    return job.request.model_copy(update={"idempotency_key": None, "start_by": None, "finish_by": None})
+    if job.state is not State.FAILED:
+        raise JobNotFailed(f"job {job.id} did not fail: it is {job.state}")
+    again = job.request.model_copy(update={"idempotency_key": None, "start_by": None, "finish_by": None})
+    return again, str(uuid5(_AGAIN, job.id))

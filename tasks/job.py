@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
@@ -244,8 +245,24 @@ class Job(BaseModel):
                 attempts=[AttemptNote.model_validate_json(note) for note in attempts],
                 submit_warnings=json.loads(text["warnings"]),
             )
-        except (KeyError, ValueError, OverflowError, DarkroomError) as error:
+        except (KeyError, ValueError, OverflowError, OSError, DarkroomError) as error:  # OSError: of absurd times
             raise QueueBroken(f"the record cannot be read: {error}") from None
+
+
+class Jobs(list[Job]):
+    """Jobs in their order. `unreadable`: ids of those left out, whose records this version cannot read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unreadable: list[str] = []
+
+
+def canonical_id(job_id: str) -> str:
+    """An id as its record has it, however it was written; what is no UUID stays as it is, and is found nowhere."""
+    try:
+        return str(UUID(job_id))
+    except (ValueError, TypeError, AttributeError):
+        return job_id
 
 
 def _request(text: str) -> Request:

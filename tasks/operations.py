@@ -20,7 +20,7 @@ from darkroom.tasks.errors import (
     QueueError,
     QueueFull,
 )
-from darkroom.tasks.job import Job, OpenStore, State, no_store
+from darkroom.tasks.job import Job, Jobs, OpenStore, State, canonical_id, no_store
 from darkroom.tasks.message import knock, queue_name
 from darkroom.tasks.models import Market
 from darkroom.tasks.redis_io import Call, Key, Operation, command, script
@@ -168,7 +168,8 @@ def _submitted(drafted: Draft, reply: list[bytes]) -> Submitted:
 
 
 def get(job_id: str, open_store: OpenStore) -> Operation[Job]:
-    """The record. Raises JobNotFound."""
+    """The record. Raises JobNotFound, QueueBroken where it cannot be read."""
+    job_id = canonical_id(job_id)
     fields, attempts = yield [
         command("HGETALL", Key(f"job:{job_id}")),
         command("LRANGE", Key(f"attempts:{job_id}"), 0, -1),
@@ -180,14 +181,14 @@ def get(job_id: str, open_store: OpenStore) -> Operation[Job]:
 
 def cancel(job_id: str, record_ttl: int) -> Operation[CancelAnswer]:
     """What became of the wish, and true."""
-    reply = yield script("cancel", job_id, record_ttl)
+    reply = yield script("cancel", canonical_id(job_id), record_ttl)
     answer: CancelAnswer = reply.decode()
     return answer
 
 
 def position(job_id: str) -> Operation[int | None]:
     """How many jobs go before it; None where it does not wait. Raises JobNotFound."""
-    state, rank = yield script("position", job_id)
+    state, rank = yield script("position", canonical_id(job_id))
     if not state:
         raise JobNotFound(f"no job {job_id}")
     return None if rank < 0 else int(rank)
@@ -195,7 +196,7 @@ def position(job_id: str) -> Operation[int | None]:
 
 def forget(job_id: str) -> Operation[None]:
     """Deletes record and events of a job that has ended. Raises JobNotFound, JobNotFinished."""
-    reply = yield script("delete", job_id)
+    reply = yield script("delete", canonical_id(job_id))
     if reply == b"active":
         raise JobNotFinished(f"job {job_id} has not ended")
     if reply == b"not_found":
@@ -204,8 +205,8 @@ def forget(job_id: str) -> Operation[None]:
 
 def jobs(
     tenant: str | None, states: Sequence[State], limit: int, before: str | None, open_store: OpenStore
-) -> Operation[list[Job]]:
-    """Newest first, at most `limit`; `before` is the last job's id of the page before.
+) -> Operation[Jobs]:
+    """Newest first, at most `limit`: fewer only where there are no more. `before`: the last id of the page before.
 
     Raises JobNotFound where that one is gone, InvalidRequest.
     """
@@ -213,18 +214,28 @@ def jobs(
         raise InvalidRequest([Fault("limit", "out_of_range", f"{limit} is not within 1 to {MAX_PAGE}")])
     if tenant == "":  # would list everybody's
         raise InvalidRequest([Fault("tenant", "invalid_value", "is empty; None stands for all tenants")])
-    found = yield script("list", tenant or "", limit, before or "", *states)
-    if found is None:
-        raise JobNotFound(f"no job {before}")
-    return [job for job in (_readable(fields, open_store) for fields in found) if job is not None]
+    found, last = Jobs(), canonical_id(before) if before else ""
+    while True:
+        page = yield script("list", tenant or "", limit, last, *states)
+        if page is None:
+            raise JobNotFound(f"no job {last}")
+        began = last
+        for fields in map(_pairs, page):
+            last = _place(fields) or last
+            try:
+                found.append(Job.decode(fields, open_store))
+            except QueueBroken:  # of another version, say: it must not keep the others from being listed
+                found.unreadable.append(fields.get(b"id", b"?").decode(errors="replace"))
+            if len(found) == limit:
+                return found
+        if len(page) < limit or last == began:
+            return found
 
 
-def _readable(fields: Any, open_store: OpenStore) -> Job | None:
-    """None for a record that this version cannot read: it must not keep the others from being listed."""
-    try:
-        return Job.decode(_pairs(fields), open_store)
-    except QueueBroken:
-        return None
+def _place(fields: Mapping[bytes, bytes]) -> str:
+    """The record's id, as a place to list on from; empty where it lacks what the list is ordered by."""
+    whole = b"state" in fields and fields.get(b"created", b"").isdigit()
+    return fields.get(b"id", b"").decode(errors="replace") if whole else ""
 
 
 def _pairs(flat: Any) -> Mapping[bytes, bytes]:

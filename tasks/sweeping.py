@@ -25,7 +25,7 @@ def sweep_indexes() -> Operation[int]:
 def _sweep(index: bytes) -> Operation[int]:
     start = removed = 0
     while ids := (yield command("ZRANGE", index, start, start + _PAGE - 1)):
-        there = yield [command("EXISTS", Key(f"job:{member.decode()}")) for member in ids]
+        there = yield [command("EXISTS", Key(f"job:{member.decode(errors='replace')}")) for member in ids]
         gone = [member for member, exists in zip(ids, there, strict=True) if not exists]
         if gone:
             yield command("ZREM", index, *gone)

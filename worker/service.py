@@ -64,14 +64,7 @@ class Service:
             stack.callback(io.close)
             self._knock_at_redis(io)
             max_batch = self._settings.max_batch or default_max_batch(placement)
-            engine = stack.enter_context(make_engine(placement, _policy(max_batch, self._settings.batch_window)))
-            generators = {entry.name: self._loaded(entry, placement, engine) for entry in self._entries}
-            for generator in generators.values():  # all weights first: warming takes what memory is left
-                generator.warm()
-            if self._settings.metrics_port:
-                prompts = {name: generator.embeddings for name, generator in generators.items()}
-                collector = EngineCollector(engine.stats, prompts)
-                stack.enter_context(metrics_server(collector, self._settings.metrics_host, self._settings.metrics_port))
+            engine, generators = self._models(stack, placement, max_batch)
             presence = Presence(io, self.name, [entry.offer() for entry in self._entries], _about(placement))
             stack.callback(presence.retire)
             drain = Drain(self._settings.drain_seconds)
@@ -113,6 +106,18 @@ class Service:
             if not error.retryable:
                 raise
             self._log.warning("queue.away", code=error.code, error=error.message)
+
+    def _models(self, stack: ExitStack, placement: Placement, max_batch: int) -> tuple[Engine, dict[str, Generator]]:
+        """The engine and the models by name, loaded and warm; the engine's metrics are served from then on."""
+        engine = stack.enter_context(make_engine(placement, _policy(max_batch, self._settings.batch_window)))
+        generators = {entry.name: self._loaded(entry, placement, engine) for entry in self._entries}
+        for generator in generators.values():  # all weights first: warming takes what memory is left
+            generator.warm()
+        if self._settings.metrics_port:
+            prompts = {name: generator.embeddings for name, generator in generators.items()}
+            collector = EngineCollector(engine.stats, prompts)
+            stack.enter_context(metrics_server(collector, self._settings.metrics_host, self._settings.metrics_port))
+        return engine, generators
 
     def _loaded(self, entry: ModelEntry, placement: Placement, engine: Engine) -> Generator:
         """A model loaded and verified."""

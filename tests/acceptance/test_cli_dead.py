@@ -52,7 +52,7 @@ def test_dead_letters_are_listed_shown_retried_and_dropped(call: Call, given_up:
     dropped = call("dead", "drop", given_up)
     assert (dropped.code, "not among the dead letters" in dropped.out) == (7, True)
     waiting = call("dead", "retry", again["new_id"], "--json")
-    assert (waiting.code, waiting.error["code"]) == (7, "job_not_finished")
+    assert (waiting.code, waiting.json["results"][0]["error"]["code"]) == (7, "job_not_finished")
     assert call("cancel", again["new_id"]).code == 0
 
 

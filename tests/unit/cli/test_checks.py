@@ -1,18 +1,24 @@
 """The doctor's findings, one part at a time."""
 
 import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
-from darkroom.cli import checks
+from darkroom.cli import checks, queue_checks
 from darkroom.cli.checks import Check, guarded
 from darkroom.cli.server import LocalServer
+from darkroom.tasks import Darkroom, TaskSettings
 from darkroom.tasks.catalogue import FolderSource, load_catalogue
+from darkroom.tasks.redis_io import BlockingIO
 from darkroom.worker.settings import WorkerSettings
 from darkroom.worker.sources import verify_model
 from tests.conftest import TinyModels
+from tests.integration.hand import Hand
 
 
 def state(found: list[Check], words: str) -> str:
@@ -57,6 +63,39 @@ def test_a_real_server_that_evicts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert state(found, "answers in") == "ok"
     assert state(found, "maxmemory-policy is allkeys-lru") == "warning"
     assert state(found, "none is up") == "warning"
+
+
+@pytest.fixture
+def own_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalServer]:
+    """The one that the settings name."""
+    with LocalServer() as server:
+        monkeypatch.setenv("DARKROOM_REDIS_URL", server.url)
+        yield server
+
+
+def test_jobs_are_late_by_the_servers_clock(own_server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A healthy job, seen from a machine whose clock is two minutes ahead; and one that is lost, from one behind."""
+    io = BlockingIO(TaskSettings())
+    with Darkroom() as client:
+        healthy, lost = (client.submit({"prompt": "a cat", "model": "sdxl"}).id for _ in range(2))
+        Hand(io).claim(healthy)
+        ahead, behind = time.time() + 120, time.time() - 120
+        monkeypatch.setattr(time, "time", lambda: ahead)
+        assert not any("lost their worker" in check.message for check in queue_checks.jobs())
+        Hand(io).claim(lost, lease=-30)
+        monkeypatch.setattr(time, "time", lambda: behind)
+        assert state(list(queue_checks.jobs()), "1 have lost their worker") == "warning"
+    io.close()
+
+
+def test_names_that_are_no_text_are_no_trouble(own_server: LocalServer) -> None:
+    with redis.Redis(port=own_server.port) as raw:
+        raw.sadd("darkroom:lanes", b"\xff\xfe:bulk")
+        raw.hset("darkroom:models", b"\xff", b"{}")
+        raw.zadd("darkroom:serving:sdxl", {b"\xff": 1e15})
+        raw.hset("darkroom:models", b"sdxl", b"{}")
+    assert state(list(queue_checks.jobs()), "0 wait, 0 run") == "ok"
+    assert state(list(checks.workers()), "none is up") == "warning"
 
 
 def test_a_part_that_raises_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
