@@ -10,7 +10,7 @@ from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict
 
-from darkroom.tasks.errors import DarkroomError, JobNotFinished, JobNotFound, QueueBroken
+from darkroom.tasks.errors import JobNotFailed, JobNotFinished, JobNotFound, QueueBroken
 from darkroom.tasks.job import Job, Jobs, OpenStore, State, canonical_id
 from darkroom.tasks.operations import get
 from darkroom.tasks.redis_io import Key, Operation, command
@@ -20,14 +20,6 @@ _START_BYTES = 2000  # of a note that cannot be read
 # The id of a job that is tried again follows from its first one's: asking twice, or once more after an answer that was
 # lost, makes one new job.
 _AGAIN = UUID("c0bedefb-24eb-4fff-942d-60cdc56ab7fc")
-
-
-class JobNotFailed(DarkroomError):
-    """The call needs a job that failed; this one ended otherwise."""
-
-    code = "job_not_failed"
-    exit_code = 7
-    hint = "only what failed is tried again; submit it as a new job"
 
 
 class GarbageNote(BaseModel):

@@ -6,6 +6,7 @@ DarkroomError
 ├── IdempotencyConflict       idempotency_conflict     the key was used for another request
 ├── JobNotFound               job_not_found            no record under this id (never made, deleted or expired)
 ├── JobNotFinished            job_not_finished         the call needs a job that has ended
+├── JobNotFailed              job_not_failed           the call needs a job that failed
 ├── JobFailed                 job_failed               the job ended without images; `.error` says why
 ├── WaitTimeout               wait_timeout             the job had not ended in the time given
 ├── QueueError                                         Redis did not do as asked
@@ -100,6 +101,14 @@ class JobNotFinished(DarkroomError):
     code = "job_not_finished"
     exit_code = 7
     hint = "wait for it or cancel it first"
+
+
+class JobNotFailed(DarkroomError):
+    """The call needs a job that failed; this one ended otherwise."""
+
+    code = "job_not_failed"
+    exit_code = 7
+    hint = "only what failed is tried again; submit it as a new job"
 
 
 class JobFailed(DarkroomError):

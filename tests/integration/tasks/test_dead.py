@@ -5,8 +5,18 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from darkroom.tasks import Darkroom, JobError, JobNotFinished, QueueUnavailable, State, TaskSettings, claims, operations
-from darkroom.tasks.dead import JobNotFailed, garbage
+from darkroom.tasks import (
+    Darkroom,
+    JobError,
+    JobNotFailed,
+    JobNotFinished,
+    QueueUnavailable,
+    State,
+    TaskSettings,
+    claims,
+    operations,
+)
+from darkroom.tasks.dead import garbage
 from darkroom.tasks.sweeping import sweep_indexes
 from tests.integration.hand import RULES, Hand
 

@@ -389,3 +389,13 @@ def test_a_request_that_no_worker_can_read_is_a_dead_letter(counter: Counter) ->
     assert counter.raw.zrange(f"{counter.prefix}dead", 0, -1) == [job_id]
     (note,) = counter.raw.lrange(f"{counter.prefix}attempts:{job_id}", 0, -1)
     assert "request_unreadable" in note
+
+
+def test_what_is_no_jobs_id_does_not_keep_the_janitor_from_jobs(counter: Counter) -> None:
+    lost = counter.submit()
+    counter.hand.claim(lost, lease=0)
+    for key in ("leases", "delayed", "deadlines", "queued:sdxl:interactive"):
+        counter.raw.execute_command("ZADD", f"{counter.prefix}{key}", 1, b"\xff\xfe not an id")
+    assert counter.janitor() == {lost: "queued"}
+    assert counter.raw.zrange(f"{counter.prefix}deadlines", 0, -1) == [lost]
+    assert not counter.raw.exists(f"{counter.prefix}leases", f"{counter.prefix}delayed")

@@ -12,6 +12,7 @@ CODES = {
     "idempotency_conflict": 2,
     "job_not_found": 7,
     "job_not_finished": 7,
+    "job_not_failed": 7,
     "job_failed": 8,
     "wait_timeout": 9,
     "queue_unavailable": 3,

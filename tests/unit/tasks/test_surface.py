@@ -27,6 +27,7 @@ def test_public_names() -> None:
         "JobError",
         "JobFailed",
         "JobHandle",
+        "JobNotFailed",
         "JobNotFinished",
         "JobNotFound",
         "JobResult",
