@@ -74,6 +74,8 @@ class DarkroomSide(Side):
         deadline = time.monotonic() + START_SECONDS
         while not self._client.models().workers.get(self._setup.model.entry.name):
             self._program.check()
+            if "worker.died" in self._program.log_end():  # its parent would start it again and again
+                raise SideFailed(f"{self.name} died at its start:\n{self._program.log_end()}")
             if time.monotonic() > deadline:
                 raise SideFailed(f"{self.name} was not ready in time:\n{self._program.log_end()}")
             time.sleep(0.1)

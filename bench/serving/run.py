@@ -12,9 +12,10 @@ from pathlib import Path
 
 from bench.serving.asks import Ask, Load, Shape, arrivals, make_asks
 from bench.serving.cells import Cell
-from bench.serving.drive import Sample, drive
+from bench.serving.drive import Sample, SideSilent, drive
 from bench.serving.machine import this_machine
 from bench.serving.model import Model, Wish, shape_name
+from bench.serving.program import SideFailed
 from bench.serving.record import CellRecord, Round, load_record
 from bench.serving.side import Setup, Side
 from bench.serving.sides import make_side
@@ -53,7 +54,8 @@ def run_cell(cell: Cell, options: Options) -> CellRecord:
 def run_cells(cells: Sequence[Cell], options: Options) -> list[CellRecord]:
     """The records of several cells of one model, in their order; each side is started once, and all are up together.
 
-    Sides that compile start at the same time, the others one by one after them. Raises as `run_cell`.
+    Sides that compile start at the same time, the others one by one after them. One that fails to start is told of and
+    left out. Raises as `run_cell`.
     """
     deadline = time.monotonic() + options.minutes * 60
     model = prepare(_wish(cells, options))
@@ -61,20 +63,27 @@ def run_cells(cells: Sequence[Cell], options: Options) -> list[CellRecord]:
     runs = [_Run(cell, model, options, deadline, sizes) for cell in cells]
     names = list(dict.fromkeys(name for cell in cells for name in cell.sides))
     with ExitStack() as up:
+        sides: dict[str, Side] = {}
 
-        def start(name: str) -> Side:
-            side = up.enter_context(runs[0].side(name))
-            look = warm(side, sizes, max(cell.in_flight for cell in cells))
+        def start(name: str) -> None:
+            try:
+                side = up.enter_context(runs[0].side(name))
+                look = warm(side, sizes, max(cell.in_flight for cell in cells))
+            except (SideFailed, SideSilent) as error:
+                tell(f"{name} is left out: {error}")
+                return
+            sides[name] = side
             for run in runs:
                 run.record.looks |= {name: look} if name in run.cell.sides else {}
-            return side
 
         compiled = [name for name in names if "compiled" in name]
         with ThreadPoolExecutor(max(1, len(compiled))) as pool:
-            sides = dict(zip(compiled, pool.map(start, compiled), strict=True))
-        sides |= {name: start(name) for name in names if name not in sides}
+            list(pool.map(start, compiled))
+        for name in names:
+            if name not in compiled:
+                start(name)
         for run in runs:
-            run.rounds([sides[name] for name in run.cell.sides])
+            run.rounds([sides[name] for name in run.cell.sides if name in sides])
     return [run.record for run in runs]
 
 
@@ -145,10 +154,9 @@ class _Run:
         fewest = min(map(len, self.record.sides.values()))
         for rounds in self.record.sides.values():
             del rounds[fewest:]  # of a turn that was cut off
-        while not self.record.complete:
-            for side in sides if fewest % 2 else sides[::-1]:  # none is always the first
+        for number in range(fewest, self.record.wanted):
+            for side in sides if number % 2 else sides[::-1]:  # none is always the first
                 self._round(side)
-            fewest += 1
 
     def in_turn(self) -> None:
         """One side is up at a time: each has the device's memory for itself."""
