@@ -25,6 +25,33 @@ def test_a_signal_while_a_child_is_being_started_still_reaches_it(monkeypatch: p
 
 
 @pytest.mark.parametrize(
+    ("own", "seen"),
+    [
+        ({}, {"GOMP_SPINCOUNT": "3000"}),
+        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
+        ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"}),
+    ],
+)
+def test_openmps_threads_wait_shortly_unless_the_user_says_otherwise(
+    own: dict[str, str], seen: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, given = subprocess.Popen, list[dict[str, str]]()
+
+    def look(_: list[str], **options: Any) -> "subprocess.Popen[bytes]":
+        given.append(options["env"])
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real([sys.executable, "-c", ""], **options)
+
+    for name in supervisor.THEIR_OWN:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(supervisor.subprocess, "Popen", look)
+    assert supervisor.Supervisor(["tiny"]).run() == 0
+    assert {name: given[0][name] for name in supervisor.THEIR_OWN if name in given[0]} == seen
+
+
+@pytest.mark.parametrize(
     ("models", "variables", "code", "named"),
     [
         (["tiny"], {"DARKROOM_LEASE_SECONDS": "soon"}, 2, "DARKROOM_LEASE_SECONDS"),
