@@ -138,20 +138,27 @@ def _faults(request: Request, entry: ModelOffer) -> Iterable[Fault]:
 
 
 def _size_faults(request: Request, entry: ModelOffer) -> Iterable[Fault]:
-    limits = entry.limits
     if isinstance(request, Img2Img) and (request.width is None) != (request.height is None):
         missing = "width" if request.width is None else "height"
         yield Fault(missing, "missing", "give width and height, or neither to keep the picture's own size")
-    width, height = request.width or entry.defaults.width, request.height or entry.defaults.height
-    for field, side, asked in (("width", width, request.width), ("height", height, request.height)):
-        if asked is None:
+    yield from size_faults(request.width, request.height, entry)
+
+
+def size_faults(width: int | None, height: int | None, entry: ModelOffer) -> Iterable[Fault]:
+    """What keeps the model from making pictures of this size; a side that is None is the model's own."""
+    limits, defaults = entry.limits, entry.defaults
+    for field, side in (("width", width), ("height", height)):
+        if side is None:
             continue
         if side % limits.grid:
             near = max(limits.grid, round(side / limits.grid) * limits.grid)
             yield Fault(field, "off_grid", f"{side} is not a multiple of {limits.grid}; {near} is near")
         if not limits.min_side <= side <= limits.max_side:
             yield Fault(field, "out_of_range", f"{side} is not within {limits.min_side} to {limits.max_side} pixels")
-    if (request.width or request.height) and width * height > limits.max_pixels:
+    if not (width or height):
+        return
+    width, height = width or defaults.width, height or defaults.height
+    if width * height > limits.max_pixels:
         yield Fault("width", "too_many_pixels", f"{width}x{height} is over {entry.name}'s {limits.max_pixels} pixels")
 
 

@@ -4,7 +4,6 @@ Verified first, loaded second: no weight is read before every digest was compare
 the family, never by a name in the model's files; nothing is unpickled, nothing downloaded, no code of a repository run.
 """
 
-import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from darkroom.tasks.catalogue import ModelEntry
+from darkroom.tasks.validate import size_faults
 from darkroom.worker.configs import read_json
 from darkroom.worker.device import Placement
 from darkroom.worker.digests import Progress
@@ -49,12 +49,11 @@ class LoadedModel:
 
 def warm_sizes(entry: ModelEntry, placement: Placement) -> tuple[Size, ...]:
     """What to be ready for before the first job. Raises ModelIncompatible for a size that the model does not make."""
-    sizes, limits = placement.warm_sizes or ((entry.defaults.width, entry.defaults.height),), entry.limits
-    for size in sizes:
-        sides = all(side % limits.grid == 0 and limits.min_side <= side <= limits.max_side for side in size)
-        if not sides or math.prod(size) > limits.max_pixels:
+    sizes = placement.warm_sizes or ((entry.defaults.width, entry.defaults.height),)
+    for width, height in sizes:
+        if any(size_faults(width, height, entry)):
             raise ModelIncompatible(
-                f"{entry.name} makes no pictures of {size[0]}x{size[1]} pixels",
+                f"{entry.name} makes no pictures of {width}x{height} pixels",
                 hint="correct DARKROOM_WARM_SIZES; the catalogue entry has the model's limits",
             )
     return sizes
