@@ -89,10 +89,10 @@ def forget_the_dead() -> None:
 def _lives(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # the latter: a number that no process has
         return False
-    except OSError:  # it is another user's
-        return True
+    except PermissionError:  # it is another user's
+        pass
     return True
 
 

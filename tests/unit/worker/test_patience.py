@@ -72,9 +72,10 @@ def test_what_waited_for_a_process_that_died_is_deleted(tmp_path: Path, monkeypa
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    mine, theirs, old = (tmp_path / f"{PREFIX}{owner}" for owner in (f"{os.getpid()}-a", f"{dead.pid}-a", "abc"))
+    owners = (f"{os.getpid()}-a", f"{dead.pid}-a", "abc", f"{10**30}-a")
+    mine, theirs, old, absurd = (tmp_path / f"{PREFIX}{owner}" for owner in owners)
     other = tmp_path / "something else"
-    for path in (mine, theirs, old, other):
+    for path in (mine, theirs, old, absurd, other):
         path.touch()
     forget_the_dead()
     assert sorted(tmp_path.iterdir()) == sorted([mine, other])
