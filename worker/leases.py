@@ -31,7 +31,7 @@ class LeaseKeeper(Duty):
         self,
         io: BlockingIO,
         lease_seconds: float,
-        rules: TaskSettings | None = None,
+        rules: TaskSettings,
         drain: Drain | None = None,
         duties: Sequence[Callable[[], None]] = (),
     ) -> None:
@@ -39,7 +39,7 @@ class LeaseKeeper(Duty):
         super().__init__("leases", BEAT_SECONDS)
         self._io = io
         self._lease_seconds = lease_seconds
-        self._rules = rules or TaskSettings()
+        self._rules = rules
         self._drain = drain or Drain(0)
         self._duties = duties
         self._attempts: dict[str, Attempt] = {}

@@ -112,7 +112,7 @@ def open_desk(settings: TaskSettings, generator: Generator, store: ObjectStore) 
     """A desk on the server that the settings name."""
     entry, io, meddled = generator.model.entry, BlockingIO(settings), MeddledStore(store)
     io.run(claims.serve("here", {}, TTL, [entry.offer()]))
-    leases = LeaseKeeper(io, lease_seconds=30)
+    leases = LeaseKeeper(io, 30, settings)
     around = Surroundings(
         io=io,
         store=meddled,

@@ -20,7 +20,7 @@ from darkroom.worker.leases import LeaseKeeper
 from darkroom.worker.presence import Presence
 from darkroom.worker.previews import Snapshot
 from darkroom.worker.publisher import ProgressPublisher
-from tests.integration.hand import Hand
+from tests.integration.hand import RULES, Hand
 
 LATENTS = torch.zeros(1, 4, 8, 8)
 
@@ -69,7 +69,7 @@ def lose(io: BlockingIO, raw: "redis.Redis[str]", claim: Claim, settings: TaskSe
 def test_the_thread_renews_and_hears_of_cancels(
     client: Darkroom, io: BlockingIO, claim: Claim, raw: "redis.Redis[str]", task_settings: TaskSettings
 ) -> None:
-    leases, keeper = f"{task_settings.redis_prefix}leases", LeaseKeeper(io, lease_seconds=600)
+    leases, keeper = f"{task_settings.redis_prefix}leases", LeaseKeeper(io, 600, RULES)
     before = raw.zscore(leases, claim.job_id) or 0
     keeper.start()
     with keeper.hold(claim) as attempt:
@@ -88,7 +88,7 @@ def check_for(seconds: float, attempt: Attempt) -> None:
 
 
 def test_a_check_reads_memory_only(claim: Claim, away: tuple[LocalServer, BlockingIO]) -> None:
-    keeper = LeaseKeeper(away[1], lease_seconds=60)
+    keeper = LeaseKeeper(away[1], 60, RULES)
     with keeper.hold(claim) as attempt:
         began = time.monotonic()
         for _ in range(1000):
@@ -100,7 +100,7 @@ def test_after_a_silence_redis_is_asked(
     io: BlockingIO, claim: Claim, raw: "redis.Redis[str]", task_settings: TaskSettings
 ) -> None:
     """As a process that was frozen past its lease does at its next step."""
-    keeper = LeaseKeeper(io, lease_seconds=0)
+    keeper = LeaseKeeper(io, 0, RULES)
     with keeper.hold(claim) as attempt:
         lose(io, raw, claim, task_settings)
         with pytest.raises(LeaseLost):
@@ -108,13 +108,13 @@ def test_after_a_silence_redis_is_asked(
 
 
 def test_without_redis_the_attempt_goes_on(claim: Claim, away: tuple[LocalServer, BlockingIO]) -> None:
-    keeper = LeaseKeeper(away[1], lease_seconds=0)
+    keeper = LeaseKeeper(away[1], 0, RULES)
     with keeper.hold(claim) as attempt:
         attempt.check()
 
 
 def test_a_loss_outweighs_a_cancel(io: BlockingIO, claim: Claim) -> None:
-    with LeaseKeeper(io, 60).hold(claim) as attempt:
+    with LeaseKeeper(io, 60, RULES).hold(claim) as attempt:
         attempt.heard(c.Hold.CANCEL)
         attempt.heard(c.Hold.HELD)
         with pytest.raises(Canceled):
@@ -128,7 +128,7 @@ def test_a_loss_outweighs_a_cancel(io: BlockingIO, claim: Claim) -> None:
 def test_an_attempt_that_is_over_is_not_renewed(
     io: BlockingIO, claim: Claim, raw: "redis.Redis[str]", task_settings: TaskSettings
 ) -> None:
-    keeper = LeaseKeeper(io, 60)
+    keeper = LeaseKeeper(io, 60, RULES)
     with keeper.hold(claim):
         pass
     before = raw.zscore(f"{task_settings.redis_prefix}leases", claim.job_id)
@@ -141,7 +141,7 @@ def steps(client: Darkroom, claim: Claim) -> list[dict[str, object]]:
 
 
 def test_many_steps_are_few_events_and_the_last_is_among_them(client: Darkroom, io: BlockingIO, claim: Claim) -> None:
-    with LeaseKeeper(io, 60).hold(claim) as attempt:
+    with LeaseKeeper(io, 60, RULES).hold(claim) as attempt:
         publisher = ProgressPublisher(io, attempt, 0, lambda _: pytest.fail("no preview was asked for"))
         for image in (0, 1):
             for step in range(1, 201):
@@ -156,7 +156,7 @@ def test_many_steps_are_few_events_and_the_last_is_among_them(client: Darkroom, 
 def test_previews_come_when_they_are_due(
     client: Darkroom, io: BlockingIO, claim: Claim, raw: "redis.Redis[str]", task_settings: TaskSettings
 ) -> None:
-    with LeaseKeeper(io, 60).hold(claim) as attempt:
+    with LeaseKeeper(io, 60, RULES).hold(claim) as attempt:
         publisher = ProgressPublisher(io, attempt, 0.001, small)
         while time.monotonic() < publisher._next_preview:
             pass
@@ -177,7 +177,7 @@ def test_a_preview_that_the_device_has_not_made_yet_comes_with_a_later_step(
         shown.append(float(latents.max()))
         return b"small picture"
 
-    with LeaseKeeper(io, 60).hold(claim) as attempt:
+    with LeaseKeeper(io, 60, RULES).hold(claim) as attempt:
         publisher = ProgressPublisher(io, attempt, 0.001, preview)
         while time.monotonic() < publisher._next_preview:
             pass
@@ -189,7 +189,7 @@ def test_a_preview_that_the_device_has_not_made_yet_comes_with_a_later_step(
 
 
 def test_a_step_hears_of_a_cancel_at_once(client: Darkroom, io: BlockingIO, claim: Claim) -> None:
-    with LeaseKeeper(io, 60).hold(claim) as attempt:
+    with LeaseKeeper(io, 60, RULES).hold(claim) as attempt:
         client.cancel(claim.job_id)
         with pytest.raises(Canceled):
             ProgressPublisher(io, attempt, 0, small).step(0, 1, 4, LATENTS)
@@ -198,7 +198,7 @@ def test_a_step_hears_of_a_cancel_at_once(client: Darkroom, io: BlockingIO, clai
 def test_a_step_hears_of_a_loss_at_once(
     io: BlockingIO, claim: Claim, raw: "redis.Redis[str]", task_settings: TaskSettings
 ) -> None:
-    with LeaseKeeper(io, 60).hold(claim) as attempt:
+    with LeaseKeeper(io, 60, RULES).hold(claim) as attempt:
         lose(io, raw, claim, task_settings)
         with pytest.raises(LeaseLost):
             ProgressPublisher(io, attempt, 0, small).step(0, 1, 4, LATENTS)
@@ -206,7 +206,7 @@ def test_a_step_hears_of_a_loss_at_once(
 
 def test_progress_is_a_courtesy(claim: Claim, away: tuple[LocalServer, BlockingIO]) -> None:
     """A Redis that is away is asked once, and then left alone for a while."""
-    with LeaseKeeper(away[1], 60).hold(claim) as attempt:
+    with LeaseKeeper(away[1], 60, RULES).hold(claim) as attempt:
         publisher = ProgressPublisher(away[1], attempt, 0, small)
         publisher.step(0, 1, 1000, LATENTS)
         began = time.monotonic()

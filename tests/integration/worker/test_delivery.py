@@ -30,7 +30,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 def draining(desk: Desk, seconds: float) -> tuple[Desk, Drain]:
     """A desk whose worker can be told to stop."""
     drain = Drain(seconds)
-    leases = LeaseKeeper(desk.io, 30, drain=drain)
+    leases = LeaseKeeper(desk.io, 30, RULES, drain=drain)
     return replace(desk, around=replace(desk.around, leases=leases)), drain
 
 
@@ -151,7 +151,7 @@ def test_the_end_of_a_job_is_recorded_when_the_server_is_back(tmp_path: Path) ->
         settings = TaskSettings(redis_url=SecretStr(server.url))
         io, done = BlockingIO(settings), list[bool]()
         Hand(io).serve()
-        keeper = LeaseKeeper(io, lease_seconds=0.05)
+        keeper = LeaseKeeper(io, 0.05, RULES)
         with Darkroom(settings) as client:
             job_id = client.submit({"prompt": "a cat", "model": "sdxl"}).id
             held = Hand(io).claim(job_id, lease=0.05)
