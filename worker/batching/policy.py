@@ -93,7 +93,7 @@ class Policy:
 
         To be asked when the model is free. `coming`: images that are to call again, by group, or in whichever.
         """
-        self._end_batch(now)
+        self.ended(now)
         later = []
         for indices in self._together(waiting):
             calls = [waiting[index] for index in indices]
@@ -102,10 +102,16 @@ class Policy:
             ready = self._ready(group, calls, more)
             if ready <= now:
                 count, bucket = _first_part(group, calls)
-                self._running = group, count
+                self._running = None if calls[0].solo else (group, count)  # nobody waits for a solo call's caller
                 return Batch(tuple(indices[:count]), bucket)
             later.append(ready)
         return min(later, default=None)
+
+    def ended(self, now: float) -> None:
+        """The newest batch is done and its callers let go, if nobody has said so yet; `choose` takes it for so."""
+        if self._running:
+            group, self._callers = self._running
+            group.released, self._running = now, None
 
     def ran(self, group: Hashable, bucket: int, seconds: float) -> None:
         """A model call's time."""
@@ -140,11 +146,6 @@ class Policy:
         if len(self._groups) > GROUPS:
             del self._groups[next(iter(self._groups))]
         return found
-
-    def _end_batch(self, now: float) -> None:
-        if self._running:
-            group, self._callers = self._running
-            group.released, self._running = now, None
 
     def _together(self, waiting: Sequence[Waiting]) -> Iterator[list[int]]:
         """Indices of calls that may go together, in the order in which they are due; so are the lists."""

@@ -190,6 +190,27 @@ def test_calls_that_came_while_their_company_ran_wait_for_it() -> None:
     assert policy.choose(calls(8, since=1.01), {}, 1.05) == Batch(tuple(range(8)), 16)
 
 
+def test_solo_calls_of_a_group_do_not_keep_its_window_open() -> None:
+    """One image is away, and a solo image calls again before each window is over."""
+    policy = informed(LAUNCHES)
+    waits, now = calls(1), 0.0
+    while now < 10:
+        solo = Waiting("a", 2, now, solo=True)
+        chosen = policy.choose([*waits, solo], {"a": 1}, now)
+        assert isinstance(chosen, Batch)
+        if chosen.calls == (0,):
+            break
+        now += LAUNCHES[chosen.bucket] + 0.003
+    assert now <= 2 * LAUNCHES[2] - LAUNCHES[4] + LAUNCHES[2] + 0.003
+
+
+def test_the_window_opens_when_a_batch_ends_though_nobody_asks_before_other_work_is_done() -> None:
+    policy = informed(LAUNCHES)
+    assert policy.choose(calls(2), {}, 0.0) == Batch((0, 1), 4)
+    policy.ended(0.036)
+    assert policy.choose(calls(1, since=0.04), {"a": 1}, 1.0) == Batch((0,), 2)
+
+
 def test_nobody_waits_where_stacking_gains_nothing() -> None:
     assert informed(LINEAR).choose(calls(1), {"a": 15}, 0.0) == Batch((0,), 2)
     hardly = {bucket: 0.001 + 0.025 * bucket for bucket in BUCKETS}
