@@ -24,19 +24,24 @@ class Crowd:
     def __init__(self, gap: Callable[[float], None]) -> None:
         """`gap` hears how long after their rows the last of a model call's callers was back."""
         self._gap = gap
+        self._calling: set[Ticket] = set()  # from a call on until it is answered
         self._stepping: dict[Ticket, tuple[Hashable, _Round]] = {}
 
     def answered(self, who: Collection[tuple[Ticket, Hashable]], now: float) -> None:
-        """These have their rows, of one model call; they will probably call again, in the same group."""
-        together = _Round(now, len(who))
-        self._stepping |= {ticket: (group, together) for ticket, group in who}
+        """These have their rows, of one model call. Those that have not left will call again, in the same group."""
+        here = [(ticket, group) for ticket, group in who if ticket in self._calling]
+        together = _Round(now, len(here))
+        self._stepping |= {ticket: (group, together) for ticket, group in here}
+        self._calling -= {ticket for ticket, _ in here}
 
     def called(self, ticket: Ticket, now: float) -> None:
         """The image's next call has come."""
+        self._calling.add(ticket)
         self._returned(ticket, now)
 
     def left(self, ticket: Ticket) -> None:
         """No call of this image is expected."""
+        self._calling.discard(ticket)
         self._returned(ticket, None)
 
     def coming(self, now: float) -> Counter[Hashable]:

@@ -126,6 +126,7 @@ def test_an_error_ends_only_the_call_that_raises_it(engine: Engine, error: type[
     doubler, tickets = Doubler(poison=2, error=error), [Ticket() for _ in range(4)]
     found = together(engine, doubler, [sample(value) for value in (1, 2, 3, 4)], tickets)
     assert [type(one) for one in found] == [torch.Tensor, error, torch.Tensor, torch.Tensor]
+    assert engine.stats().stepping == 0
     assert [one.unique().tolist() for one in found if isinstance(one, torch.Tensor)] == [[2.0], [6.0], [8.0]]
     assert places(tickets) == ["8:0", "", "8:4", "8:6"]  # repeated at their own places: their bits are as they were
     assert doubler.rows == [8] * 5
@@ -202,6 +203,24 @@ def test_whoever_leaves_is_not_waited_for(engine: Engine) -> None:
         assert engine.stats().stepping == 1
     assert engine.stats().stepping == 0
     engine.leave(ticket)
+
+
+def test_who_leaves_while_the_model_is_at_its_call_is_not_waited_for(engine: Engine) -> None:
+    entered, gate = threading.Event(), threading.Event()
+
+    def slow(given: torch.Tensor) -> tuple[torch.Tensor]:
+        entered.set()
+        gate.wait()
+        return (given,)
+
+    ticket = Ticket()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(engine.denoise, slow, (sample(1),), {}, ticket)
+        entered.wait()
+        engine.leave(ticket)
+        gate.set()
+        waiting.result()
+    assert engine.stats().stepping == 0
 
 
 def test_steps_go_on_while_other_calls_wait(engine: Engine) -> None:
