@@ -44,19 +44,22 @@ class Graphs:
         recording gives something else.
         """
         if key not in self._kept:
-            self._kept[key] = self._record(module, tree)
+            asked = _copied(tree)  # a module may change its arguments, or take them out of their lists
+            result = module(*tree[0], **tree[1])  # also compiles, and makes libraries take what they need for good
+            graph = self._kept[key] = self._record(module, asked, result)
             if len(self._kept) > MOST:
                 self._kept.popitem(last=False)
+            return graph.replay(asked) if graph else result
         self._kept.move_to_end(key)
         graph = self._kept[key]
         return graph.replay(tree) if graph else module(*tree[0], **tree[1])
 
-    def _record(self, module: Module, tree: Tree) -> "_Graph | None":
-        result = module(*tree[0], **tree[1])  # also compiles, and makes libraries take what they need for good
+    def _record(self, module: Module, tree: Tree, result: Any) -> "_Graph | None":
+        """The graph of a call that gave `result`; None where it would give something else, or there is none."""
         torch.cuda.empty_cache()  # nothing that is kept for later can be used by a recording, or given back during one
         living = next((graph for graph in self._kept.values() if graph), None)  # a pool goes with its last graph
         try:
-            graph = _Graph(module, tree, living.pool if living else torch.cuda.graph_pool_handle())
+            graph = _Graph(module, _copied(tree), living.pool if living else torch.cuda.graph_pool_handle())
             if _apart(result, graph.replay(tree)) <= APART:
                 return graph
             why = "its recording gave something else"
@@ -64,6 +67,11 @@ class Graphs:
             why = str(error)[:300]
         structlog.get_logger().warning("batch.no_graph", error=why)
         return None
+
+
+def _copied(tree: Tree) -> Tree:
+    copy: Tree = joined([tree], lambda tensors: tensors[0].clone())
+    return copy
 
 
 def _apart(one: Any, other: Any) -> float:
@@ -78,13 +86,14 @@ def _apart(one: Any, other: Any) -> float:
 
 
 class _Graph:
-    """One recorded call. It reads its arguments where those of the recording lie."""
+    """One recorded call. It reads its arguments where those of the recording lie, in `tree`."""
 
     def __init__(self, module: Module, tree: Tree, pool: Any) -> None:
         self._tree, self.pool = tree, pool
         self._graph = torch.cuda.CUDAGraph()
+        given: Tree = joined([tree], lambda tensors: tensors[0])  # lists of its own: the module may empty them
         with _recording(self._graph, pool):
-            self._result = module(*tree[0], **tree[1])
+            self._result = module(*given[0], **given[1])
 
     def replay(self, tree: Tree) -> Any:
         joined([self._tree, tree], lambda tensors: tensors[0].copy_(tensors[1]))
