@@ -35,11 +35,16 @@ def prepare_source(image: Image.Image, width: int | None, height: int | None, li
 
 
 def fitting_size(width: int, height: int, limits: Limits) -> tuple[int, int]:
-    """The size nearest to a picture's that the limits allow; extreme proportions give way to them."""
+    """The size nearest to a picture's that the limits allow; extreme proportions give way to them.
+
+    A size that was found so fits.
+    """
     largest = min(limits.max_side / max(width, height), math.sqrt(limits.max_pixels / (width * height)))
     scale = min(max(1.0, limits.min_side / min(width, height)), largest)
     floor = -(-limits.min_side // limits.grid) * limits.grid
-    sides = [max(floor, int(side * scale + 1e-6) // limits.grid * limits.grid) for side in (width, height)]
+    # Where one side was raised to the floor, the other has to give way.
+    most = max(floor, limits.max_pixels // floor // limits.grid * limits.grid)
+    sides = [min(max(floor, int(side * scale + 1e-6) // limits.grid * limits.grid), most) for side in (width, height)]
     return sides[0], sides[1]
 
 
@@ -79,7 +84,9 @@ def read_parameters(data: bytes) -> str:
         if image.format == "PNG":
             return str(image.info.get("parameters", ""))
         comment = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT, b"")
-    return bytes(comment).removeprefix(_UNICODE).decode("utf-16-be", "replace")
+    if not isinstance(comment, bytes):  # a number, as another program may write it
+        return ""
+    return comment.removeprefix(_UNICODE).decode("utf-16-be", "replace")
 
 
 def _chunk(text: str) -> PngInfo:

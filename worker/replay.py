@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image, ImageChops, ImageStat
 
-from darkroom.storage.errors import InputMissing
+from darkroom.storage.errors import InputError, InputMissing
 from darkroom.storage.images import open_image
 from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.errors import ManifestInvalid
@@ -37,7 +37,8 @@ class ReplayedImage:
     """One picture made again.
 
     `bit_equal` compares digests of the pixels. `max_abs` and `mean_abs` tell how far apart the pictures are, in levels
-    of 0 to 255; None without the original, or where the sizes differ. JPEG and WebP are compared as their files show.
+    of 0 to 255; None without a readable original, or where the sizes differ. JPEG and WebP are compared as their
+    files show.
     """
 
     index: int
@@ -112,7 +113,10 @@ def _distance(original: bytes | None, image: Image.Image, record: ImageRecord) -
     """Largest and mean absolute difference over all channels; None where there is nothing to compare."""
     if original is None:
         return None
-    before, now = open_image(original).convert("RGB"), image
+    try:
+        before, now = open_image(original).convert("RGB"), image
+    except InputError:  # what lies there is no picture any more
+        return None
     if record.content_type != "image/png":  # a lossy file shows other pixels than were encoded
         form: OutputFormat = "jpeg" if record.content_type == "image/jpeg" else "webp"
         now = open_image(encode(image, form, read_parameters(original))[0]).convert("RGB")

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -120,12 +120,18 @@ def test_a_size_is_kept_as_far_as_the_limits_let(size: tuple[int, int], wanted: 
     assert fitting_size(*size, LIMITS) == wanted
 
 
+#: Whose pixels are fewer than those of the longest side by the shortest.
+NARROW = Limits(min_side=256, max_pixels=512 * 512)
+
+
+@pytest.mark.parametrize("limits", [LIMITS, NARROW])
 @given(width=st.integers(1, 20_000), height=st.integers(1, 20_000))
-def test_a_chosen_size_is_always_within_the_limits(width: int, height: int) -> None:
-    sides = fitting_size(width, height, LIMITS)
-    assert all(side % LIMITS.grid == 0 and LIMITS.min_side <= side <= LIMITS.max_side for side in sides)
-    assert sides[0] * sides[1] <= LIMITS.max_pixels
-    assert fitting_size(*sides, LIMITS) == sides
+@example(width=2000, height=300)
+def test_a_chosen_size_is_always_within_the_limits(limits: Limits, width: int, height: int) -> None:
+    sides = fitting_size(width, height, limits)
+    assert all(side % limits.grid == 0 and limits.min_side <= side <= limits.max_side for side in sides)
+    assert sides[0] * sides[1] <= limits.max_pixels
+    assert fitting_size(*sides, limits) == sides
 
 
 # results
@@ -165,6 +171,14 @@ def test_half_a_character_does_not_break_the_file(form: OutputFormat) -> None:
 def test_a_file_without_parameters_has_none() -> None:
     out = io.BytesIO()
     photo().save(out, "JPEG")
+    assert read_parameters(out.getvalue()) == ""
+
+
+@pytest.mark.parametrize("comment", [300_000_000, 2.5, "a fox", (1, 2)])
+def test_a_comment_that_is_no_text_is_none(comment: object) -> None:
+    out, exif = io.BytesIO(), Image.Exif()
+    exif.get_ifd(0x8769)[0x9286] = comment
+    photo().save(out, "JPEG", exif=exif)
     assert read_parameters(out.getvalue()) == ""
 
 

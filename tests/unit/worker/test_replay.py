@@ -138,6 +138,13 @@ def test_another_source_is_told_of_and_shows(generators: Generators) -> None:
     assert not next(replay.images()).bit_equal
 
 
+def test_an_original_that_is_no_picture_any_more_is_not_compared(generators: Generators, done: Done) -> None:
+    objects = {**done.objects, "job/0-0.png": b"<html>"}
+    first, second = Replay(done.manifest, generators("sdxl"), objects.get).images()
+    assert (first.bit_equal, first.max_abs, first.mean_abs) == (True, None, None)
+    assert (second.bit_equal, second.max_abs) == (True, 0)
+
+
 def test_how_far_off_is_measured_against_the_original(generators: Generators, done: Done) -> None:
     shown = Image.open(io.BytesIO(done.objects["job/0-0.png"])).convert("RGB")
     red, green, blue = shown.getpixel((0, 0))  # type: ignore[misc]
