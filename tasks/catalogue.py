@@ -38,6 +38,9 @@ SCHEDULERS: dict[str, tuple[str, Prediction]] = {
     "edm_euler": ("EDM Euler", "edm"),
 }
 
+#: Steps that a scheduler's own schedule has, where it cannot do more.
+MOST_STEPS = {"lcm": 50}
+
 
 def scheduler_id(name: str) -> str:
     """`DPM++ 2M Karras` -> `dpmpp_2m_karras`; an id stays as it is."""
@@ -137,7 +140,8 @@ class ModelOffer(_Strict):
         sides = (asked.width, asked.height)
         if any(side % limits.grid or not limits.min_side <= side <= limits.max_side for side in sides):
             raise ValueError(f"the default size {asked.width}x{asked.height} is off the grid or outside the limits")
-        if asked.width * asked.height > limits.max_pixels or asked.num_inference_steps > limits.max_steps:
+        most = min(limits.max_steps, MOST_STEPS.get(asked.scheduler, limits.max_steps))
+        if asked.width * asked.height > limits.max_pixels or asked.num_inference_steps > most:
             raise ValueError("the default size or the default steps are over the limits")
         return self
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from darkroom.tasks.catalogue import SCHEDULERS, Catalogue, ModelOffer, scheduler_id
+from darkroom.tasks.catalogue import MOST_STEPS, SCHEDULERS, Catalogue, ModelOffer, scheduler_id
 from darkroom.tasks.errors import Fault, InvalidRequest
 from darkroom.tasks.requests import KINDS, MAX_REQUEST_BYTES, MAX_SEED, Img2Img, Request, Txt2Img, parse_request
 
@@ -126,8 +126,7 @@ def _faults(request: Request, entry: ModelOffer) -> Iterable[Fault]:
         if text is not None and len(text) > limits.max_prompt_chars:
             yield Fault(field, "too_long", f"{len(text)} characters, at most {limits.max_prompt_chars} are allowed")
     yield from _size_faults(request, entry)
-    if request.num_inference_steps is not None and request.num_inference_steps > limits.max_steps:
-        yield Fault("num_inference_steps", "too_large", f"{entry.name} allows at most {limits.max_steps}")
+    yield from _step_faults(request, entry)
     images = len(request.seeds) if request.seeds else request.num_images
     if images is not None and images > limits.max_images:
         yield Fault("num_images", "too_large", f"{entry.name} allows at most {limits.max_images} a job")
@@ -135,6 +134,16 @@ def _faults(request: Request, entry: ModelOffer) -> Iterable[Fault]:
         label = SCHEDULERS[scheduler_id(request.scheduler)][0]
         fitting = ", ".join(entry.schedulers)
         yield Fault("scheduler", "scheduler_not_supported", f"{label} does not fit {entry.name}; there are: {fitting}")
+
+
+def _step_faults(request: Request, entry: ModelOffer) -> Iterable[Fault]:
+    steps, limit = request.num_inference_steps or entry.defaults.num_inference_steps, entry.limits.max_steps
+    scheduler = scheduler_id(request.scheduler or entry.defaults.scheduler)
+    if steps > limit:
+        yield Fault("num_inference_steps", "too_large", f"{entry.name} allows at most {limit}")
+    elif steps > MOST_STEPS.get(scheduler, limit):
+        label, most = SCHEDULERS[scheduler][0], MOST_STEPS[scheduler]
+        yield Fault("num_inference_steps", "too_large", f"{label} does at most {most}, not {steps}")
 
 
 def _size_faults(request: Request, entry: ModelOffer) -> Iterable[Fault]:

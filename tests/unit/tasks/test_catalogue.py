@@ -79,6 +79,13 @@ def test_an_offer_keeps_the_paths_to_itself(tmp_path: Path) -> None:
         ({"defaults": {"width": 512}}, "defaults.height"),
         ({"defaults": {**OWN["defaults"], "width": 500}}, "off the grid"),
         ({"defaults": {**OWN["defaults"], "num_inference_steps": 500}}, "default steps"),
+        (
+            {
+                "defaults": {**OWN["defaults"], "num_inference_steps": 60, "scheduler": "lcm"},
+                "schedulers": ["euler", "lcm"],
+            },
+            "default steps",
+        ),
         ({"defaults": {**OWN["defaults"], "guidance_scale": -1}}, "guidance_scale"),
         ({"limits": {"grid": 0}}, "limits.grid"),
         ({"limits": {"min_side": 600}}, "outside the limits"),

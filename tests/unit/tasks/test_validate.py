@@ -107,6 +107,19 @@ def test_a_field_is_at_fault_once(name: object) -> None:
     assert sorted(fault.field for fault in faults(scheduler=name, steps=1)) == ["scheduler", "steps"]
 
 
+def test_a_scheduler_with_fewer_steps_than_the_model_allows() -> None:
+    """Whether the steps were asked for or are the model's own."""
+    limits, own = MODEL.limits.model_copy(update={"max_steps": 100}), MODEL.defaults
+    entry = MODEL.model_copy(update={"limits": limits, "schedulers": ["euler", "lcm"]})
+    many = entry.model_copy(update={"defaults": own.model_copy(update={"num_inference_steps": 60})})
+    for model, fields in ((entry, {"num_inference_steps": 51}), (many, {})):
+        asked = {"prompt": "a cat", "model": "small", "scheduler": "LCM", **fields}
+        with pytest.raises(InvalidRequest, match="LCM does at most 50"):
+            resolve(asked, {"small": model}, lambda: None)
+        assert resolve({**asked, "scheduler": "euler"}, {"small": model}, lambda: None)
+        assert resolve({**asked, "num_inference_steps": 50}, {"small": model}, lambda: None)
+
+
 def test_the_message_says_what_would_be_right() -> None:
     assert "512 is near" in faults(width=520)[0].message
     assert "euler, ddim" in faults(scheduler="lcm")[0].message
