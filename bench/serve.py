@@ -1,4 +1,4 @@
-"""Serving pictures beside a stock worker: `python -m bench.serve --list`, `--cell NAME`, `--report`, `--quick`."""
+"""Pictures beside a stock worker: `python -m bench.serve --list`, `--cell`, `--trace`, `--report`, `--quick`."""
 
 import argparse
 import os
@@ -14,8 +14,9 @@ from bench.serving.plots import latency, throughput
 from bench.serving.program import SideFailed
 from bench.serving.quick import quick
 from bench.serving.record import load_records
-from bench.serving.report import tables
-from bench.serving.run import Options, Unfinished, run_cell, run_cells, tell
+from bench.serving.report import tables, trace_table
+from bench.serving.run import Options, Unfinished, run_cell, run_cells, tell, trace_cell
+from bench.serving.trace import beside, shorten
 from bench.table import Row, show
 
 OUT = Path(__file__).parent / "results" / "serve"
@@ -46,7 +47,9 @@ def main() -> int:
     if asked.report:
         return _report(asked.out)
     try:
-        return _quick(asked.model or "starter", options) if asked.quick else _run(_cells(asked), options)
+        if asked.quick:
+            return _quick(asked.model or "starter", options)
+        return _trace(_cell(CELLS[asked.trace], asked), options) if asked.trace else _run(_cells(asked), options)
     except (SideFailed, SideSilent) as error:
         tell(str(error))
         return 1
@@ -58,6 +61,8 @@ def _arguments() -> argparse.Namespace:
     what.add_argument("--list", action="store_true", help="name the cells")
     what.add_argument("--cell", choices=CELLS, metavar="NAME", nargs="+",
                       help="run a cell, or go on with it; the sides of several are started once")  # fmt: skip
+    what.add_argument("--trace", choices=CELLS, metavar="NAME", help="what a worker does beside its denoiser calls: a "
+                      "trace for Perfetto of some of a cell's pictures, and a table of it")  # fmt: skip
     what.add_argument("--report", action="store_true", help="print the tables and write the plots of what is there")
     what.add_argument("--quick", action="store_true", help="the CPU marks, within a minute")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the cells' JSON (default: %(default)s)")
@@ -103,6 +108,14 @@ def _run(cells: list[Cell], options: Options) -> int:
         tell("not finished: run the same command again to go on")
         return EXIT_UNFINISHED
     print(tables(records))
+    return 0
+
+
+def _trace(cell: Cell, options: Options) -> int:
+    path = trace_cell(cell, options)
+    shorten(path)
+    print(trace_table(beside(path)))
+    tell(f"wrote {path}")
     return 0
 
 

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from PIL import Image
 from pydantic import SecretStr
 
+from bench.serving import traced
 from bench.serving.asks import Ask
 from bench.serving.program import SideFailed
 from bench.serving.side import Side
+from bench.serving.traced import Tracer
 from darkroom.tasks import Darkroom, TaskSettings, Txt2Img
 from darkroom.tasks.catalogue import FolderSource
 from darkroom.worker.settings import WorkerSettings
@@ -41,10 +43,16 @@ class DarkroomSide(Side):
     def picture(self, token: str) -> Image.Image:
         return Image.open(next((self._folder / "objects").rglob(f"{token}/*.png")))
 
+    def tracer(self) -> Tracer:
+        """Of a side that was set up to be traced, once it is started."""
+        return Tracer(self._folder / "tracer")
+
     def _command(self) -> list[str]:
         name = self._setup.model.entry.name
         if self._setup.free:
             return [sys.executable, "-m", "bench.serving.free", name]
+        if self._setup.traced:
+            return [sys.executable, "-m", "bench.serving.traced", name]
         return [sys.executable, "-m", "darkroom.cli", "worker", "--model", name, "--log-format", "text"]
 
     def _environment(self) -> dict[str, str]:
@@ -67,7 +75,8 @@ class DarkroomSide(Side):
         else:
             own = WorkerSettings()
             settings |= {"models_dir": str(own.models_dir), "catalogue": str(own.catalogue or "")}
-        return {**self._base(), **{f"DARKROOM_{name.upper()}": value for name, value in settings.items()}}
+        base = {**self._base(), traced.VARIABLE: str(self._folder / "tracer")}
+        return {**base, **{f"DARKROOM_{name.upper()}": value for name, value in settings.items()}}
 
     def _connect(self) -> None:
         self._client = Darkroom(TaskSettings(redis_url=SecretStr(self._url)))

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from bench.serving.record import CellRecord, Round
 from bench.serving.sides import LABELS
+from bench.serving.trace import Beside
 from bench.table import Row
 
 Cells = tuple[str, ...]
@@ -12,6 +13,7 @@ Cells = tuple[str, ...]
 P99_FROM = 300  # pictures; of fewer the 99th percentile says nothing
 HEAD = ("cell", "side", "pictures/s", "against (a)", "p50", "p90", "p99", "GPU busy", "of the ceiling", "memory, MB")
 GAP_HEAD = ("cell", "side", "a step of all images in flight, the denoiser free")
+TRACE_HEAD = ("while", "for", "the denoiser ran", "it stood still though calls waited")
 MARK_HEAD = ("mark", "value", "bound", "")
 
 #: Throughput of the best Darkroom side against (a) eager and against (a) compiled, at 16 in flight.
@@ -25,6 +27,12 @@ def tables(records: Sequence[CellRecord]) -> str:
     held: list[Cells] = [(row.what, row.value, row.mark, "ok" if row.met else "MISSED") for row in marks(records)]
     found: list[tuple[Cells, list[Cells]]] = [(HEAD, loads), (GAP_HEAD, gaps), (MARK_HEAD, held)]
     return "\n\n".join([_circumstances(records), *(_markdown(head, rows) for head, rows in found if rows)])
+
+
+def trace_table(found: Iterable[Beside]) -> str:
+    """In Markdown."""
+    rows = [(one.what, _seconds(one.seconds), f"{one.ran / one.seconds:.0%}", _seconds(one.stood)) for one in found]
+    return _markdown(TRACE_HEAD, rows)
 
 
 def marks(records: Iterable[CellRecord]) -> list[Row]:

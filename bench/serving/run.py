@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bench.serving.asks import Ask, Load, Shape, arrivals, make_asks
 from bench.serving.cells import Cell
+from bench.serving.darkroom_side import DarkroomSide
 from bench.serving.drive import Sample, SideSilent, drive
 from bench.serving.machine import this_machine
 from bench.serving.model import Model, Wish, shape_name
@@ -85,6 +86,22 @@ def run_cells(cells: Sequence[Cell], options: Options) -> list[CellRecord]:
         for run in runs:
             run.rounds([sides[name] for name in run.cell.sides if name in sides])
     return [run.record for run in runs]
+
+
+def trace_cell(cell: Cell, options: Options) -> Path:
+    """Some of the cell's pictures by Darkroom's worker under a profiler; the trace's file. Raises as `run_cell`."""
+    model = prepare(_wish([cell], options).model_copy(update={"shapes": ()}))
+    name = next(name for name in cell.sides if name.startswith("darkroom"))
+    setup = Setup(model, options.threads, traced=True, settings=options.settings, sizes=cell.sizes)
+    path = options.out / "traces" / f"{cell.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with DarkroomSide(name, setup, compiled="compiled" in name) as side:
+        warm(side, cell.sizes, cell.in_flight)
+        tracer = side.tracer()
+        tracer.begin()
+        drive(side, Load(make_asks(max(4, 2 * cell.in_flight), cell.sizes, cell.steps), in_flight=cell.in_flight))
+        tracer.end(path)
+    return path
 
 
 def prepare(wish: Wish) -> Model:

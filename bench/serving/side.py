@@ -34,7 +34,7 @@ class Heard:
 
 @dataclass(frozen=True)
 class Setup:
-    """What every side is started with. `threads` 0: all cores. `free`: the denoiser costs nothing.
+    """What every side is started with. `threads` 0: all cores. `free`: the denoiser costs nothing. `traced`: see there.
 
     `settings` are further ones of Darkroom's worker, by their names; `sizes` in pixels, which it is to be ready for.
     """
@@ -42,6 +42,7 @@ class Setup:
     model: Model
     threads: int = 0
     free: bool = False
+    traced: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
     sizes: tuple[int, ...] = ()
 

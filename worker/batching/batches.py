@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.profiler import record_function
 
 from darkroom.worker.batching.capacity import Capacity
 from darkroom.worker.batching.graphs import Graphs
@@ -109,7 +110,7 @@ class Batches:
 
     def _model_call(self, calls: list[Call], bucket: int, first: int) -> list[Any]:
         group, device = calls[0].group, calls[0].device
-        with self._capacity.measured(group, bucket, device):
+        with record_function(f"darkroom.batch {bucket}"), self._capacity.measured(group, bucket, device):
             results = self._pace.run(lambda: run_stacked(calls, bucket, first, self._run), group, bucket, device)
         self._stats.ran(bucket, sum(call.rows for call in calls))
         self._stats.cap = self._policy.cap(group)

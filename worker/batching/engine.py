@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 import torch
+from torch.profiler import record_function
 
 from darkroom.worker.batching.batches import Batches, Outcome
 from darkroom.worker.batching.crowd import Crowd
@@ -84,8 +85,8 @@ class Engine:
     def call(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`fn(*args, **kwargs)` on the engine's thread; blocks. Whatever it raises comes out here, SystemExit too.
 
-        While images wait for their denoiser, at most one such call runs between two of its steps. From the engine's own
-        thread it is a plain call. Raises EngineClosed after `close`.
+        While images wait for their denoiser, at most one such call runs between two of its steps, others only while it
+        waits for company. From the engine's own thread it is a plain call. Raises EngineClosed after `close`.
         """
         if threading.current_thread() is self._thread:
             return fn(*args, **kwargs)
@@ -116,7 +117,8 @@ class Engine:
             self._waiting.append(pending)
             self._changed.notify()
         try:
-            return pending.result.result().take()
+            with record_function("darkroom.denoise"):
+                return pending.result.result().take()
         finally:
             del pending
 
@@ -188,6 +190,7 @@ class Engine:
         self._began = None
         with self._changed:
             self._idle_since = time.monotonic()
+            self.policy.ended(self._idle_since)
             while True:
                 try:
                     work, seconds = self._decide(time.monotonic())
@@ -216,7 +219,8 @@ class Engine:
         return self.policy.choose([pending.waiting for pending in self._waiting], coming, now)
 
     def _beside(self, before: Handed[None], fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Handed[T]:
-        with self.streams.others():
+        name = getattr(fn, "__name__", "").strip("_")
+        with self.streams.others(), record_function(f"darkroom.call {name}"):
             before.take()
             try:
                 return self.streams.handed(fn(*args, **kwargs))
@@ -241,13 +245,13 @@ class Engine:
                 handed = self.streams.handed(None)
         except BaseException as error:  # noqa: BLE001 - a fault of ours, or a device that is gone
             outcomes = [Outcome(error=error)] * len(batch)
-        back = [one for one, outcome in zip(batch, outcomes, strict=True) if not outcome.error]
+        back = [one for one, outcome in zip(batch, outcomes, strict=True) if outcome.error is None]
         with self._changed:
             self._crowd.answered(
                 [(one.ticket, one.call.group) for one in back if not one.waiting.solo], time.monotonic()
             )
         for pending, outcome in zip(batch, outcomes, strict=True):
-            if outcome.error:
+            if outcome.error is not None:
                 pending.result.set_exception(outcome.error)
             else:
                 pending.ticket.placements.add(outcome.places)
