@@ -111,8 +111,11 @@ class Service:
         """The engine and the models by name, loaded and warm; the engine's metrics are served from then on."""
         engine = stack.enter_context(make_engine(placement, _policy(max_batch, self._settings.batch_window)))
         generators = {entry.name: self._loaded(entry, placement, engine) for entry in self._entries}
-        for generator in generators.values():  # all weights first: warming takes what memory is left
+        for name, generator in generators.items():  # all weights first: warming takes what memory is left
+            began = time.monotonic()
+            self._log.info("model.warming", model=name, speedups=sorted(placement.speedups))
             generator.warm()
+            self._log.info("model.warmed", model=name, seconds=round(time.monotonic() - began, 2))
         if self._settings.metrics_port:
             prompts = {name: generator.embeddings for name, generator in generators.items()}
             collector = EngineCollector(engine.stats, prompts)

@@ -35,6 +35,8 @@ def warm_buckets(engine: Engine, call: Call, most_seconds: float) -> None:
         if str(ticket.placements) != f"3x{bucket}:0":
             break  # memory does not suffice; the engine has taken note of it
         tried += 1
+        seconds = round(time.monotonic() - last, 2)
+        structlog.get_logger().info("batch.bucket_tried", bucket=bucket, seconds=seconds)  # compiling takes minutes
         company += [] if same else [bucket]
         place += [] if moved else [bucket]
     _drop(engine, {*company, *(place if 2 * len(place) < tried else [])})
