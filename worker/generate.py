@@ -15,11 +15,12 @@ from PIL import Image
 
 from darkroom.tasks.catalogue import Kind
 from darkroom.worker.asked import Asked
-from darkroom.worker.batching.engine import Engine, set_threads
+from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.batching.proxies import DenoiserProxy, VaeProxy
 from darkroom.worker.batching.stacking import Call
 from darkroom.worker.batching.streams import used_here
+from darkroom.worker.batching.threads import set_threads
 from darkroom.worker.embeddings import EmbeddingCache
 from darkroom.worker.failures import failures_become_ours
 from darkroom.worker.loading import LoadedModel, warm_sizes

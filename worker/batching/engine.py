@@ -27,6 +27,7 @@ from darkroom.worker.batching.policy import Batch, Policy, Waiting
 from darkroom.worker.batching.stacking import Call
 from darkroom.worker.batching.stats import EngineStats
 from darkroom.worker.batching.streams import Handed, Streams
+from darkroom.worker.batching.threads import set_threads
 from darkroom.worker.failures import let_go
 
 P = ParamSpec("P")
@@ -270,19 +271,6 @@ class Engine:
     def _gap(self, seconds: float) -> None:
         self._stats.gap = 0.0 if self._pace.busy else seconds
         self.policy.gap(self._stats.gap)
-
-
-def set_threads(count: int) -> None:
-    """CPU threads for the model code that this thread runs; torch keeps one number for each thread.
-
-    Only one thread may have more than one: every thread has an OpenMP team of its own, and where all teams together
-    are more than there are cores, OpenMP's threads sleep instead of spinning. Each of the hundreds of operations of a
-    model call then waits for them to wake, and a small model takes twice as long.
-
-    The first parallel operation of a thread takes over what any thread set last, so that is made to happen before.
-    """
-    torch.get_num_threads()
-    torch.set_num_threads(count)
 
 
 def _answer(result: Future[T], work: Callable[[], T]) -> None:

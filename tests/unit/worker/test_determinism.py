@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 
 from darkroom.tasks.catalogue import Family, Kind
-from darkroom.worker.batching.engine import Engine, set_threads
+from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Script, Ticket
+from darkroom.worker.batching.threads import set_threads
 from darkroom.worker.generate import Generator
 from tests.unit.worker.conftest import DIFFUSION, EDM, FAMILIES, Generators, ask, ignore, make, photo, same
 

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from darkroom.tasks.catalogue import Family
-from darkroom.worker.batching.engine import Engine, set_threads
+from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.batching.proxies import DenoiserProxy, VaeProxy
+from darkroom.worker.batching.threads import set_threads
 from darkroom.worker.loading import LoadedModel
 from darkroom.worker.schedulers import make_scheduler
 from tests.unit.worker.conftest import FAMILIES, Models, photo

@@ -10,7 +10,8 @@ from typing import NoReturn
 import pytest
 import torch
 
-from darkroom.worker.batching.engine import Engine, EngineClosed, set_threads
+from darkroom.worker.batching.engine import Engine, EngineClosed
+from darkroom.worker.batching.threads import set_threads
 
 
 @pytest.fixture
