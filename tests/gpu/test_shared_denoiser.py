@@ -105,6 +105,7 @@ def test_a_graph_gives_what_the_call_gives_to_the_bit(generator: Generator, engi
     torch.cuda.synchronize()
     assert all(engine.call(compared, rows) for rows in (1, 4, 1, 4, 2))
     assert [graph is not None for graph in graphs._kept.values()] == [True] * 3
+    engine.call(engine._batches.give_memory)  # with this test's graphs cuBLAS takes what the engine's need
 
 
 def test_calls_are_measured_and_the_engine_runs_little_ahead(generator: Generator, engine: Engine) -> None:

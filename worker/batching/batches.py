@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.profiler import record_function
 
-from darkroom.worker.batching.capacity import Capacity
+from darkroom.worker.batching.capacity import SHARE, SHARE_RECORDED, Capacity
 from darkroom.worker.batching.graphs import Graphs
 from darkroom.worker.batching.pace import Pace
 from darkroom.worker.batching.placements import Place, Places, Ticket
@@ -37,7 +37,7 @@ class Batches:
     def __init__(self, policy: Policy, pace: Pace, stats: EngineStats, graphs: Graphs | None = None) -> None:
         self._policy, self._pace, self._stats, self._graphs = policy, pace, stats, graphs
         self._run = graphs.run if graphs else run_plainly
-        self._capacity = Capacity(policy.limit)
+        self._capacity = Capacity(policy.limit, SHARE_RECORDED if graphs else SHARE)
 
     def run(self, batch: Sequence[tuple[Call, Ticket]], bucket: int) -> list[Outcome]:
         """What became of each call, in their order; raises nothing."""

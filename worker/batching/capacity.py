@@ -7,6 +7,8 @@ import torch
 
 #: Share of the free memory that a denoiser call may fill; the rest is for the VAE, schedulers and fragmentation.
 SHARE = 0.7
+#: Where calls are recorded as graphs: these hold what a call takes twice, and what is theirs is of no use to others.
+SHARE_RECORDED = SHARE / 3
 
 Measured = tuple[int, int]  # rows of a model call, bytes that it took beside what was there
 
@@ -14,8 +16,8 @@ Measured = tuple[int, int]  # rows of a model call, bytes that it took beside wh
 class Capacity:
     """Tells `limit` how many rows of a group fit, by what its calls took: by each that is larger than all before."""
 
-    def __init__(self, limit: Callable[[Hashable, int], None]) -> None:
-        self._limit = limit
+    def __init__(self, limit: Callable[[Hashable, int], None], share: float = SHARE) -> None:
+        self._limit, self._share = limit, share
         self._largest: dict[Hashable, Measured] = {}
 
     @contextmanager
@@ -31,13 +33,14 @@ class Capacity:
         now = self._largest[group] = bucket, torch.cuda.max_memory_allocated(device) - there
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         if before[0]:
-            self._limit(group, rows_that_fit(before, now, torch.cuda.mem_get_info(device)[0] + idle))
+            room = torch.cuda.mem_get_info(device)[0] + idle
+            self._limit(group, rows_that_fit(before, now, int(self._share * room)))
 
 
 def rows_that_fit(smaller: Measured, larger: Measured, room: int) -> int:
-    """The most rows in a call that may take SHARE of `room` bytes, one at least; by the line through two calls.
+    """The most rows in a call that may take `room` bytes, one at least; by the line through two calls.
 
     One call alone would not tell what its rows took and what is taken once.
     """
     a_row = max(1, (larger[1] - smaller[1]) // (larger[0] - smaller[0]))
-    return max(1, larger[0] + (int(SHARE * room) - larger[1]) // a_row)
+    return max(1, larger[0] + (room - larger[1]) // a_row)

@@ -28,7 +28,7 @@ from darkroom.worker.batching.stacking import Call
 from darkroom.worker.batching.stats import EngineStats
 from darkroom.worker.batching.streams import Handed, Streams
 from darkroom.worker.batching.threads import set_threads
-from darkroom.worker.failures import let_go
+from darkroom.worker.failures import let_go, tells_of_memory
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -87,7 +87,8 @@ class Engine:
         """`fn(*args, **kwargs)` on the engine's thread; blocks. Whatever it raises comes out here, SystemExit too.
 
         While images wait for their denoiser, at most one such call runs between two of its steps, others only while it
-        waits for company. From the engine's own thread it is a plain call. Raises EngineClosed after `close`.
+        waits for company or the device has its next calls. From the engine's own thread it is a plain call.
+        Raises EngineClosed after `close`.
         """
         if threading.current_thread() is self._thread:
             return fn(*args, **kwargs)
@@ -149,9 +150,9 @@ class Engine:
             return replace(self._stats, model_calls=dict(self._stats.model_calls), waiting=waiting, stepping=stepping)
 
     def busy_seconds(self) -> float:
-        """How long the call that runs now has run; 0 where none does."""
-        began = self._began
-        return 0.0 if began is None else time.monotonic() - began
+        """How long the oldest call that is not done has run; 0 where there is none. For one thread to ask."""
+        since = [began for began in (self._began, self._pace.behind_since()) if began is not None]
+        return time.monotonic() - min(since) if since else 0.0
 
     def close(self) -> None:
         """Finish the calls that are waiting, then end the thread. May be repeated."""
@@ -185,6 +186,8 @@ class Engine:
     def _next(self) -> Work | None:
         """What is to be done now; waits for it. None where the engine is closed and nothing is left."""
         try:
+            if self._calls and self._pace.full:
+                return self._calls.popleft()
             self._pace.wait()
         except BaseException as error:  # noqa: BLE001 - the device is gone: whoever waits has to hear of it
             return partial(self._fail, error)
@@ -224,12 +227,16 @@ class Engine:
         with self.streams.others(), record_function(f"darkroom.call {name}"):
             before.take()
             try:
-                return self.streams.handed(fn(*args, **kwargs))
-            except torch.OutOfMemoryError as error:
+                result = self.streams.handed(fn(*args, **kwargs))
+            except Exception as error:
+                if not tells_of_memory(error):
+                    raise
                 let_go(error)
                 if not self._batches.give_memory():
                     raise
-            return self.streams.handed(fn(*args, **kwargs))
+                result = self.streams.handed(fn(*args, **kwargs))
+        self._pace.started(result.event)
+        return result
 
     def _denoise(self, batch: list[_Pending], bucket: int) -> None:
         now = time.monotonic()

@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,6 +14,10 @@ T = TypeVar("T")
 #: Model calls that a GPU may have before it. With one it would stand still while the next is put together; without
 #: an end, schedulers that never wait for the GPU would have a whole image queued up before a newcomer's first call.
 AHEAD = 2
+
+
+#: Pieces of work that are remembered until they are done; behind one that hangs there are never so many.
+STARTED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class Pace:
     def __init__(self, told: Callable[[Hashable, int, float], None]) -> None:
         self._told = told
         self._launched: deque[_Launched] = deque()
+        self._started: deque[tuple[float, Any]] = deque(maxlen=STARTED)
 
     def run(self, call: Callable[[], T], group: Hashable, bucket: int, device: torch.device) -> T:
         """The call's result; on a GPU it may not be computed yet."""
@@ -48,6 +54,24 @@ class Pace:
             self._told(done.group, done.bucket, done.start.elapsed_time(done.end) / 1000)
 
     @property
+    def full(self) -> bool:
+        """Whether `wait` would wait: the device has its next call, and there is time for other work."""
+        return len(self._launched) >= AHEAD and not self._launched[0].end.query()
+
+    def started(self, end: Any) -> None:
+        """The device has work that is done with this `torch.cuda.Event`; None where there is no such device."""
+        if end is not None:
+            self._started.append((time.monotonic(), end))
+
+    def behind_since(self) -> float | None:
+        """When the oldest work was started that the device has not done, by `time.monotonic`. For one other thread."""
+        with suppress(RuntimeError):  # of a device that is gone; whoever computes there hears of it
+            while self._started and self._started[0][1].query():
+                self._started.popleft()
+            return self._started[0][0] if self._started else None
+        return None
+
+    @property
     def busy(self) -> bool:
         """Whether a GPU still works on a launched call: nobody's steps keep it waiting."""
         return bool(self._launched) and not self._launched[-1].end.query()
@@ -58,5 +82,6 @@ class Pace:
         start.record(stream)
         result = call()
         end.record(stream)
+        self.started(end)
         self._launched.append(_Launched(group, bucket, start, end))
         return result

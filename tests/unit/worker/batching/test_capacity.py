@@ -11,10 +11,10 @@ MB = 2**20
 @pytest.mark.parametrize(
     ("smaller", "larger", "room", "rows"),
     [
-        ((1, 300 * MB), (2, 400 * MB), 10_000 * MB, 68),  # 200 once, 100 a row, of 7,000
-        ((2, 400 * MB), (8, 1000 * MB), 1000 * MB, 5),  # no room for what has just run
-        ((1, 300 * MB), (2, 400 * MB), 100 * MB, 1),
-        ((1, 300 * MB), (2, 300 * MB), 1000 * MB, 400 * MB + 2),  # rows that cost nothing
+        ((1, 300 * MB), (2, 400 * MB), 7_000 * MB, 68),  # 200 once, 100 a row, of 7,000
+        ((2, 400 * MB), (8, 1000 * MB), 700 * MB, 5),  # no room for what has just run
+        ((1, 300 * MB), (2, 400 * MB), 70 * MB, 1),
+        ((1, 300 * MB), (2, 300 * MB), 700 * MB, 400 * MB + 2),  # rows that cost nothing
     ],
 )
 def test_rows_by_the_line_through_two_calls(

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from darkroom.worker.batching.engine import Engine, EngineClosed
+from darkroom.worker.batching.pace import Pace
 from darkroom.worker.batching.threads import set_threads
 
 
@@ -57,6 +59,40 @@ def test_what_a_call_raises_reaches_the_caller_and_the_engine_lives(engine: Engi
         engine.call(fail, error)
     assert raised.value is error
     assert engine.call(int, "7") == 7
+
+
+def test_calls_run_while_the_device_has_its_next_ones(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the host would wait for the GPU, it can give it other work in."""
+    done = threading.Event()
+    monkeypatch.setattr(Pace, "full", property(lambda _: not done.is_set()))
+    monkeypatch.setattr(Pace, "wait", lambda _: done.wait())
+    entered, gate = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        entered.set()
+        gate.wait()
+
+    with ThreadPoolExecutor(3) as pool:
+        held = pool.submit(engine.call, hold)
+        entered.wait()
+        waiting = [pool.submit(engine.call, int, text) for text in ("1", "2")]
+        while len(engine._calls) < 2:
+            time.sleep(0.001)
+        gate.set()
+        assert [future.result(10) for future in waiting] == [1, 2]
+        held.result()
+        done.set()
+
+
+def test_a_call_that_the_device_is_still_at_counts_as_running(engine: Engine) -> None:
+    class Late:
+        def query(self) -> bool:
+            return False
+
+    engine.call(int)
+    engine._pace.started(Late())
+    before = engine.busy_seconds()
+    assert before < engine.busy_seconds()
 
 
 def test_a_call_from_within_a_call_is_direct(engine: Engine) -> None:
