@@ -4,6 +4,7 @@ A scheduler holds a cursor, and some hold the image's noise, so none is ever sha
 (betas, prediction type, spacing, sigmas) comes from the model's own scheduler; the id decides how it is sampled.
 """
 
+import sys
 import warnings
 from collections.abc import Mapping
 from functools import lru_cache, wraps
@@ -11,6 +12,8 @@ from inspect import signature
 from typing import Any
 
 import diffusers
+import torch
+from diffusers.utils.torch_utils import randn_tensor
 
 from darkroom.tasks.catalogue import SCHEDULERS, Family, ModelOffer
 from darkroom.worker.errors import ModelIncompatible
@@ -79,6 +82,18 @@ def _counting_on_the_host(kind: type[Any]) -> type[Any]:
 
     return type(kind.__name__, (kind,), {"set_timesteps": set_timesteps, "__module__": kind.__module__})
 
+
+def _drawn(shape: Any, generator: Any = None, device: Any = None, dtype: Any = None, layout: Any = None) -> Any:
+    """Diffusers' `randn_tensor`. Noise that the host draws for a GPU goes there without being waited for."""
+    of_host = isinstance(generator, torch.Generator) and generator.device.type == "cpu"
+    if not of_host or device is None or torch.device(device).type != "cuda":
+        return randn_tensor(shape, generator, device, dtype, layout)
+    return torch.randn(shape, generator=generator, dtype=dtype, pin_memory=True).to(device, non_blocking=True)
+
+
+for _kind, _ in _RECIPES.values():  # where each of them looks for it
+    if hasattr(sys.modules[_kind.__module__], "randn_tensor"):
+        sys.modules[_kind.__module__].randn_tensor = _drawn  # type: ignore[attr-defined]
 
 _CLASSES = {name: _counting_on_the_host(kind) for name, (kind, _) in _RECIPES.items()}
 

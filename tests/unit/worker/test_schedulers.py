@@ -1,9 +1,11 @@
 """Schedulers by id: the model's training config, the id's sampling, one object an image."""
 
 import json
+import sys
 
 import diffusers
 import pytest
+import torch
 
 from darkroom.tasks.catalogue import SCHEDULERS, builtin_catalogue
 from darkroom.worker.errors import ModelIncompatible
@@ -110,3 +112,14 @@ def test_the_record_is_plain_json_without_what_differs_between_images(name: str)
     assert class_name == type(make_scheduler(name, template, "sdxl", 7)).__name__
     assert json.loads(json.dumps(config)) == config
     assert not {"noise_sampler_seed", "_use_default_values", "_class_name"} & set(config)
+
+
+@pytest.mark.parametrize("name", ["euler_a", "dpmpp_2m_sde", "ddpm", "lcm", "edm_euler"])
+def test_noise_is_drawn_by_what_does_not_wait_for_a_gpu(name: str) -> None:
+    template = EDM_TEMPLATE if name in EDM else TEMPLATE
+    made = make_scheduler(name, template, "playground" if name in EDM else "sdxl", seed=0)
+    drawn = sys.modules[type(made).__module__].randn_tensor
+    assert drawn.__module__ == "darkroom.worker.schedulers"
+    one, other = (torch.Generator().manual_seed(7) for _ in range(2))
+    assert torch.equal(drawn((2, 3), generator=one, device="cpu"), torch.randn((2, 3), generator=other))
+    assert drawn((2, 3), generator=one, device="meta").is_meta
