@@ -31,7 +31,7 @@ lint: $(READY)  ## ruff: rules and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 types: $(READY) .types/darkroom  ## mypy, strict
-	@$(BIN)/mypy $(foreach p,$(PACKAGES),-p darkroom.$(p))
+	@$(BIN)/mypy $(foreach p,$(PACKAGES),-p darkroom.$(p)) -p bench -p ops
 
 faults: $(READY)  ## the long fault tests: whole storms, and a search through the life of jobs
 	@$(BIN)/python -m pytest tests/faults -s --storms=10 --hypothesis-profile=long

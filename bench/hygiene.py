@@ -49,9 +49,7 @@ def measure() -> list[Row]:
     ]
 
 
-def _round(
-    client: Darkroom, io: BlockingIO, raw: "redis.Redis[str]", rules: TaskSettings, first: int
-) -> tuple[float, int]:
+def _round(client: Darkroom, io: BlockingIO, raw: redis.Redis, rules: TaskSettings, first: int) -> tuple[float, int]:
     """So many jobs from their submission to their end; memory in MB and keys afterwards."""
     asked = (
         Txt2Img(prompt=f"a cat {n}", model="sdxl", lane="bulk", tenant=f"t{n % 50}", idempotency_key=f"k{n}")
@@ -84,7 +82,7 @@ def _work(client: Darkroom, io: BlockingIO, job_id: str, number: int, rules: Tas
     assert io.run(claims.succeed(held, JobResult(manifest=f"{job_id}/manifest.json"), [], rules))
 
 
-def _expired(raw: "redis.Redis[str]", rules: TaskSettings) -> None:
+def _expired(raw: redis.Redis, rules: TaskSettings) -> None:
     """Waits until no record is left."""
     deadline = time.monotonic() + 2 * RECORD_SECONDS
     while next(raw.scan_iter(f"{rules.redis_prefix}job:*", count=10_000), None):
@@ -92,10 +90,10 @@ def _expired(raw: "redis.Redis[str]", rules: TaskSettings) -> None:
         time.sleep(1)
 
 
-def _kinds(raw: "redis.Redis[str]", rules: TaskSettings) -> Counter[str]:
+def _kinds(raw: redis.Redis, rules: TaskSettings) -> Counter[str]:
     """Keys by the first part of their names."""
     return Counter(key.removeprefix(rules.redis_prefix).partition(":")[0] for key in raw.scan_iter(count=10_000))
 
 
-def _memory(raw: "redis.Redis[str]") -> float:
+def _memory(raw: redis.Redis) -> float:
     return float(raw.info("memory")["used_memory"]) / 2**20

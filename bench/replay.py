@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 from PIL import Image
 
@@ -61,7 +62,7 @@ def _made(running: Running) -> list[Job]:
 
 def _request(draw: random.Random, entry: ModelEntry) -> Txt2Img | Img2Img:
     """Any of the kinds, schedulers, sizes, steps and guidances that the model allows."""
-    wishes = {
+    wishes: dict[str, Any] = {
         "prompt": draw.choice(("a red fox", "two cats on a roof", "a lake at night, in fog")),
         "negative_prompt": draw.choice((None, "", "people")),
         "scheduler": draw.choice(entry.schedulers),

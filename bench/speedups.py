@@ -54,7 +54,7 @@ def measure() -> list[Row]:
 @torch.no_grad()
 def _milliseconds(denoiser: Any, side: int, rows: int, run: Callable[..., Any]) -> float:
     call, seconds = _call(denoiser, side, rows), list[float]()
-    with torch.cuda.stream(torch.cuda.Stream()):
+    with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
         for _ in range(2 + CALLS):
             torch.cuda.synchronize()
             began = time.perf_counter()

@@ -35,8 +35,9 @@ def pattern(texture: str) -> NDArray[np.bool_]:
     if texture == "striped":
         return column >= PERIOD // 2
     if texture == "dotted":
-        dots: NDArray[np.bool_] = np.hypot(row % 8 - 3.5, column % 8 - 3.5) < 3.6
-        return dots & (row // 8 == column // 8)
+        near = np.hypot(row % 8 - 3.5, column % 8 - 3.5) < 3.6
+        dots: NDArray[np.bool_] = near & (row // 8 == column // 8)
+        return dots
     return np.zeros((PERIOD, PERIOD), dtype=bool)
 
 
