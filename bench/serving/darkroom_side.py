@@ -17,7 +17,7 @@ from darkroom.tasks import Darkroom, TaskSettings, Txt2Img
 from darkroom.tasks.catalogue import FolderSource
 from darkroom.worker.settings import WorkerSettings
 
-START_SECONDS = 400.0  # to load, verify and warm a large model, compiling included
+START_SECONDS = 900.0  # to load, verify and warm a large model, compiling several sizes included
 COMPILED, COMPILED_ON_CPU = "channels_last,compile,graphs", "channels_last,compile"
 
 

@@ -39,7 +39,7 @@ def quick(model: str, options: Options) -> list[Row]:
     cell = CELLS["cpu-16"]
     if model.startswith("tiny"):
         cell = tiny(cell, "cpu")
-    setup = Setup(ready, options.threads, settings=options.settings)
+    setup = Setup(ready, threads=options.threads, settings=options.settings)
     with ExitStack() as up:
         stock = up.enter_context(make_side("stock", setup))
         stock.submit(make_asks(1, cell.sizes[:1], (1,)))  # it loads the model while the other starts

@@ -1,5 +1,6 @@
 """Runs a cell: the model prepared, the sides started and warmed, rounds driven and written down one by one."""
 
+import math
 import subprocess
 import sys
 import time
@@ -55,13 +56,12 @@ def run_cell(cell: Cell, options: Options) -> CellRecord:
 def run_cells(cells: Sequence[Cell], options: Options) -> list[CellRecord]:
     """The records of several cells of one model, in their order; each side is started once, and all are up together.
 
-    Sides that compile start at the same time, the others one by one after them. One that fails to start is told of and
-    left out. Raises as `run_cell`.
+    Sides that compile start at the same time, the others one by one after them; the minutes count from then on. One
+    that fails to start is told of and left out. Raises as `run_cell`.
     """
-    deadline = time.monotonic() + options.minutes * 60
     model = prepare(_wish(cells, options))
     sizes = tuple(dict.fromkeys(size for cell in cells for size in cell.sizes))
-    runs = [_Run(cell, model, options, deadline, sizes) for cell in cells]
+    runs = [_Run(cell, model, options, math.inf, sizes) for cell in cells]
     names = list(dict.fromkeys(name for cell in cells for name in cell.sides))
     with ExitStack() as up:
         sides: dict[str, Side] = {}
@@ -83,7 +83,9 @@ def run_cells(cells: Sequence[Cell], options: Options) -> list[CellRecord]:
         for name in names:
             if name not in compiled:
                 start(name)
+        deadline = time.monotonic() + options.minutes * 60
         for run in runs:
+            run.deadline = deadline
             run.rounds([sides[name] for name in run.cell.sides if name in sides])
     return [run.record for run in runs]
 
@@ -92,7 +94,7 @@ def trace_cell(cell: Cell, options: Options) -> Path:
     """Some of the cell's pictures by Darkroom's worker under a profiler; the trace's file. Raises as `run_cell`."""
     model = prepare(_wish([cell], options).model_copy(update={"shapes": ()}))
     name = next(name for name in cell.sides if name.startswith("darkroom"))
-    setup = Setup(model, options.threads, traced=True, settings=options.settings, sizes=cell.sizes)
+    setup = Setup(model, threads=options.threads, traced=True, settings=options.settings, sizes=cell.sizes)
     path = options.out / "traces" / f"{cell.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     with DarkroomSide(name, setup, compiled="compiled" in name) as side:
@@ -147,12 +149,15 @@ class _Run:
     def __init__(
         self, cell: Cell, model: Model, options: Options, deadline: float, sizes: tuple[int, ...] = ()
     ) -> None:
-        self.cell, self._model, self._options, self._deadline = cell, model, options, deadline
+        self.cell, self._model, self._options, self.deadline = cell, model, options, deadline
         fresh = _record(cell, model, options)
         found = None if options.again else load_record(options.out, cell.name)
         self.record = found if found and found.goes_on(fresh) else fresh
         self._longest = 0.0
-        self._setup = Setup(model, options.threads, cell.kind == "gap", options.settings, sizes or cell.sizes)
+        self._setup = Setup(
+            model, threads=options.threads, free=cell.kind == "gap", settings=options.settings,
+            sizes=sizes or cell.sizes,
+        )  # fmt: skip
 
     def side(self, name: str) -> Side:
         """By its name; not started."""
@@ -193,7 +198,7 @@ class _Run:
 
     def _check_time(self) -> float:
         now = time.monotonic()
-        if now + self._longest > self._deadline:
+        if now + self._longest > self.deadline:
             raise Unfinished
         return now
 

@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -40,6 +40,7 @@ class Setup:
     """
 
     model: Model
+    _: KW_ONLY
     threads: int = 0
     free: bool = False
     traced: bool = False

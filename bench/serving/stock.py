@@ -96,5 +96,5 @@ def _pipeline() -> Any:
     loaded.vae.enable_slicing()  # one picture at a time is decoded: nothing for one, memory for many
     if wish.compile:
         loaded.unet.to(memory_format=torch.channels_last)
-        loaded.unet.compile(mode=wish.compile, fullgraph=True)
+        loaded.unet.compile(mode=wish.compile, fullgraph=True, dynamic=False)  # each size gets kernels of its own
     return loaded

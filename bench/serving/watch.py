@@ -50,14 +50,16 @@ class Watch:
             family = [self._process, *_children(self._process)]
             self.rss = max(self.rss, sum(map(_rss, family)) / 2**20)
             if self._gpu:
-                self._look({one.pid for one in family})
+                self._look({str(one.pid) for one in family})
             if self._over.wait(LOOK_SECONDS):
                 return
 
-    def _look(self, pids: set[int]) -> None:
-        self._seen.append(float(_asked(CARD)) / 100)
+    def _look(self, pids: set[str]) -> None:
+        busy = _asked(CARD).strip()
+        self._seen += [float(busy) / 100] if busy.isdecimal() else []  # a card that is divided tells nothing
         rows = [line.split(",") for line in _asked(PROCESSES).splitlines()]
-        found = [float(memory) for pid, memory in rows if int(pid) in pids and memory.strip().isdecimal()]
+        ours = [memory.strip() for pid, memory in rows if pid.strip() in pids]
+        found = [float(memory) for memory in ours if memory.isdecimal()]
         self._memory += [sum(found)] if found else []
 
 
