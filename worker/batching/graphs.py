@@ -142,7 +142,7 @@ def _end(graph: torch.cuda.CUDAGraph, pool: Any) -> None:
         if torch.__version__ >= "2.13":
             raise
         # The allocator of older ones then goes on as if one were recorded, and frees nothing any more.
-        for undo in (torch._C._cuda_endAllocateToPool, torch._C._cuda_releasePool):
-            with suppress(RuntimeError):
-                undo(torch.cuda.current_device(), pool)
+        with suppress(RuntimeError):  # where it was not told of one, nothing is to be undone
+            torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), pool)
+            torch._C._cuda_releasePool(torch.cuda.current_device(), pool)
         raise
