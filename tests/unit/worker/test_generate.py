@@ -1,6 +1,9 @@
 """Ends of the ranges, steps, prompts, sizes."""
 
+import threading
+import time
 from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -205,3 +208,28 @@ def test_only_the_newest_embeddings_are_kept() -> None:
     assert [cache.get(key, lambda key=key: len(key)) for key in ("a", "bb", "a", "ccc", "bb")] == [1, 2, 1, 3, 2]  # type: ignore[misc]
     assert (cache.hits, cache.misses) == (1, 4)
     assert cache.get("ccc", lambda: 0) == 3
+
+
+def test_who_asks_for_a_prompt_that_is_being_encoded_waits_for_it() -> None:
+    cache, started, gate = EmbeddingCache[int](), threading.Event(), threading.Event()
+    encoded: list[int] = []
+
+    def encode(number: int, *, fails: bool = False) -> int:
+        encoded.append(number)
+        started.set()
+        gate.wait()
+        if fails:
+            raise ValueError(number)
+        return number
+
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(cache.get, "fox", lambda: encode(0, fails=True))
+        started.wait()
+        others = [pool.submit(cache.get, "fox", lambda number=number: encode(number)) for number in (1, 2, 3)]  # type: ignore[misc]
+        while cache.hits < 3:
+            time.sleep(0.001)
+        gate.set()
+        with pytest.raises(ValueError, match="0"):
+            first.result()
+        found = [other.result() for other in others]
+    assert len(encoded) == 2 and found == [encoded[1]] * 3
