@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import median_low
 
 KEPT = 9  # measurements of a bucket; it costs their median
-DOUBT = 256  # model calls; of a bucket not used in as many one measurement is kept, lest a slow minute shut it for good
+DOUBT = 64  # model calls; of a bucket not used in as many one measurement is kept, lest a slow minute shut it for good
 ROW, FIXED = 0.005, 4  # seconds of a row, rows that a call costs beside its own: assumed until one was measured
 
 Points = list[tuple[int, float]]
