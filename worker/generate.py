@@ -99,11 +99,11 @@ class Generator:
         """Two steps of every kind, so that the first job pays nothing, and the denoiser in every bucket.
 
         On a CPU at the smallest size, then at the first one to be ready for if that is soon done, and for so long at
-        most; elsewhere at all of those.
+        most; elsewhere, and where calls are compiled, at all of those.
         """
         entry, placement = self.model.entry, self.model.placement
         sizes = warm_sizes(entry, placement)
-        if placement.device.type != "cpu":
+        if placement.device.type != "cpu" or "compile" in placement.speedups:
             for size in sizes:
                 first, *_ = [self._try(kind, *size) for kind in entry.kinds]
                 warm_buckets(self._engine, first, math.inf)
