@@ -55,7 +55,5 @@ class TaskSettings(Settings):
 
 def _faults(error: ValidationError) -> str:
     found = error.errors(include_url=False, include_input=False, include_context=False)
-    return "; ".join(
-        f"DARKROOM_{'_'.join(map(str, item['loc'])).upper()}: {str(item['msg']).removeprefix('Value error, ')}"
-        for item in found
-    )
+    named = [(str(next(iter(item["loc"]), "")).upper(), item["msg"].removeprefix("Value error, ")) for item in found]
+    return "; ".join(f"DARKROOM_{name}: {message}" for name, message in named)

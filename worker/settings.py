@@ -19,9 +19,17 @@ SPEEDUPS: tuple[Speedup, ...] = get_args(Speedup)
 
 def _names(value: object) -> object:
     """`fuse, compile` as it stands in a variable; `auto` for itself, `none` for no name."""
-    if not isinstance(value, str) or value == "auto":
+    if not isinstance(value, str):
         return value
-    return [name.strip() for name in value.split(",") if name.strip() not in ("", "none")]
+    names = [name for part in value.split(",") if (name := part.strip().lower())]
+    if names in (["auto"], ["none"]):
+        return "auto" if names == ["auto"] else []
+    if unknown := [name for name in names if name not in SPEEDUPS]:
+        raise ValueError(
+            f"{', '.join(unknown)} cannot be used so: write auto or none alone, "
+            f"or of {', '.join(SPEEDUPS)} with commas between them"
+        )
+    return names
 
 
 def _sizes(value: object) -> object:
@@ -46,7 +54,7 @@ class WorkerSettings(Settings):
         default="auto", description="auto: bf16 on CUDA, float32 on a CPU, fp16 on MPS"
     )
     memory: MemoryMode = Field(default="full", description="how the model is held in device memory")
-    threads: int = Field(default=0, ge=0, description="CPU threads of the model's calls; 0: all cores")
+    threads: int = Field(default=0, ge=0, le=256, description="CPU threads of the model's calls; 0: all cores")
     concurrency: int = Field(default=0, ge=0, description="jobs in flight in one process; 0: by device")
     max_batch: int = Field(
         default=0,

@@ -100,9 +100,12 @@ def test_the_variable_is_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> 
     assert WorkerSettings().speedups == {"compile", "fuse"}
     monkeypatch.setenv("DARKROOM_SPEEDUPS", "none")
     assert WorkerSettings().speedups == frozenset()
-    monkeypatch.setenv("DARKROOM_SPEEDUPS", "turbo")
-    with pytest.raises(SettingsInvalid, match="DARKROOM_SPEEDUPS"):
-        WorkerSettings()
+    for wrong in ("turbo", "none,compile", "auto, fuse"):
+        monkeypatch.setenv("DARKROOM_SPEEDUPS", wrong)
+        with pytest.raises(SettingsInvalid, match=f"^DARKROOM_SPEEDUPS: {wrong.split(',')[0]} .* channels_last, fuse"):
+            WorkerSettings()
+    monkeypatch.setenv("DARKROOM_SPEEDUPS", "Auto")
+    assert WorkerSettings().speedups == "auto"
 
 
 def test_weights_that_move_about_cannot_be_sped_up(monkeypatch: pytest.MonkeyPatch) -> None:
