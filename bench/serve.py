@@ -16,8 +16,10 @@ from bench.serving.quick import quick
 from bench.serving.record import load_records
 from bench.serving.report import tables, trace_table
 from bench.serving.run import Options, Unfinished, run_cell, run_cells, tell, trace_cell
+from bench.serving.sides import LABELS
 from bench.serving.trace import beside, shorten
 from bench.table import Row, show
+from darkroom.worker.settings import WorkerSettings
 
 OUT = Path(__file__).parent / "results" / "serve"
 CACHE = Path.home() / ".cache" / "darkroom" / "bench"
@@ -37,8 +39,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that no worker is left behind
     asked = _arguments()
     options = Options(
-        asked.out, asked.cache, asked.threads, asked.minutes, again=asked.again,
-        settings=dict(item.split("=", 1) for item in asked.set),
+        asked.out, asked.cache, asked.threads, asked.minutes, again=asked.again, settings=dict(asked.set)
     )  # fmt: skip
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(asked.cache / "inductor"))
     if asked.list:
@@ -70,13 +71,29 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", help="another model: of the catalogue, tiny-sdxl, tiny-sd, random-sdxl or random-sd")
     parser.add_argument("--geometry", choices=["tiny"], help="a tiny model and load instead, on whatever there is")
     parser.add_argument("--sides", help="only these of each cell's own, comma separated")
-    parser.add_argument("--rounds", type=int, help="as many of each side, instead of the cell's own")
+    parser.add_argument("--rounds", type=_count, help="as many of each side, instead of the cell's own")
     parser.add_argument("--seconds", type=float, help="of a round, in which pictures are asked for")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads of every side; 0: all cores")
+    parser.add_argument("--threads", type=_count, default=0, help="CPU threads of every side; 0: all cores")
     parser.add_argument("--minutes", type=float, default=7.5, help="no round begins that would end after this")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of Darkroom's worker")
+    parser.add_argument("--set", type=_setting, action="append", default=[], metavar="NAME=VALUE",
+                        help="of Darkroom's worker, such as max_batch=16")  # fmt: skip
     parser.add_argument("--again", action="store_true", help="anew, also where the cell is complete")
     return parser.parse_args()
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of something")
+    return int(text)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    """Also with the prefix that the variable has."""
+    name, equals, value = text.partition("=")
+    name = name.lower().removeprefix("darkroom_")
+    if not equals or name not in WorkerSettings.model_fields:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, of {', '.join(WorkerSettings.model_fields)}")
+    return name, value
 
 
 def _cells(asked: argparse.Namespace) -> list[Cell]:
@@ -97,7 +114,11 @@ def _cell(cell: Cell, asked: argparse.Namespace) -> Cell:
         cell = replace(cell, model=asked.model)
     if asked.sides:
         wanted = asked.sides.split(",")
+        if unknown := set(wanted) - LABELS.keys():
+            sys.exit(f"no such side: {', '.join(sorted(unknown))}; there are: {', '.join(LABELS)}")
         cell = replace(cell, sides=tuple(side for side in cell.sides if side in wanted))
+    if not cell.sides or (asked.trace and not any(side.startswith("darkroom") for side in cell.sides)):
+        sys.exit(f"{cell.name} has none of these sides" + (": only Darkroom's are traced" if asked.trace else ""))
     return replace(cell, rounds=asked.rounds or cell.rounds, seconds=asked.seconds or cell.seconds)
 
 

@@ -45,7 +45,8 @@ class Unfinished(Exception):
 def run_cell(cell: Cell, options: Options) -> CellRecord:
     """The cell's record, complete. Raises Unfinished, SideFailed, SideSilent."""
     found = None if options.again else load_record(options.out, cell.name)
-    if found and found.complete and found.sides.keys() >= set(cell.sides):
+    asked = (options.threads, dict(options.settings))
+    if found and found.complete and found.sides.keys() >= set(cell.sides) and asked == (found.threads, found.settings):
         return found
     deadline = time.monotonic() + options.minutes * 60
     run = _Run(cell, prepare(_wish([cell], options)), options, deadline)
