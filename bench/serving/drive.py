@@ -40,6 +40,7 @@ class _Drive:
         self._left = deque(units(load.asks, side.batch))
         self._due = deque(load.due)
         self._open: dict[str, tuple[float, list[Ask]]] = {}
+        self._asked = False  # whether anything was: no load is over before
         self._began = time.perf_counter()
 
     def run(self) -> list[Sample]:
@@ -56,7 +57,7 @@ class _Drive:
     def _pause(self) -> float | None:
         """Seconds until the next is to be asked for; None where all is done."""
         now = time.perf_counter() - self._began
-        if not self._left or now > self._load.seconds:
+        if not self._left or (self._asked and now > self._load.seconds):
             return PATIENCE if self._open else None
         if self._due:
             return self._due[0] - now
@@ -64,7 +65,7 @@ class _Drive:
         return 0.0 if not flying or flying + len(self._left[0]) <= self._load.in_flight else PATIENCE
 
     def _submit(self) -> None:
-        asks = self._left.popleft()
+        asks, self._asked = self._left.popleft(), True
         now = time.perf_counter() - self._began
         due = self._due.popleft() if self._due else now
         self._open[self._side.submit(asks)] = due, asks

@@ -75,3 +75,8 @@ def test_an_open_load_asks_at_its_times_whatever_is_in_flight() -> None:
 def test_nothing_is_asked_after_the_time_is_up() -> None:
     samples = drive(Echo(), Load(make_asks(4, (64,), (2,)), due=(0.0, 0.01, 99.0, 100.0), seconds=0.2))  # type: ignore[arg-type]
     assert len(samples) == 2
+
+
+def test_a_load_is_not_over_before_its_first_arrival() -> None:
+    samples = drive(Echo(), Load(make_asks(2, (64,), (2,)), due=(0.05, 9.0), seconds=0.01))  # type: ignore[arg-type]
+    assert [sample.due for sample in samples] == [0.05]
