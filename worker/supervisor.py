@@ -24,7 +24,7 @@ LOOK_SECONDS = 0.1
 
 # OpenMP's threads wait for each other by going round in circles, for milliseconds unless told otherwise. Where anything
 # else runs on the same cores they do little else: two workers on two cores took thirty times as long as one. So short a
-# wait costs one that is alone a twentieth.
+# wait costs one that is alone up to a tenth.
 SHORT_WAITS = {"GOMP_SPINCOUNT": "3000"}
 THEIR_OWN = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # variables by which the user has decided
 
