@@ -29,6 +29,11 @@ SHORT_WAITS = {"GOMP_SPINCOUNT": "3000"}
 THEIR_OWN = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # variables by which the user has decided
 
 
+def waits() -> dict[str, str]:
+    """The variables by which a worker process waits shortly; none where the user has decided."""
+    return {} if any(name in os.environ for name in THEIR_OWN) else SHORT_WAITS
+
+
 @dataclass
 class _Child:
     device: str | None
@@ -86,8 +91,7 @@ class Supervisor:
         return None
 
     def _start(self, child: _Child) -> None:
-        waits = {} if any(name in os.environ for name in THEIR_OWN) else SHORT_WAITS
-        environment = {**os.environ, **waits, "DARKROOM_LIFELINE": "1"}
+        environment = {**os.environ, **waits(), "DARKROOM_LIFELINE": "1"}
         if child.device is not None:
             environment["DARKROOM_DEVICE"] = child.device
         child.process = subprocess.Popen(  # noqa: S603 - our own program

@@ -16,7 +16,7 @@ from bench.serving.traced import Tracer
 from darkroom.tasks import Darkroom, TaskSettings, Txt2Img
 from darkroom.tasks.catalogue import FolderSource
 from darkroom.worker.settings import WorkerSettings
-from darkroom.worker.supervisor import SHORT_WAITS
+from darkroom.worker.supervisor import waits
 
 START_SECONDS = 900.0  # to load, verify and warm a large model, compiling several sizes included
 COMPILED, COMPILED_ON_CPU = "channels_last,compile,graphs", "channels_last,compile"
@@ -76,7 +76,7 @@ class DarkroomSide(Side):
         else:
             own = WorkerSettings()
             settings |= {"models_dir": str(own.models_dir), "catalogue": str(own.catalogue or "")}
-        base = {**SHORT_WAITS, **self._base(), traced.VARIABLE: str(self._folder / "tracer")}
+        base = {**self._base(), **waits(), traced.VARIABLE: str(self._folder / "tracer")}
         return {**base, **{f"DARKROOM_{name.upper()}": value for name, value in settings.items()}}
 
     def _connect(self) -> None:
