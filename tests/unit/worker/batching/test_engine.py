@@ -14,6 +14,7 @@ import torch
 from darkroom.worker.batching.engine import Engine, EngineClosed
 from darkroom.worker.batching.pace import Pace
 from darkroom.worker.batching.threads import set_threads
+from tests.unit.worker.batching.holding import held
 
 
 @pytest.fixture
@@ -66,21 +67,12 @@ def test_calls_run_while_the_device_has_its_next_ones(engine: Engine, monkeypatc
     done = threading.Event()
     monkeypatch.setattr(Pace, "full", property(lambda _: not done.is_set()))
     monkeypatch.setattr(Pace, "wait", lambda _: done.wait())
-    entered, gate = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        entered.set()
-        gate.wait()
-
-    with ThreadPoolExecutor(3) as pool:
-        held = pool.submit(engine.call, hold)
-        entered.wait()
-        waiting = [pool.submit(engine.call, int, text) for text in ("1", "2")]
-        while len(engine._calls) < 2:
-            time.sleep(0.001)
-        gate.set()
+    with ThreadPoolExecutor(2) as pool:
+        with held(engine):
+            waiting = [pool.submit(engine.call, int, text) for text in ("1", "2")]
+            while len(engine._calls) < 2:
+                time.sleep(0.001)
         assert [future.result(10) for future in waiting] == [1, 2]
-        held.result()
         done.set()
 
 
@@ -136,21 +128,14 @@ def test_nothing_of_a_call_stays_behind(engine: Engine) -> None:
 
 
 def test_closing_finishes_what_is_waiting_and_refuses_the_rest() -> None:
-    engine, entered, gate, done = Engine(threads=1), threading.Event(), threading.Event(), []
-
-    def hold() -> None:
-        entered.set()
-        gate.wait()
-
-    with ThreadPoolExecutor(3) as pool:
-        first = pool.submit(engine.call, hold)
-        entered.wait()
-        waiting = pool.submit(engine.call, done.append, "waited")
-        while not engine._calls:
-            pass
-        closing = pool.submit(engine.close)
-        gate.set()
-        for future in (first, waiting, closing):
+    engine, done = Engine(threads=1), []
+    with ThreadPoolExecutor(2) as pool:
+        with held(engine):
+            waiting = pool.submit(engine.call, done.append, "waited")
+            while not engine._calls:
+                pass
+            closing = pool.submit(engine.close)
+        for future in (waiting, closing):
             future.result()
     assert done == ["waited"]
     with pytest.raises(EngineClosed):

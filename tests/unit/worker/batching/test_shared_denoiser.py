@@ -4,7 +4,6 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import pytest
@@ -13,6 +12,7 @@ import torch
 from darkroom.worker.batching.engine import Engine, EngineClosed, ImageLeft
 from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.batching.policy import Policy
+from tests.unit.worker.batching.holding import held
 
 
 @pytest.fixture
@@ -39,23 +39,6 @@ class Doubler:
 
 def sample(value: float, rows: int = 2) -> torch.Tensor:
     return torch.full((rows, 4), value)
-
-
-@contextmanager
-def held(engine: Engine) -> Iterator[None]:
-    """The engine is busy with something else within the block."""
-    entered, gate = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        entered.set()
-        gate.wait()
-
-    with ThreadPoolExecutor(1) as pool:
-        busy = pool.submit(engine.call, hold)
-        entered.wait()
-        yield
-        gate.set()
-        busy.result()
 
 
 def together(
