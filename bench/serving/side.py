@@ -34,8 +34,9 @@ class Heard:
 
 @dataclass(frozen=True)
 class Setup:
-    """What every side is started with. `threads` 0: all cores. `free`: the denoiser costs nothing. `traced`: see there.
+    """What every side is started with. `threads` 0: all cores.
 
+    `free`: the denoiser costs nothing. `traced`: Darkroom's worker runs under a profiler.
     `settings` are further ones of Darkroom's worker, by their names; `sizes` in pixels, which it is to be ready for.
     """
 

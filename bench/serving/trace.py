@@ -47,12 +47,12 @@ def beside(path: Path) -> list[Beside]:
     On a GPU model calls last as long as their kernels. Raises ValueError where no denoiser call is in the trace.
     """
     events = json.loads(path.read_bytes())["traceEvents"]
-    ran = _spans(events, (_BATCH,))
+    ran = _spans(events, _BATCH)
     if not ran:
         raise ValueError(f"no denoiser call in {path}")
     whole = [(ran[0][0], ran[-1][1])]
-    stood = _without(_both(_spans(events, (_ASKED,)), whole), ran)
-    kinds = {"all of the time": whole, **{what: _both(_spans(events, (name,)), whole) for name, what in WORK.items()}}
+    stood = _without(_both(_spans(events, _ASKED), whole), ran)
+    kinds = {"all of the time": whole, **{what: _both(_spans(events, name), whole) for name, what in WORK.items()}}
     return [
         Beside(what, _length(spans), _length(_both(spans, ran)), _length(_both(spans, stood)))
         for what, spans in kinds.items()
@@ -60,11 +60,11 @@ def beside(path: Path) -> list[Beside]:
     ]
 
 
-def _spans(events: Iterable[Event], names: Sequence[str]) -> list[Interval]:
+def _spans(events: Iterable[Event], name: str) -> list[Interval]:
     """The union of spans whose names begin so; on the device where the trace has that of them, else on the host."""
     found: dict[str, list[Interval]] = {_HOST: [], _DEVICE: []}
     for event in events:
-        if event.get("cat") in found and event["name"].startswith(tuple(names)):
+        if event.get("cat") in found and event["name"].startswith(name):
             start = float(event["ts"]) / 1e6
             found[event["cat"]].append((start, start + float(event["dur"]) / 1e6))
     return _union(found[_DEVICE] or found[_HOST])
