@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch.profiler import record_function
+from darkroom.worker.spans import span
 
 
 class Timings:
@@ -20,7 +20,7 @@ class Timings:
         """Adds the block's time to the phase."""
         began = time.perf_counter()
         try:
-            with record_function(f"darkroom.{name}"):
+            with span(name):
                 yield
         finally:
             self.add(name, time.perf_counter() - began)

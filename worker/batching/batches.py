@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.profiler import record_function
 
 from darkroom.worker.batching.capacity import SHARE, SHARE_RECORDED, Capacity
 from darkroom.worker.batching.graphs import Graphs
@@ -15,6 +14,7 @@ from darkroom.worker.batching.policy import Policy
 from darkroom.worker.batching.stacking import Call, concatenated, run_plainly, run_stacked
 from darkroom.worker.batching.stats import EngineStats
 from darkroom.worker.failures import let_go, tells_of_memory
+from darkroom.worker.spans import span
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Batches:
 
     def _model_call(self, calls: list[Call], bucket: int, first: int) -> list[Any]:
         group, device = calls[0].group, calls[0].device
-        with record_function(f"darkroom.batch {bucket}"), self._capacity.measured(group, bucket, device):
+        with span(f"batch {bucket}"), self._capacity.measured(group, bucket, device):
             results = self._pace.run(lambda: run_stacked(calls, bucket, first, self._run), group, bucket, device)
         self._stats.ran(bucket, sum(call.rows for call in calls))
         self._stats.cap = self._policy.cap(group)

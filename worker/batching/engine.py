@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 import torch
-from torch.profiler import record_function
 
 from darkroom.worker.batching.batches import Batches, Outcome
 from darkroom.worker.batching.crowd import Crowd
@@ -29,6 +28,7 @@ from darkroom.worker.batching.stats import EngineStats
 from darkroom.worker.batching.streams import Handed, Streams
 from darkroom.worker.batching.threads import set_threads
 from darkroom.worker.failures import let_go, tells_of_memory
+from darkroom.worker.spans import span
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -119,7 +119,7 @@ class Engine:
             self._waiting.append(pending)
             self._changed.notify()
         try:
-            with record_function("darkroom.denoise"):
+            with span("denoise"):
                 return pending.result.result().take()
         finally:
             del pending
@@ -224,7 +224,7 @@ class Engine:
 
     def _beside(self, before: Handed[None], fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Handed[T]:
         name = getattr(fn, "__name__", "").strip("_")
-        with self.streams.others(), record_function(f"darkroom.call {name}"):
+        with self.streams.others(), span(f"call {name}"):
             before.take()
             try:
                 result = self.streams.handed(fn(*args, **kwargs))
