@@ -193,3 +193,33 @@ def test_a_part_has_some_of_the_rows_of_everything() -> None:
     found = [run_stacked([part], 4)[0] for part in parts]
     assert concatenated(found)[0].flatten(1)[:, 0].tolist() == [10, 11, 12, 13]
     assert all(len(leaf) == 4 for leaf in leaves([seen.args, seen.kwargs]))
+
+
+def test_the_rows_lie_as_new_ones_do_wherever_they_came_from() -> None:
+    """Kernels are chosen by alignment and layout: the same numbers would give other bits."""
+    memory = torch.arange(2 * 4 * 2 * 2 + 1.0)
+    new, later = memory[:-1].view(2, 4, 2, 2), memory[1:].view(2, 4, 2, 2)
+    last = new.to(memory_format=torch.channels_last)
+    for sample in (new, later, last, new.transpose(2, 3), new[:1].expand(2, -1, -1, -1)):
+        seen = Seen()
+        run_stacked([call(seen, sample, torch.tensor(7))], 2)
+        given = seen.args[0]
+        assert torch.equal(given, sample) and given.data_ptr() != sample.data_ptr()
+        assert given.stride() == new.stride() and given.data_ptr() % 64 == 0
+
+
+def test_results_may_be_changed_wherever_they_were_made() -> None:
+    modes: list[tuple[bool, bool]] = []
+
+    def module(sample: torch.Tensor, _step: torch.Tensor) -> dict[str, Any]:
+        modes.append((torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
+        return {"sample": sample * 2, "more": [sample[:, :1], None]}
+
+    with torch.no_grad():
+        for count in (1, 2):  # a call that fills its bucket, and two that share one
+            for result in run_stacked([call(module, rows(2, 3), torch.tensor(7.0))] * count, 2 * count):
+                result["sample"].add_(1)
+                result["more"][0].add_(1)
+                assert not result["sample"].is_inference() and result["more"][1] is None
+        run_stacked([call(module, rows(2, 3).to("meta"), torch.tensor(7.0))], 2)  # a device that is no CPU
+    assert modes == [(True, False)] * 2 + [(False, False)]
