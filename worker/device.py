@@ -1,6 +1,5 @@
 """Where the model runs and in what form: device, dtype, memory mode and threads, decided once for the process."""
 
-import os
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from darkroom.worker.batching.threads import cores
 from darkroom.worker.errors import DeviceUnavailable
 from darkroom.worker.settings import MemoryMode, Size, Speedup, WorkerSettings
 
@@ -102,7 +102,7 @@ def installed(package: str) -> str:
 
 def available_cpus() -> int:
     """CPUs that this process may use: its affinity mask, and the container's quota where that is smaller."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = cores()
     return max(1, min(allowed, _cgroup_quota() or allowed))
 
 

@@ -22,16 +22,15 @@ LONGEST_BACKOFF_SECONDS = 60.0
 HEALTHY_SECONDS = 60.0  # a process that lived this long starts from the first backoff again
 LOOK_SECONDS = 0.1
 
-# OpenMP's threads wait for each other by going round in circles, for milliseconds unless told otherwise. Where anything
-# else runs on the same cores they do little else: two workers on two cores took thirty times as long as one. So short a
-# wait costs one that is alone up to a tenth.
-SHORT_WAITS = {"GOMP_SPINCOUNT": "3000"}
+# OpenMP's threads wait for each other in a loop: by default for longer than there is to wait within a model call, on
+# cores that Redis, uploads and the images' own threads could have. Other programs: worker/batching/neighbours.py.
+WAITS = {"GOMP_SPINCOUNT": "30000"}
 THEIR_OWN = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # variables by which the user has decided
 
 
 def waits() -> dict[str, str]:
-    """The variables by which a worker process waits shortly; none where the user has decided."""
-    return {} if any(name in os.environ for name in THEIR_OWN) else SHORT_WAITS
+    """The variables by which a worker process waits; none where the user has decided."""
+    return {} if any(name in os.environ for name in THEIR_OWN) else WAITS
 
 
 @dataclass

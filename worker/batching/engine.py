@@ -20,6 +20,7 @@ import torch
 from darkroom.worker.batching.batches import Batches, Outcome
 from darkroom.worker.batching.crowd import Crowd
 from darkroom.worker.batching.graphs import Graphs
+from darkroom.worker.batching.neighbours import Neighbours
 from darkroom.worker.batching.pace import Pace
 from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.batching.policy import Batch, Policy, Waiting
@@ -73,6 +74,7 @@ class Engine:
         self._calls: deque[Work] = deque()
         self._waiting: list[_Pending] = []
         self._crowd = Crowd(self._gap)
+        self._neighbours = Neighbours(threads if device is None or device.type == "cpu" else 1)
         self._pace = Pace(self._ran)
         self._batches = Batches(self.policy, self._pace, self._stats, Graphs() if graphs else None)
         self._stepped = True  # whether a denoiser call ran since the last other call
@@ -182,6 +184,7 @@ class Engine:
                 self._began = time.monotonic()
                 work()
                 del work  # or its tensors would live until the next call comes
+        self._neighbours.forget()
 
     def _next(self) -> Work | None:
         """What is to be done now; waits for it. None where the engine is closed and nothing is left."""
@@ -274,6 +277,7 @@ class Engine:
     def _ran(self, group: Hashable, bucket: int, seconds: float) -> None:
         self._stats.measured(seconds)
         self.policy.ran(group, bucket, seconds)
+        self._neighbours.look()
 
     def _gap(self, seconds: float) -> None:
         self._stats.gap = 0.0 if self._pace.busy else seconds

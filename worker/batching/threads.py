@@ -1,6 +1,13 @@
 """CPU threads, of which each Python thread has its own number."""
 
+import os
+
 import torch
+
+
+def cores() -> int:
+    """Those that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_threads(count: int) -> None:
