@@ -8,6 +8,7 @@ up to thirty times as long as one.
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -56,8 +57,9 @@ class Neighbours:
             return
         self._before, share = now, lost / (own + lost)
         if not self._idle and share > SHARED:
-            self._idle = _IdleTeam(self._idlers)
-            structlog.get_logger().info("batch.cores_shared", waited_share=round(share, 2))
+            with suppress(RuntimeError):  # this process may have no more threads: then all stays as it is
+                self._idle = _IdleTeam(self._idlers)
+                structlog.get_logger().info("batch.cores_shared", waited_share=round(share, 2))
         elif self._idle and share < ALONE:
             self.forget()
             structlog.get_logger().info("batch.cores_free", waited_share=round(share, 2))
@@ -89,10 +91,12 @@ class _IdleTeam:
         self._thread.join()
 
     def _be(self, count: int, ready: threading.Event) -> None:
-        set_threads(count)
-        torch.zeros(count * _PORTION).add_(1)  # the first operation that is divided makes the team
-        set_threads(1)  # what was set last is what new threads begin with
-        ready.set()
+        try:
+            set_threads(count)
+            torch.zeros(count * _PORTION).add_(1)  # the first operation that is divided makes the team
+            set_threads(1)  # what was set last is what new threads begin with
+        finally:
+            ready.set()
         self._over.wait()
 
 

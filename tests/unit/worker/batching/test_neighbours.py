@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from darkroom.worker.batching import neighbours as neighbours_module
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.neighbours import LOOK_SECONDS, MOST_IDLE, Neighbours, seconds_waited
-from darkroom.worker.batching.threads import cores, set_threads
+from darkroom.worker.batching.threads import cores
 
 TEAM = max(2, cores())
 GIVE_UP_SECONDS = 60.0
@@ -191,7 +191,3 @@ def test_a_thread_that_sleeps_does_not_wait_for_a_core() -> None:
     before = seconds_waited()
     time.sleep(0.2)
     assert sum(seconds_waited()) - sum(before) < 0.1
-
-
-def teardown_module() -> None:
-    set_threads(1)
