@@ -9,8 +9,7 @@ from tempfile import TemporaryDirectory
 
 from bench.serving.asks import Load, make_asks
 from bench.serving.drive import drive
-from bench.serving.quick import ready_model
-from bench.serving.run import Options, warm
+from bench.serving.run import Options, ready_model, warm
 from bench.serving.side import Setup, Side
 from bench.serving.sides import make_side
 from bench.table import Row

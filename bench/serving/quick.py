@@ -9,15 +9,10 @@ from dataclasses import dataclass, field
 from bench.serving.asks import Load, make_asks
 from bench.serving.cells import CELLS, IN_FLIGHT, Cell, tiny
 from bench.serving.drive import SideSilent, drive
-from bench.serving.model import Model, Wish
-from bench.serving.run import Options, prepare, tell, warm
+from bench.serving.run import Options, ready_model, tell, warm
 from bench.serving.side import Setup, Side
 from bench.serving.sides import make_side
 from bench.table import Row
-from darkroom.tasks.catalogue import HubSource, load_catalogue
-from darkroom.worker.lockfile import LOCAL
-from darkroom.worker.places import folder_of
-from darkroom.worker.settings import WorkerSettings
 
 SECONDS = 54.0  # in all; what is left of the minute is for stopping
 #: Pictures one at a time of each side. They have half the steps: the machine's mood changes within seconds, and more
@@ -50,21 +45,11 @@ def quick(model: str, options: Options) -> list[Row]:
             raise SideSilent(f"{stock.name}: no picture within {SECONDS:.0f} s")
         for side in sides:
             warm(side, cell.sizes, cell.in_flight)
-        found = _rounds(sides, cell, lambda: SECONDS - (time.monotonic() - began))
+        found = _loads(sides, cell, lambda: SECONDS - (time.monotonic() - began))
     return _rows(model, found["stock"], found["darkroom"])
 
 
-def ready_model(name: str, options: Options) -> Model:
-    """Of a model that lies in a folder all is known at once."""
-    settings = WorkerSettings()
-    entry = load_catalogue(settings.catalogue).get(name)
-    if entry is None or isinstance(entry.source, HubSource):
-        return prepare(Wish(name=name, cache=options.cache, device="cpu", threads=options.threads))
-    folder = folder_of(entry, settings, LOCAL)
-    return Model(entry=entry, folder=folder, variant=None, device="cpu", dtype="float32")
-
-
-def _rounds(sides: list[Side], cell: Cell, left: Callable[[], float]) -> dict[str, _Found]:
+def _loads(sides: list[Side], cell: Cell, left: Callable[[], float]) -> dict[str, _Found]:
     """A load of many for each side, then single pictures in turn as long as there is time: theirs is the finer mark."""
     found = {side.name: _Found() for side in sides}
     size, steps = cell.sizes[0], _steps(sides[0], cell, left())

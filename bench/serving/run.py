@@ -22,6 +22,10 @@ from bench.serving.record import CellRecord, Round, load_record
 from bench.serving.side import Setup, Side
 from bench.serving.sides import make_side
 from bench.serving.watch import Watch
+from darkroom.tasks.catalogue import HubSource, load_catalogue
+from darkroom.worker.lockfile import LOCAL
+from darkroom.worker.places import folder_of
+from darkroom.worker.settings import WorkerSettings
 
 WARM_STEPS = 2
 
@@ -114,6 +118,16 @@ def prepare(wish: Wish) -> Model:
     if done.returncode:
         raise SystemExit(f"the model {wish.name} could not be made ready")
     return Model.model_validate_json(done.stdout.splitlines()[-1])
+
+
+def ready_model(name: str, options: Options) -> Model:
+    """One for the CPU. Of a model that lies in a folder all is known at once; others are prepared."""
+    settings = WorkerSettings()
+    entry = load_catalogue(settings.catalogue).get(name)
+    if entry is None or isinstance(entry.source, HubSource):
+        return prepare(Wish(name=name, cache=options.cache, device="cpu", threads=options.threads))
+    folder = folder_of(entry, settings, LOCAL)
+    return Model(entry=entry, folder=folder, variant=None, device="cpu", dtype="float32")
 
 
 def _wish(cells: Sequence[Cell], options: Options) -> Wish:

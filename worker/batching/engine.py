@@ -74,7 +74,8 @@ class Engine:
         self._calls: deque[Work] = deque()
         self._waiting: list[_Pending] = []
         self._crowd = Crowd(self._gap)
-        self._neighbours = Neighbours(threads if device is None or device.type == "cpu" else 1)
+        on_cores = device is None or device.type == "cpu"  # elsewhere the thread has no team at work
+        self._neighbours = Neighbours(threads if on_cores else 1)
         self._pace = Pace(self._ran)
         self._batches = Batches(self.policy, self._pace, self._stats, Graphs() if graphs else None)
         self._stepped = True  # whether a denoiser call ran since the last other call
