@@ -13,10 +13,10 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from darkroom.cli.server import LocalServer
+from darkroom.cli.demo.server import LocalServer
 from darkroom.tasks import Darkroom, TaskSettings
 from darkroom.tasks.catalogue import Catalogue, ModelEntry
-from darkroom.worker.tiny import make_tiny
+from darkroom.worker.models.tiny import make_tiny
 
 
 @dataclass(frozen=True)

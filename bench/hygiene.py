@@ -8,7 +8,7 @@ import redis
 from pydantic import SecretStr
 
 from bench.table import Row
-from darkroom.cli.server import LocalServer
+from darkroom.cli.demo.server import LocalServer
 from darkroom.tasks import Darkroom, JobError, JobResult, StoredImage, TaskSettings, Txt2Img, claims
 from darkroom.tasks.claims import Claim
 from darkroom.tasks.redis_io import BlockingIO

@@ -22,13 +22,13 @@ from darkroom.storage import ObjectStore, StorageSettings, open_store
 from darkroom.storage.inputs import read_input
 from darkroom.tasks import Img2Img, Job, Txt2Img
 from darkroom.tasks.catalogue import ModelEntry
-from darkroom.worker.device import choose_placement
-from darkroom.worker.generate import Generator
-from darkroom.worker.loading import load_model
-from darkroom.worker.manifest import Manifest, parse_manifest
-from darkroom.worker.replay import Replay
+from darkroom.worker.images.generate import Generator
+from darkroom.worker.images.manifest import Manifest, parse_manifest
+from darkroom.worker.images.replay import Replay
+from darkroom.worker.models.device import choose_placement
+from darkroom.worker.models.loading import load_model
+from darkroom.worker.models.tuning import make_engine
 from darkroom.worker.settings import WorkerSettings
-from darkroom.worker.tuning import make_engine
 
 JOBS = 200
 COMMANDS = 3

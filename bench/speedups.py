@@ -11,9 +11,9 @@ from bench.serving.geometry import SDXL, random_denoiser
 from bench.table import Row
 from darkroom.worker.batching.graphs import Graphs
 from darkroom.worker.batching.stacking import Call, run_plainly, run_stacked
-from darkroom.worker.device import Placement
+from darkroom.worker.models.device import Placement
+from darkroom.worker.models.tuning import tune
 from darkroom.worker.settings import Speedup
-from darkroom.worker.tuning import tune
 
 SIDES, ROWS = (512, 1024), (2, 32)
 CALLS = 5

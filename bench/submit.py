@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from bench.bare import app as bare_app
 from bench.bare import run as bare_task
 from bench.table import Row
-from darkroom.cli.server import LocalServer
+from darkroom.cli.demo.server import LocalServer
 from darkroom.tasks import Darkroom, TaskSettings, Txt2Img
 
 ROUNDS, CALLS, BULK = 7, 400, 100_000

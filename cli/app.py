@@ -10,7 +10,9 @@ from typing import Annotated
 import typer
 import typer.main
 
-from darkroom.cli import dead, demo, doctor, gc, health, jobs, models, replay, submit, worker
+from darkroom.cli import dead, gc, jobs, models, replay, submit, worker
+from darkroom.cli.demo import demo
+from darkroom.cli.doctor import doctor, health
 from darkroom.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, Report, report
 from darkroom.cli.options import set_environment
 from darkroom.cli.screen import Screen

@@ -47,7 +47,7 @@ def gc(
 
 def _look_after(io: BlockingIO, rules: TaskSettings) -> dict[str, str]:
     """The janitor's rounds, until one finds nothing that those before did not; what was done, by job id."""
-    from darkroom.worker.janitor import sweep  # loads the worker's log
+    from darkroom.worker.delivery.janitor import sweep  # loads the worker's log
 
     done: dict[str, str] = {}
     while (found := io.run(sweep("gc", rules))).keys() - done.keys():

@@ -17,7 +17,7 @@ from darkroom.worker.errors import ModelMissing, ModelUnknown, ModelUnsafe
 from darkroom.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
-    from darkroom.worker.weights import WeightsFile
+    from darkroom.worker.models.weights import WeightsFile
 
 app = typer.Typer(help="What can be asked for, fetching weights, and looking into them.", no_args_is_help=True)
 
@@ -48,7 +48,7 @@ def pull(name: str, *, catalogue: Catalogue = None, models_dir: ModelsDir = None
     """Fetch a model from the Hugging Face hub at one commit, check every file, and pin its digests."""
     screen, settings = Screen(as_json=as_json), _settings(catalogue, models_dir)
     entry = _entry(name, load_catalogue(settings.catalogue))
-    from darkroom.worker.pull import pull as fetch  # loads torch and the hub's library
+    from darkroom.worker.models.pull import pull as fetch  # loads torch and the hub's library
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     quiet = not screen.err.is_terminal
@@ -109,7 +109,7 @@ def _entry(name: str, catalogue: Mapping[str, ModelEntry]) -> ModelEntry:
 def _states(entries: Mapping[str, ModelEntry], settings: WorkerSettings) -> dict[str, str]:
     """Where the worker's libraries are not installed, no model can be either."""
     try:
-        from darkroom.cli.inventory import holding  # needs filelock
+        from darkroom.cli.doctor.inventory import holding  # needs filelock
     except ModuleNotFoundError:
         return {}
     return {name: holding(entry, settings).state for name, entry in entries.items()}
@@ -132,13 +132,15 @@ def _weights(model: str, settings: WorkerSettings) -> Mapping[str, "WeightsFile"
     if path.exists() or path.suffix in (".safetensors", *PICKLES) or "/" in model:
         return _weights_at(path)
     entry = _entry(model, load_catalogue(settings.catalogue))
-    from darkroom.worker.sources import inspect_model  # loads torch: which files belong to it is the family's business
+    from darkroom.worker.models.sources import (
+        inspect_model,  # loads torch: which files belong to it is the family's business
+    )
 
     return inspect_model(entry, settings)
 
 
 def _weights_at(path: Path) -> Mapping[str, "WeightsFile"]:
-    from darkroom.worker.weights import inspect_weights
+    from darkroom.worker.models.weights import inspect_weights
 
     if path.suffix in PICKLES:
         raise ModelUnsafe(f"{path}: {path.suffix} files can run code when loaded, so they are not looked into")

@@ -19,8 +19,8 @@ from darkroom.tasks.catalogue import load_catalogue
 from darkroom.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
-    from darkroom.worker.manifest import Manifest
-    from darkroom.worker.replay import Difference, Replay, ReplayedImage
+    from darkroom.worker.images.manifest import Manifest
+    from darkroom.worker.images.replay import Difference, Replay, ReplayedImage
 
 EXAMPLES = """Examples:
 
@@ -53,7 +53,7 @@ def replay(
     set_environment(catalogue=catalogue, models_dir=models_dir)
     data, store = _read(manifest)
     folder = _folder(save)
-    from darkroom.worker.manifest import parse_manifest  # loads torch
+    from darkroom.worker.images.manifest import parse_manifest  # loads torch
 
     recorded = parse_manifest(data, load_catalogue(WorkerSettings().catalogue))
     _repeat_circumstances(recorded)
@@ -93,7 +93,7 @@ def _folder(save: str | None) -> Path | None:
 
 def _repeat_circumstances(manifest: "Manifest") -> None:
     """The recorded form of the model for this process, where neither option nor variable says otherwise."""
-    from darkroom.worker.device import devices
+    from darkroom.worker.models.device import devices
 
     kind = manifest.environment.get("device")
     there = any(device.partition(":")[0] == kind for device in devices())
@@ -129,11 +129,11 @@ def _loader(manifest: "Manifest", store: ObjectStore | None, screen: Screen) -> 
 def _made_again(
     manifest: "Manifest", load: Callable[[str], bytes | None], screen: Screen
 ) -> tuple[list["ReplayedImage"], list["Difference"]]:
-    from darkroom.worker.device import choose_placement
-    from darkroom.worker.generate import Generator
-    from darkroom.worker.loading import load_model
-    from darkroom.worker.replay import Replay
-    from darkroom.worker.tuning import make_engine
+    from darkroom.worker.images.generate import Generator
+    from darkroom.worker.images.replay import Replay
+    from darkroom.worker.models.device import choose_placement
+    from darkroom.worker.models.loading import load_model
+    from darkroom.worker.models.tuning import make_engine
 
     settings = WorkerSettings()
     entry = load_catalogue(settings.catalogue)[manifest.model.name]

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from darkroom.cli.doctor.probe import probe
 from darkroom.cli.errors import ExtraMissing, UsageFault
 from darkroom.cli.options import AsJson, Catalogue, Device, Dtype, Memory, ModelsDir, Threads, set_environment
-from darkroom.cli.probe import probe
 from darkroom.storage import StorageNotConfigured
 from darkroom.storage.stores import load_settings
 from darkroom.tasks import TaskSettings
@@ -64,8 +64,8 @@ def worker(
         if find_spec(library) is None:
             raise ExtraMissing(library)
     devices = gpu_devices(gpus) if gpus is not None else (None,)
-    from darkroom.worker.logs import configure_logs
-    from darkroom.worker.supervisor import Supervisor  # with logs: they need structlog, an extra's library
+    from darkroom.worker.process.logs import configure_logs
+    from darkroom.worker.process.supervisor import Supervisor  # with logs: they need structlog, an extra's library
 
     configure_logs(settings.log_format, settings.log_level)
     return Supervisor(names, devices).run()

@@ -24,7 +24,7 @@ def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
     """Tiny real models by family, each written once a session. Read only: copy the folder to change it."""
-    from darkroom.worker.tiny import make_tiny
+    from darkroom.worker.models.tiny import make_tiny
 
     @cache
     def build(family: Family) -> ModelEntry:

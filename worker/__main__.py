@@ -14,8 +14,8 @@ import structlog
 from darkroom.storage import StorageError
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.settings import TaskSettings
-from darkroom.worker.logs import configure_logs
-from darkroom.worker.service import Service
+from darkroom.worker.process.logs import configure_logs
+from darkroom.worker.process.service import Service
 from darkroom.worker.settings import WorkerSettings
 
 EXIT_TEMPORARY = 75  # sysexits.h, EX_TEMPFAIL

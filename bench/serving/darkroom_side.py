@@ -15,8 +15,8 @@ from bench.serving.side import Side
 from bench.serving.traced import Tracer
 from darkroom.tasks import Darkroom, TaskSettings, Txt2Img
 from darkroom.tasks.catalogue import FolderSource
+from darkroom.worker.process.supervisor import waits
 from darkroom.worker.settings import WorkerSettings
-from darkroom.worker.supervisor import waits
 
 START_SECONDS = 900.0  # to load, verify and warm a large model, compiling several sizes included
 COMPILED, COMPILED_ON_CPU = "channels_last,compile,graphs", "channels_last,compile"

@@ -23,7 +23,7 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from darkroom.tasks.catalogue import Family
-from darkroom.worker.tiny_tokenizer import vocabulary_size, write_tokenizer
+from darkroom.worker.models.tiny_tokenizer import vocabulary_size, write_tokenizer
 
 _NOISE = {
     "beta_start": 0.00085,

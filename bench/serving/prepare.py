@@ -13,10 +13,10 @@ from bench.serving.geometry import SD15, SDXL, Geometry, write_random
 from bench.serving.model import Model, Wish, shape_name
 from bench.serving.work import matmul_tflops, picture_tflop
 from darkroom.tasks.catalogue import Defaults, Family, FolderSource, HubSource, ModelEntry, load_catalogue
-from darkroom.worker.device import Placement, choose_placement
+from darkroom.worker.models.device import Placement, choose_placement
+from darkroom.worker.models.sources import find_layout
+from darkroom.worker.models.tiny import make_tiny, tiny_entry
 from darkroom.worker.settings import WorkerSettings
-from darkroom.worker.sources import find_layout
-from darkroom.worker.tiny import make_tiny, tiny_entry
 
 RANDOM = {"random-sdxl": SDXL, "random-sd": SD15}
 TINY: dict[str, Family] = {"tiny-sdxl": "sdxl", "tiny-sd": "sd"}

@@ -23,8 +23,8 @@ from bench.serving.side import Setup, Side
 from bench.serving.sides import make_side
 from bench.serving.watch import Watch
 from darkroom.tasks.catalogue import HubSource, load_catalogue
-from darkroom.worker.lockfile import LOCAL
-from darkroom.worker.places import folder_of
+from darkroom.worker.models.lockfile import LOCAL
+from darkroom.worker.models.places import folder_of
 from darkroom.worker.settings import WorkerSettings
 
 WARM_STEPS = 2

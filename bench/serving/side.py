@@ -19,7 +19,7 @@ from PIL import Image
 from bench.serving.asks import Ask
 from bench.serving.model import Model
 from bench.serving.program import Program, SideFailed
-from darkroom.cli.server import LocalServer
+from darkroom.cli.demo.server import LocalServer
 from darkroom.tasks import QueueError
 
 

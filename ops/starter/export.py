@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from darkroom.worker.tiny_tokenizer import write_tokenizer
+from darkroom.worker.models.tiny_tokenizer import write_tokenizer
 from ops.starter.captions import words
 from ops.starter.models import make_scheduler
 from ops.starter.pictures import drawn_scene, to_tensor

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from darkroom.cli.sheet import contact_sheet
+from darkroom.cli.demo.sheet import contact_sheet
 from ops.starter.painting import Studio
 
 _PROMPTS = (

@@ -3,7 +3,7 @@
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from darkroom.worker.tiny import text_config
+from darkroom.worker.models.tiny import text_config
 from ops.starter.scenes import SIDE
 
 #: Widths of the two text encoders.

@@ -10,9 +10,9 @@ from darkroom.tasks.catalogue import FolderSource, builtin_catalogue
 from darkroom.tasks.requests import Img2Img, Request, Txt2Img
 from darkroom.tasks.validate import resolve
 from darkroom.worker.batching.engine import Engine
-from darkroom.worker.device import choose_placement
-from darkroom.worker.generate import Generator
-from darkroom.worker.loading import load_model
+from darkroom.worker.images.generate import Generator
+from darkroom.worker.models.device import choose_placement
+from darkroom.worker.models.loading import load_model
 from darkroom.worker.settings import WorkerSettings
 from ops.starter.drawing import Picture
 

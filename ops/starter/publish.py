@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from darkroom.cli.sheet import contact_sheet
-from darkroom.worker.digests import hash_files
-from darkroom.worker.families import family
-from darkroom.worker.layout import folder_layout
-from darkroom.worker.lockfile import LockedModel, pin
+from darkroom.cli.demo.sheet import contact_sheet
+from darkroom.worker.models.digests import hash_files
+from darkroom.worker.models.families import family
+from darkroom.worker.models.layout import folder_layout
+from darkroom.worker.models.lockfile import LockedModel, pin
 from ops.starter.autoencoder import FINE, POLISH, ROUGH
 from ops.starter.card import write_card
 from ops.starter.curves import Curve, plot, read_curve

@@ -6,7 +6,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTokenizer
 
-from darkroom.worker.tiny_tokenizer import write_tokenizer
+from darkroom.worker.models.tiny_tokenizer import write_tokenizer
 from ops.starter.autoencoder import train_autoencoder
 from ops.starter.captions import words
 from ops.starter.denoiser import train_denoiser

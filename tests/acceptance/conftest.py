@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from darkroom.cli.app import run
-from darkroom.cli.server import LocalServer
+from darkroom.cli.demo.server import LocalServer
 from darkroom.tasks import Darkroom, TaskSettings
 from tests.conftest import TinyModels
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from darkroom.cli.server import LocalServer
+from darkroom.cli.demo.server import LocalServer
 from tests.acceptance.conftest import MODEL, Call, Installation
 
 HEAVY = ("torch", "diffusers", "transformers", "celery", "boto3", "PIL", "numpy", "structlog")

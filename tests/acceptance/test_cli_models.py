@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from darkroom.cli.server import LocalServer
+from darkroom.cli.demo.server import LocalServer
 from darkroom.tasks.catalogue import FolderSource
 from tests.acceptance.conftest import MODEL, Call, Installation, Told
 from tests.conftest import TinyModels

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from darkroom.cli.server import LocalServer
+from darkroom.cli.demo.server import LocalServer
 from darkroom.storage import ObjectStore, open_store
 from darkroom.tasks import Darkroom, JobError, TaskSettings, claims
 from darkroom.tasks.redis_io import BlockingIO

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from darkroom.cli.server import LocalServer
+from darkroom.cli.demo.server import LocalServer
 from darkroom.storage import ObjectStore, StorageSettings, open_store
 from darkroom.tasks import Darkroom, JobHandle, QueueUnavailable, TaskSettings
 from darkroom.tasks.catalogue import ModelEntry

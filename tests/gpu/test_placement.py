@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from darkroom.worker.device import choose_placement, environment
-from darkroom.worker.loading import LoadedModel, load_model
+from darkroom.worker.models.device import choose_placement, environment
+from darkroom.worker.models.loading import LoadedModel, load_model
 from darkroom.worker.settings import MemoryMode, WorkerSettings
 from tests.conftest import TinyModels
 

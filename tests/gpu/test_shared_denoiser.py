@@ -14,13 +14,13 @@ from darkroom.worker.batching.graphs import Graphs
 from darkroom.worker.batching.pace import AHEAD
 from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.batching.stacking import Call, run_stacked
-from darkroom.worker.device import choose_placement
-from darkroom.worker.generate import Generator
-from darkroom.worker.loading import load_model
-from darkroom.worker.previews import Snapshot
-from darkroom.worker.schedulers import make_scheduler
+from darkroom.worker.images.generate import Generator
+from darkroom.worker.images.schedulers import make_scheduler
+from darkroom.worker.models.device import choose_placement
+from darkroom.worker.models.loading import load_model
+from darkroom.worker.models.previews import Snapshot
+from darkroom.worker.models.tuning import make_engine
 from darkroom.worker.settings import WorkerSettings
-from darkroom.worker.tuning import make_engine
 from tests.conftest import TinyModels
 
 pytestmark = [

@@ -10,7 +10,7 @@ import redis
 from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
-from darkroom.cli.server import LocalServer
+from darkroom.cli.demo.server import LocalServer
 from darkroom.storage import StorageSettings
 from darkroom.tasks import TaskSettings
 

@@ -34,6 +34,21 @@ FORBIDDEN = {
     "cli": {"boto3", "botocore"},
 }
 
+# The worker's rooms, the highest first: a room may import those below it. A file at the top of `worker/` is a floor of
+# its own.
+ROOMS = (
+    "__main__",
+    "process",
+    "delivery",
+    "images",
+    "models",
+    "batching",
+    "failures",
+    "errors",
+    "settings",
+    "spans",
+)
+
 
 @cache
 def modules() -> dict[str, Path]:
@@ -87,6 +102,20 @@ def test_packages_import_only_what_they_may(module: str) -> None:
     assert not roots(module) & FORBIDDEN[package]
 
 
+@pytest.mark.parametrize("module", sorted(name for name in modules() if name.startswith("darkroom.worker.")))
+def test_the_workers_rooms_import_downwards_only(module: str) -> None:
+    floor = ROOMS.index(room(module))
+    assert {name for name in own_modules(module) if is_room(name) and ROOMS.index(room(name)) < floor} == set()
+
+
+def room(module: str) -> str:
+    return module.split(".")[2]
+
+
+def is_room(module: str) -> bool:
+    return module.startswith("darkroom.worker.")
+
+
 def test_boto3_has_one_door() -> None:
     users = {module for module in modules() if {"boto3", "botocore"} & roots(module)}
     assert users == {"darkroom.storage.s3", "darkroom.storage.s3_errors"}
@@ -95,7 +124,7 @@ def test_boto3_has_one_door() -> None:
 def test_redis_has_one_door() -> None:
     """Only the driver, Celery's transport and the server for demos speak redis-py."""
     users = {module for module in modules() if "redis" in roots(module)}
-    assert users == {"darkroom.tasks.redis_io", "darkroom.worker.transport", "darkroom.cli.server"}
+    assert users == {"darkroom.tasks.redis_io", "darkroom.worker.process.transport", "darkroom.cli.demo.server"}
 
 
 def test_there_are_no_circles() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from darkroom.worker.loading import LoadedModel
+from darkroom.worker.models.loading import LoadedModel
 from ops.starter.drawing import Picture
 from ops.starter.judge import faults, judge
 from ops.starter.painting import ENTRY, Studio

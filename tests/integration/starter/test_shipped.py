@@ -7,9 +7,9 @@ import pytest
 import darkroom.worker
 from darkroom.tasks.catalogue import builtin_catalogue
 from darkroom.worker.errors import ModelMissing
-from darkroom.worker.lockfile import LOCK_NAME
+from darkroom.worker.models.lockfile import LOCK_NAME
+from darkroom.worker.models.sources import verify_model
 from darkroom.worker.settings import WorkerSettings
-from darkroom.worker.sources import verify_model
 
 FOLDER = Path(darkroom.worker.__file__).parent / "starter"
 ENTRY = builtin_catalogue()["starter"]

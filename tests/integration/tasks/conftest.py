@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 from pydantic import SecretStr
 
-from darkroom.cli.server import LocalServer
+from darkroom.cli.demo.server import LocalServer
 from darkroom.tasks import Darkroom, TaskSettings
 from darkroom.tasks.redis_io import BlockingIO
 from tests.integration.hand import Hand

@@ -10,7 +10,7 @@ from darkroom.tasks import Darkroom, Job, JobError, JobNotFound, QueueFull, Stat
 from darkroom.tasks import claims as c
 from darkroom.tasks.claims import Claim, Overdue
 from darkroom.tasks.sweeping import sweep_indexes
-from darkroom.worker.janitor import sweep
+from darkroom.worker.delivery.janitor import sweep
 from tests.integration.hand import RESULT, RULES, Hand
 
 PASSING = JobError(code="storage_unavailable", message="away", retryable=True)

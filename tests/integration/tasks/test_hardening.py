@@ -7,7 +7,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from darkroom.cli.server import LocalServer
+from darkroom.cli.demo.server import LocalServer
 from darkroom.tasks import Darkroom, InvalidRequest, QueueBroken, QueueUnavailable, State, TaskSettings, Txt2Img, claims
 from darkroom.tasks.redis_io import Key, Operation, command
 from tests.integration.hand import TTL, Hand

@@ -10,7 +10,7 @@ import redis
 from celery import Celery
 from kombu import Exchange, Queue
 
-from darkroom.cli.server import LocalServer
+from darkroom.cli.demo.server import LocalServer
 from darkroom.tasks import Darkroom, TaskSettings, Txt2Img
 from darkroom.tasks.message import LANES, TASK_NAME, queue_name
 

@@ -11,7 +11,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from darkroom.cli.server import LocalServer
+from darkroom.cli.demo.server import LocalServer
 from darkroom.tasks import (
     Darkroom,
     DarkroomError,

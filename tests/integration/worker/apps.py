@@ -12,9 +12,9 @@ PROGRAM = """
 import os, sys
 import structlog
 from darkroom.tasks.settings import TaskSettings
-from darkroom.worker.app import consume, make_app
-from darkroom.worker.drain import Drain
-from darkroom.worker.logs import configure_logs
+from darkroom.worker.process.app import consume, make_app
+from darkroom.worker.delivery.drain import Drain
+from darkroom.worker.process.logs import configure_logs
 
 def run(job_id):
     say.info("began", job=job_id)

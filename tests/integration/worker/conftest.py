@@ -10,19 +10,19 @@ import pytest
 import torch
 from pydantic import SecretStr
 
-from darkroom.cli.server import LocalServer
+from darkroom.cli.demo.server import LocalServer
 from darkroom.storage import ObjectStore, StorageSettings, StoredObject, open_store
 from darkroom.tasks import Darkroom, Job, TaskSettings, claims
 from darkroom.tasks.catalogue import ModelEntry
 from darkroom.tasks.redis_io import BlockingIO
 from darkroom.worker.batching.engine import Engine
-from darkroom.worker.device import Placement
-from darkroom.worker.generate import Generator
-from darkroom.worker.image_threads import ImageThreads
-from darkroom.worker.leases import LeaseKeeper
-from darkroom.worker.leftovers import sweeper
-from darkroom.worker.loading import load_model
-from darkroom.worker.runner import JobRunner, Surroundings
+from darkroom.worker.delivery.image_threads import ImageThreads
+from darkroom.worker.delivery.leases import LeaseKeeper
+from darkroom.worker.delivery.leftovers import sweeper
+from darkroom.worker.delivery.runner import JobRunner, Surroundings
+from darkroom.worker.images.generate import Generator
+from darkroom.worker.models.device import Placement
+from darkroom.worker.models.loading import load_model
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
 from tests.integration.hand import Hand

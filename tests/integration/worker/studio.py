@@ -16,8 +16,8 @@ from .processes import PATIENCE, Process
 
 SUPERVISED = """
 import sys
-from darkroom.worker.logs import configure_logs
-from darkroom.worker.supervisor import Supervisor
+from darkroom.worker.process.logs import configure_logs
+from darkroom.worker.process.supervisor import Supervisor
 configure_logs("json", "info")
 sys.exit(Supervisor(sys.argv[1:]).run())
 """

@@ -9,17 +9,17 @@ import redis
 import torch
 from pydantic import SecretStr
 
-from darkroom.cli.server import LocalServer
+from darkroom.cli.demo.server import LocalServer
 from darkroom.tasks import Darkroom, TaskSettings
 from darkroom.tasks import claims as c
 from darkroom.tasks.catalogue import builtin_catalogue
 from darkroom.tasks.claims import Claim
 from darkroom.tasks.redis_io import BlockingIO
-from darkroom.worker.attempt import Attempt, Canceled, LeaseLost
-from darkroom.worker.leases import LeaseKeeper
-from darkroom.worker.presence import Presence
-from darkroom.worker.previews import Snapshot
-from darkroom.worker.publisher import ProgressPublisher
+from darkroom.worker.delivery.attempt import Attempt, Canceled, LeaseLost
+from darkroom.worker.delivery.leases import LeaseKeeper
+from darkroom.worker.delivery.publisher import ProgressPublisher
+from darkroom.worker.models.previews import Snapshot
+from darkroom.worker.process.presence import Presence
 from tests.integration.hand import RULES, Hand
 
 LATENTS = torch.zeros(1, 4, 8, 8)

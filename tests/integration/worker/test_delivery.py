@@ -9,14 +9,14 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from darkroom.cli.server import LocalServer
+from darkroom.cli.demo.server import LocalServer
 from darkroom.storage.errors import StorageUnavailable
 from darkroom.tasks import Darkroom, State, TaskSettings, claims
 from darkroom.tasks.redis_io import BlockingIO
-from darkroom.worker import patience
-from darkroom.worker.drain import Drain
-from darkroom.worker.leases import LeaseKeeper
-from darkroom.worker.runner import JobRunner
+from darkroom.worker.delivery import patience
+from darkroom.worker.delivery.drain import Drain
+from darkroom.worker.delivery.leases import LeaseKeeper
+from darkroom.worker.delivery.runner import JobRunner
 from tests.integration.hand import RESULT, RULES, Hand
 
 from .conftest import Desk

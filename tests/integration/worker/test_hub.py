@@ -13,10 +13,10 @@ import torch
 from huggingface_hub import constants
 
 from darkroom.tasks.catalogue import FolderSource, HubSource, ModelEntry
-from darkroom.worker.device import Placement
 from darkroom.worker.errors import ModelMissing
-from darkroom.worker.loading import load_model
-from darkroom.worker.pull import pull
+from darkroom.worker.models.device import Placement
+from darkroom.worker.models.loading import load_model
+from darkroom.worker.models.pull import pull
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
 

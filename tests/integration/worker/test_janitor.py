@@ -9,8 +9,8 @@ from pydantic import SecretStr
 from darkroom.storage import ObjectStore
 from darkroom.tasks import Darkroom, TaskSettings
 from darkroom.tasks.redis_io import BlockingIO
-from darkroom.worker.janitor import Janitor, sweep
-from darkroom.worker.leftovers import sweeper
+from darkroom.worker.delivery.janitor import Janitor, sweep
+from darkroom.worker.delivery.leftovers import sweeper
 from tests.integration.hand import RULES, Hand
 
 QUEUE = "queue:sdxl:interactive"
@@ -83,7 +83,7 @@ def test_after_an_outage_workers_have_time_to_renew_before_their_jobs_are_given_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = [1000.0]
-    monkeypatch.setattr("darkroom.worker.janitor.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("darkroom.worker.delivery.janitor.time.monotonic", lambda: clock[0])
     away = BlockingIO(TaskSettings(redis_url=SecretStr("redis://127.0.0.1:1/0"), redis_timeout=0.2))
     asked: list[float] = []
     monkeypatch.setattr(away, "run", lambda operation: asked.append(clock[0]) or BlockingIO.run(away, operation))

@@ -15,14 +15,14 @@ from moto.core.authorization import enable_iam_authentication
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from darkroom.cli.server import LocalServer
+from darkroom.cli.demo.server import LocalServer
 from darkroom.storage import ObjectStore, StorageSettings, open_store
 from darkroom.tasks import Job, State, TaskSettings
-from darkroom.worker.generate import Generator
-from darkroom.worker.image_threads import ImageThreads
-from darkroom.worker.manifest import parse_manifest
-from darkroom.worker.replay import Replay
-from darkroom.worker.runner import JobRunner
+from darkroom.worker.delivery.image_threads import ImageThreads
+from darkroom.worker.delivery.runner import JobRunner
+from darkroom.worker.images.generate import Generator
+from darkroom.worker.images.manifest import parse_manifest
+from darkroom.worker.images.replay import Replay
 
 from .conftest import Desk, open_desk
 

@@ -15,7 +15,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from darkroom.cli.server import LocalServer, find_server
+from darkroom.cli.demo.server import LocalServer, find_server
 from darkroom.tasks import AsyncDarkroom, Darkroom, QueueUnavailable, State, TaskSettings
 
 from .apps import Start

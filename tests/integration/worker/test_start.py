@@ -15,14 +15,14 @@ import pytest
 import redis
 import structlog
 
-from darkroom.cli.server import LocalServer
+from darkroom.cli.demo.server import LocalServer
 from darkroom.storage import ObjectStore
 from darkroom.tasks import TaskSettings
 from darkroom.tasks.catalogue import FolderSource, ModelEntry, load_catalogue
 from darkroom.worker import __main__ as program
-from darkroom.worker.logs import configure_logs
+from darkroom.worker.models.sources import verify_model
+from darkroom.worker.process.logs import configure_logs
 from darkroom.worker.settings import WorkerSettings
-from darkroom.worker.sources import verify_model
 
 from .studio import Studio, open_studio
 

@@ -10,7 +10,7 @@ import pytest
 
 from darkroom.tasks import JobHandle, State
 from darkroom.worker.__main__ import EXIT_TEMPORARY
-from darkroom.worker.hang import EXIT_HUNG
+from darkroom.worker.process.hang import EXIT_HUNG
 
 from .processes import PATIENCE, Process
 from .studio import Studio
@@ -18,7 +18,7 @@ from .studio import Studio
 # A worker whose model does not come back from its next image once a file is there.
 HANGING = """
 import os, sys, time
-from darkroom.worker.generate import Generator
+from darkroom.worker.images.generate import Generator
 model, file = sys.argv[1:]
 inner = Generator.generate
 def generate(self, *args, **kwargs):

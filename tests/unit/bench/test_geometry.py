@@ -11,8 +11,8 @@ from bench.serving.geometry import SD15, SDXL, Geometry, write_random
 from bench.serving.model import Wish
 from bench.serving.prepare import prepare
 from bench.serving.work import decoder_tflop, denoiser_calls, denoiser_tflop, picture_tflop
-from darkroom.worker.device import choose_placement
-from darkroom.worker.loading import load_model
+from darkroom.worker.models.device import choose_placement
+from darkroom.worker.models.loading import load_model
 from darkroom.worker.settings import WorkerSettings
 
 SMALL_TEXT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,

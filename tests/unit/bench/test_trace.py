@@ -14,7 +14,7 @@ from bench.serving.trace import Beside, beside, shorten
 from bench.serving.traced import profiler
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Ticket
-from darkroom.worker.timings import Timings
+from darkroom.worker.delivery.timings import Timings
 
 Span = tuple[str, float, float]
 

@@ -63,7 +63,7 @@ def test_a_fault_of_ours_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("boom")
 
-    monkeypatch.setattr("darkroom.cli.health.workers_up", broken)
+    monkeypatch.setattr("darkroom.cli.doctor.health.workers_up", broken)
     assert run(["health", "--json"]) == 1
     assert '"code": "internal_error", "message": "ZeroDivisionError: boom"' in capsys.readouterr().out
 

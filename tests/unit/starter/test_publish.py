@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from transformers import CLIPTokenizer
 
-from darkroom.cli.sheet import contact_sheet
-from darkroom.worker.tiny_tokenizer import write_tokenizer
+from darkroom.cli.demo.sheet import contact_sheet
+from darkroom.worker.models.tiny_tokenizer import write_tokenizer
 from ops.starter.captions import words
 from ops.starter.card import write_card
 from ops.starter.curves import plot, read_curve

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from transformers import CLIPTokenizer
 
-from darkroom.worker.tiny_tokenizer import END, vocabulary_size, write_tokenizer
+from darkroom.worker.models.tiny_tokenizer import END, vocabulary_size, write_tokenizer
 from ops.starter.captions import caption, plain_caption, words
 from ops.starter.scenes import Scene, Thing, draw_lot
 

@@ -15,9 +15,9 @@ from darkroom.tasks.requests import Request
 from darkroom.tasks.validate import resolve
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Ticket
-from darkroom.worker.device import Placement
-from darkroom.worker.generate import Generator, OnStep
-from darkroom.worker.loading import LoadedModel, load_model
+from darkroom.worker.images.generate import Generator, OnStep
+from darkroom.worker.models.device import Placement
+from darkroom.worker.models.loading import LoadedModel, load_model
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
 

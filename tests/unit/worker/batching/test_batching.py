@@ -17,8 +17,8 @@ from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.batching.proxies import DenoiserProxy, VaeProxy
 from darkroom.worker.batching.threads import set_threads
-from darkroom.worker.loading import LoadedModel
-from darkroom.worker.schedulers import make_scheduler
+from darkroom.worker.images.schedulers import make_scheduler
+from darkroom.worker.models.loading import LoadedModel
 from tests.unit.worker.conftest import FAMILIES, Models, photo
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -12,9 +12,9 @@ from darkroom.tasks.catalogue import Family
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.batching.proxies import DenoiserProxy, VaeProxy
-from darkroom.worker.device import Placement
-from darkroom.worker.generate import Generator
-from darkroom.worker.loading import load_model
+from darkroom.worker.images.generate import Generator
+from darkroom.worker.models.device import Placement
+from darkroom.worker.models.loading import load_model
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
 from tests.unit.worker.conftest import FAMILIES, Generators, Models, make, photo, same

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from darkroom.tasks.catalogue import Family, FolderSource, ModelEntry
-from darkroom.worker.device import Placement
+from darkroom.worker.models.device import Placement
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
 

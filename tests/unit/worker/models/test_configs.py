@@ -10,8 +10,8 @@ import pytest
 
 from darkroom.tasks.catalogue import Family
 from darkroom.worker.errors import ModelCorrupt, ModelError, ModelIncompatible, ModelMissing, ModelUnsafe
-from darkroom.worker.families import family
-from darkroom.worker.layout import Layout, folder_layout
+from darkroom.worker.models.families import family
+from darkroom.worker.models.layout import Layout, folder_layout
 from tests.unit.worker.models.conftest import Copied
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from darkroom.worker import device
-from darkroom.worker.device import (
+from darkroom.worker.errors import DeviceUnavailable
+from darkroom.worker.models import device
+from darkroom.worker.models.device import (
     Placement,
     choose_placement,
     default_max_batch,
@@ -14,7 +15,6 @@ from darkroom.worker.device import (
     environment,
     images_at_a_time,
 )
-from darkroom.worker.errors import DeviceUnavailable
 from darkroom.worker.settings import MemoryMode, WorkerSettings
 
 needs_no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from darkroom.worker.digests import hash_files, verify
 from darkroom.worker.errors import LockInvalid, ModelCorrupt, ModelDigestMismatch, ModelMissing
-from darkroom.worker.lockfile import LOCK_NAME, LockedFile, LockedModel, pin, pin_first, read_lock, unpin
+from darkroom.worker.models.digests import hash_files, verify
+from darkroom.worker.models.lockfile import LOCK_NAME, LockedFile, LockedModel, pin, pin_first, read_lock, unpin
 
 COMMIT = "a" * 40
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from darkroom.tasks.catalogue import Family
-from darkroom.worker.device import Placement
 from darkroom.worker.errors import ModelIncompatible
-from darkroom.worker.families import family
-from darkroom.worker.loading import LoadedModel, load_model
+from darkroom.worker.models.device import Placement
+from darkroom.worker.models.families import family
+from darkroom.worker.models.loading import LoadedModel, load_model
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
 

@@ -10,9 +10,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from darkroom.tasks.catalogue import Family, FolderSource
-from darkroom.worker import loading
-from darkroom.worker.device import Placement
-from darkroom.worker.door import one_door
 from darkroom.worker.errors import (
     ModelCorrupt,
     ModelDigestMismatch,
@@ -21,10 +18,13 @@ from darkroom.worker.errors import (
     ModelUnsafe,
     OutOfMemory,
 )
-from darkroom.worker.families import family
-from darkroom.worker.layout import folder_layout
-from darkroom.worker.loading import load_model
-from darkroom.worker.lockfile import read_lock
+from darkroom.worker.models import loading
+from darkroom.worker.models.device import Placement
+from darkroom.worker.models.door import one_door
+from darkroom.worker.models.families import family
+from darkroom.worker.models.layout import folder_layout
+from darkroom.worker.models.loading import load_model
+from darkroom.worker.models.lockfile import read_lock
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
 from tests.unit.worker.models.conftest import Copied

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from darkroom.worker.device import Placement
-from darkroom.worker.loading import LoadedModel, load_model
-from darkroom.worker.memory import place
+from darkroom.worker.models.device import Placement
+from darkroom.worker.models.loading import LoadedModel, load_model
+from darkroom.worker.models.memory import place
 from darkroom.worker.settings import MemoryMode, WorkerSettings
 from tests.conftest import TinyModels
 

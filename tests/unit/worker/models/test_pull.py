@@ -12,7 +12,6 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from darkroom.tasks.catalogue import Family, HubSource, ModelEntry
-from darkroom.worker.device import Placement
 from darkroom.worker.errors import (
     ModelCorrupt,
     ModelDigestMismatch,
@@ -20,10 +19,11 @@ from darkroom.worker.errors import (
     ModelMissing,
     ModelUnsafe,
 )
-from darkroom.worker.hub import RemoteFile, RemoteModel
-from darkroom.worker.loading import load_model
-from darkroom.worker.lockfile import LockedModel, pin, read_lock
-from darkroom.worker.pull import pull
+from darkroom.worker.models.device import Placement
+from darkroom.worker.models.hub import RemoteFile, RemoteModel
+from darkroom.worker.models.loading import load_model
+from darkroom.worker.models.lockfile import LockedModel, pin, read_lock
+from darkroom.worker.models.pull import pull
 from darkroom.worker.settings import WorkerSettings
 from tests.unit.worker.models.conftest import Copied
 

@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from darkroom.tasks.catalogue import FileSource, ModelEntry
-from darkroom.worker.device import Placement
-from darkroom.worker.families import family
-from darkroom.worker.loading import LoadedModel, load_model
+from darkroom.worker.models.device import Placement
+from darkroom.worker.models.families import family
+from darkroom.worker.models.loading import LoadedModel, load_model
 from darkroom.worker.settings import WorkerSettings
 from tests.unit.worker.models.conftest import Copied
 from tests.unit.worker.models.original import openclip, original_checkpoint, prefixed

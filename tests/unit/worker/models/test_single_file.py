@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from darkroom.tasks.catalogue import Family, FileSource, FolderSource, ModelEntry
-from darkroom.worker.device import Placement
 from darkroom.worker.errors import (
     ModelCorrupt,
     ModelDigestMismatch,
@@ -16,7 +15,8 @@ from darkroom.worker.errors import (
     ModelMissing,
     ModelUnsafe,
 )
-from darkroom.worker.loading import LoadedModel, load_model
+from darkroom.worker.models.device import Placement
+from darkroom.worker.models.loading import LoadedModel, load_model
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
 from tests.unit.worker.models.conftest import Copied

@@ -8,11 +8,11 @@ import torch
 from transformers import CLIPTokenizer
 
 from darkroom.tasks.catalogue import Family, FolderSource, ModelEntry
-from darkroom.worker.device import Placement
-from darkroom.worker.families import family
-from darkroom.worker.loading import load_model
+from darkroom.worker.models.device import Placement
+from darkroom.worker.models.families import family
+from darkroom.worker.models.loading import load_model
+from darkroom.worker.models.tiny import make_tiny
 from darkroom.worker.settings import WorkerSettings
-from darkroom.worker.tiny import make_tiny
 from tests.conftest import TinyModels
 
 

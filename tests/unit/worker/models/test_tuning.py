@@ -11,11 +11,11 @@ import torch
 
 from darkroom.tasks.catalogue import Family
 from darkroom.tasks.settings import SettingsInvalid
-from darkroom.worker.device import choose_placement, environment
 from darkroom.worker.errors import DeviceUnavailable, ModelIncompatible
-from darkroom.worker.loading import LoadedModel, load_model, warm_sizes
+from darkroom.worker.models.device import choose_placement, environment
+from darkroom.worker.models.loading import LoadedModel, load_model, warm_sizes
+from darkroom.worker.models.tuning import tune
 from darkroom.worker.settings import WorkerSettings
-from darkroom.worker.tuning import tune
 from tests.conftest import TinyModels
 
 
@@ -109,7 +109,7 @@ def test_the_variable_is_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_weights_that_move_about_cannot_be_sped_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("darkroom.worker.device._device", lambda _wish: torch.device("cuda:0"))
+    monkeypatch.setattr("darkroom.worker.models.device._device", lambda _wish: torch.device("cuda:0"))
     with pytest.raises(DeviceUnavailable, match="model_offload moves weights about, which compile forbids"):
         choose_placement(WorkerSettings(memory="model_offload", speedups="compile"))
     assert choose_placement(WorkerSettings(memory="model_offload")).speedups == frozenset()

@@ -3,8 +3,8 @@
 import pytest
 
 from darkroom.worker.errors import ModelIncompatible, ModelUnsafe
-from darkroom.worker.families import family
-from darkroom.worker.pull import wanted_files
+from darkroom.worker.models.families import family
+from darkroom.worker.models.pull import wanted_files
 
 SDXL_REPOSITORY = [
     ".gitattributes",

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from darkroom.worker.device import Placement
 from darkroom.worker.errors import ModelCorrupt
-from darkroom.worker.loading import load_model
+from darkroom.worker.models.device import Placement
+from darkroom.worker.models.loading import load_model
+from darkroom.worker.models.sources import inspect_model
+from darkroom.worker.models.weights import inspect_weights
 from darkroom.worker.settings import WorkerSettings
-from darkroom.worker.sources import inspect_model
-from darkroom.worker.weights import inspect_weights
 from tests.conftest import TinyModels
 
 

@@ -1,0 +1,1 @@
+"""`darkroom demo`: a server, a worker and two pictures, and what it takes to start and stop them."""

@@ -1,0 +1,1 @@
+"""`darkroom doctor` and `darkroom health`: what is wrong, and what to do about it."""

@@ -1,0 +1,46 @@
+"""Which workers are up, by what they said of themselves within the last seconds (`worker/process/presence.py`)."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from darkroom.tasks.redis_io import Key, Operation, command
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One worker process; `name` is host:pid:random."""
+
+    name: str
+    host: str
+    models: list[str]
+    device: str
+    version: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def workers_up() -> Operation[list[Worker]]:
+    """Every worker whose word holds, by name."""
+    models = yield command("HKEYS", Key("models"))
+    names: set[bytes] = set()
+    for model in models:
+        names.update((yield command("ZRANGE", Key(f"serving:{model.decode(errors='replace')}"), 0, -1)))
+    found = []
+    for name in sorted(member.decode(errors="replace") for member in names):
+        word = yield command("GET", Key(f"worker:{name}"))
+        if word is not None:  # it runs out by itself when its worker dies
+            found.append(_worker(name, word))
+    return found
+
+
+def _worker(name: str, word: bytes) -> Worker:
+    """What another version of Darkroom says may lack something."""
+    try:
+        said = json.loads(word)
+        models = [str(model) for model in said.get("models", [])]
+    except (ValueError, AttributeError, TypeError):
+        said, models = {}, []
+    return Worker(name, name.split(":")[0], models, str(said.get("device", "")), str(said.get("version", "")))

@@ -1,0 +1,73 @@
+"""Metrics: what the engine did, over HTTP, on loopback."""
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+import torch
+from prometheus_client.parser import text_string_to_metric_families
+
+from darkroom.worker.batching.engine import Engine
+from darkroom.worker.errors import MetricsUnavailable
+from darkroom.worker.images.embeddings import EmbeddingCache
+from darkroom.worker.process.metrics import EngineCollector, metrics_server
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    with Engine(threads=1) as opened:
+        yield opened
+
+
+@pytest.fixture
+def port() -> int:
+    """Free a moment ago; should another process take it, the next free one serves."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
+def read(port: int) -> dict[str, float]:
+    with urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        text = answer.read().decode()
+    samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+    return {
+        sample.name + "".join(f",{value}" for _, value in sorted(sample.labels.items())): sample.value
+        for sample in samples
+    }
+
+
+def test_what_was_done_can_be_read(engine: Engine, port: int) -> None:
+    prompts: EmbeddingCache[Any] = EmbeddingCache()
+    for _ in range(3):
+        prompts.get("a star", lambda: 1)
+    collector = EngineCollector(engine.stats, {"tiny": prompts})
+    with metrics_server(collector, "127.0.0.1", port) as found:
+        assert read(found)["darkroom_rows_total"] == 0
+        with engine.image() as ticket:
+            engine.denoise(lambda sample: (sample,), (torch.zeros(3, 4),), {}, ticket)
+        told = read(found)
+    assert told["darkroom_model_calls_total,4"] == 1
+    assert told["darkroom_rows_total"] == 3
+    assert told["darkroom_padding_rows_total"] == 1
+    assert told["darkroom_row_cap"] == 32
+    assert told["darkroom_prompts_total,yes,tiny"] == 2
+    assert told["darkroom_prompts_total,no,tiny"] == 1
+
+
+def test_two_processes_of_one_host_serve_at_two_ports(engine: Engine, port: int) -> None:
+    collector = EngineCollector(engine.stats, {})
+    with metrics_server(collector, "127.0.0.1", port) as one, metrics_server(collector, "127.0.0.1", port) as other:
+        assert one < other
+        assert read(one).keys() == read(other).keys()
+    with metrics_server(collector, "127.0.0.1", one) as again:  # the port is given back
+        assert again == one
+
+
+def test_an_address_of_another_machine_is_refused(engine: Engine, port: int) -> None:
+    with (
+        pytest.raises(MetricsUnavailable, match=r"cannot serve metrics at 192\.0\.2\.1"),
+        metrics_server(EngineCollector(engine.stats, {}), "192.0.2.1", port),
+    ):
+        pass

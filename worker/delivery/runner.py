@@ -1,0 +1,226 @@
+"""What a worker does with a knock: claim, inputs, generate, store, record, tell."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import structlog
+import torch
+from PIL import Image
+
+from darkroom.storage import ObjectStore, StorageSettings
+from darkroom.storage.images import open_image
+from darkroom.storage.inputs import read_input
+from darkroom.tasks import claims
+from darkroom.tasks.claims import Claim, Refusal
+from darkroom.tasks.job import JobResult, StoredImage
+from darkroom.tasks.operations import owner
+from darkroom.tasks.redis_io import BlockingIO, Operation
+from darkroom.tasks.requests import Img2Img, Request
+from darkroom.tasks.settings import TaskSettings
+from darkroom.worker.batching.placements import Ticket
+from darkroom.worker.delivery.attempt import Attempt, Canceled, Drained, Expired, LeaseLost
+from darkroom.worker.delivery.endings import INTERNAL_ERROR, job_error
+from darkroom.worker.delivery.image_threads import ImageThreads
+from darkroom.worker.delivery.leases import LeaseKeeper
+from darkroom.worker.delivery.leftovers import Sweep
+from darkroom.worker.delivery.patience import PatientStore
+from darkroom.worker.delivery.publisher import ProgressPublisher
+from darkroom.worker.delivery.results import encode_picture, store_manifest, store_picture
+from darkroom.worker.delivery.timings import Timings
+from darkroom.worker.errors import DeviceBroken
+from darkroom.worker.images.generate import Generator, OnStep, PreparedJob
+from darkroom.worker.images.manifest import ImageRecord, make_manifest
+from darkroom.worker.images.pictures import prepare_source
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended: the operation that records it, False where the claim is lost, and the line for the log."""
+
+    write: Callable[[], Operation[bool]]
+    action: str
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all jobs of a process share. `generators` by model name; times in seconds; `leave` ends the process."""
+
+    io: BlockingIO
+    store: ObjectStore
+    storage: StorageSettings
+    generators: Mapping[str, Generator]
+    images: ImageThreads
+    leases: LeaseKeeper
+    sweep: Sweep
+    worker: str
+    lease_seconds: float
+    rules: TaskSettings
+    preview_every: float
+    patience: float
+    leave: Callable[[DeviceBroken], None]
+
+
+class JobRunner:
+    """Runs jobs by id, on any number of threads. Whatever a job raises ends that job alone."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._log = structlog.get_logger()
+
+    def __call__(self, job_id: str) -> None:
+        """One knock, to its end."""
+        claim = self._claim(job_id)
+        if claim is None:
+            return
+        log = self._log.bind(job_id=claim.job_id, model=claim.request.model, tenant=claim.request.tenant)
+        log.info("job.claimed", claim=claim.number, waited_s=round(claim.waited, 3))
+        with self._around.leases.hold(claim) as attempt:
+            try:
+                ending = self._attempt(attempt)
+                held = self._around.leases.persist(ending.write)
+            except LeaseLost:
+                held = False
+        if held:
+            log.info(ending.action, **ending.fields)
+        else:
+            log.warning("job.lease_lost")
+        if claim.number > 1 or not held or ending.action != "job.succeeded":
+            self._around.sweep(claim.job_id)
+
+    def _claim(self, job_id: str) -> Claim | None:
+        around = self._around
+        models, token = list(around.generators), uuid4().hex  # one token: a claim whose answer was lost is ours
+        try:
+            found = around.leases.persist(
+                lambda: claims.claim(str(job_id), around.worker, around.lease_seconds, around.rules, models, token)
+            )
+        except LeaseLost as error:  # the janitor will knock again
+            self._log.error("job.not_claimed", job_id=str(job_id)[:64], error=str(error))
+            return None
+        if isinstance(found, Refusal):
+            self._log.info("job.knock_dropped", job_id=str(job_id)[:64], reason=found.reason)
+            return None
+        return found
+
+    def _attempt(self, attempt: Attempt) -> Ending:
+        """Runs the job; what is to be recorded of its end. Raises LeaseLost where it is no longer ours."""
+        claim, rules = attempt.claim, self._around.rules
+        timings = Timings(queued=claim.waited)
+        try:
+            images, manifest, warnings = self._work(attempt, timings)
+        except Canceled:
+            return Ending(lambda: claims.confirm_cancel(claim, rules), "job.canceled")
+        except Expired:
+            return Ending(lambda: claims.confirm_expired(claim, rules), "job.expired")
+        except Drained:
+            return Ending(lambda: claims.hand_back(claim, rules), "job.handed_back")
+        except LeaseLost:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a SystemExit or MemoryError must end the job, not the worker
+            if isinstance(error, DeviceBroken):  # the others are handed back: here they would all fail
+                self._around.leave(error)
+            failure = job_error(error)
+            said: dict[str, object] = {"code": failure.code, "error": failure.message}
+            if failure.code == INTERNAL_ERROR:
+                said["exc_info"] = error
+            return Ending(lambda: claims.fail(claim, failure, rules), "job.failed", said)
+        result = JobResult(manifest=manifest, timings=timings.rounded(), warnings=warnings)
+        done = {"images": len(images), **result.timings}
+        return Ending(lambda: claims.succeed(claim, result, images, rules), "job.succeeded", done)
+
+    def _work(self, attempt: Attempt, timings: Timings) -> tuple[list[StoredImage], str, list[str]]:
+        """The pictures, the manifest's key, and warnings."""
+        claim, generator = attempt.claim, self._around.generators[str(attempt.claim.request.model)]
+        attempt.check()
+        with timings.phase("inputs"):
+            store = PatientStore(self._around.store, self._around.patience, attempt.check)
+            source, input_sha256 = store.retry(lambda: self._source(claim.request))
+        with timings.phase("prepare"):
+            prepared = generator.prepare(claim.request)
+            if source is not None:  # once for all images; the generator leaves a picture of its own size as it is
+                asked = prepared.asked
+                source = prepare_source(source, asked.width, asked.height, generator.model.entry.limits)
+        image = _ImageWork(self._around, attempt, generator, store, prepared, source, timings)
+        seeds, urgent = claim.request.seeds or [], claim.request.lane == "interactive"
+        made = self._around.images.make(image.make, len(seeds), urgent=urgent)
+        records, stored = [record for record, _ in made], [one for _, one in made]
+        manifest = make_manifest(claim.job_id, claim.request, generator.model, records, timings.rounded(), input_sha256)
+        attempt.check()
+        with timings.phase("store"):
+            key = store_manifest(store, manifest)
+        return stored, key, prepared.warnings
+
+    def _source(self, request: Request) -> tuple[Image.Image | None, str | None]:
+        """The input picture and its file's SHA-256. Raises InputError, StorageError."""
+        if not isinstance(request, Img2Img):
+            return None, None
+        around = self._around
+        data = read_input(
+            request.image,
+            tenant=request.tenant,
+            store=around.store,
+            settings=around.storage,
+            owns_output=lambda job_id: around.leases.persist(lambda: owner(job_id)) == request.tenant,
+        )
+        return open_image(data, max_pixels=around.storage.input_max_pixels), hashlib.sha256(data).hexdigest()
+
+
+class _Abandoned(Exception):
+    """Ends an image when another of its job has failed."""
+
+
+class _ImageWork:
+    """Makes the pictures of one job, each on the thread that asks for it."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        attempt: Attempt,
+        generator: Generator,
+        store: PatientStore,
+        prepared: PreparedJob,
+        source: Image.Image | None,
+        timings: Timings,
+    ) -> None:
+        self._around, self._attempt, self._generator, self._store = around, attempt, generator, store
+        self._prepared, self._source, self._timings = prepared, source, timings
+        self._publisher = ProgressPublisher(around.io, attempt, around.preview_every, generator.preview)
+
+    def make(self, index: int, over: threading.Event) -> tuple[ImageRecord, StoredImage]:
+        """Generates, stores and records one picture. Raises Stopped, DarkroomError, StorageError."""
+        claim, timings = self._attempt.claim, self._timings
+        seed = (claim.request.seeds or [])[index]
+        ticket = Ticket(urgent=claim.request.lane == "interactive", solo=claim.request.batching == "solo")
+        self._attempt.check()
+        with timings.phase("generate"):
+            picture = self._generator.generate(self._prepared, seed, self._source, self._on_step(index, over), ticket)
+        timings.add("company", ticket.waited)
+        with timings.phase("encode"):
+            made = encode_picture(
+                claim.job_id,
+                index,
+                seed,
+                picture,
+                self._prepared.asked,
+                form=claim.request.output_format,
+                model=str(claim.request.model),
+                calls=str(ticket.placements),
+            )
+        self._attempt.check()
+        with timings.phase("store"):
+            store_picture(self._store, made)
+        stored = StoredImage.model_validate(made.record.model_dump(exclude={"pixels_sha256", "calls"}))
+        self._attempt.heard(self._around.leases.persist(lambda: claims.image(claim, stored)))
+        return made.record, stored
+
+    def _on_step(self, index: int, over: threading.Event) -> OnStep:
+        def on_step(step: int, of: int, latents: torch.Tensor) -> None:
+            if over.is_set():
+                raise _Abandoned
+            self._publisher.step(index, step, of, latents)
+
+        return on_step

@@ -1,0 +1,226 @@
+"""From a prepared job and a seed to a picture: stock diffusers pipelines over one set of weights.
+
+Every image has its own pipeline object, scheduler and CPU generator, all made from its seed, so an image is the same
+alone, beside others, and in a job of many: to the bit in the same places of the same buckets, else but for rounding.
+Model calls run on the engine's thread, the rest on the caller's.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+
+from darkroom.tasks.catalogue import Kind
+from darkroom.worker.batching.engine import Engine
+from darkroom.worker.batching.placements import Ticket
+from darkroom.worker.batching.proxies import DenoiserProxy, VaeProxy
+from darkroom.worker.batching.stacking import Call
+from darkroom.worker.batching.streams import used_here
+from darkroom.worker.batching.threads import set_threads
+from darkroom.worker.batching.warming import warm_buckets
+from darkroom.worker.failures import failures_become_ours
+from darkroom.worker.images.asked import Asked
+from darkroom.worker.images.embeddings import EmbeddingCache
+from darkroom.worker.images.pictures import prepare_source
+from darkroom.worker.images.schedulers import check_schedulers, make_scheduler
+from darkroom.worker.models.loading import LoadedModel, warm_sizes
+from darkroom.worker.models.previews import preview_jpeg
+
+OnStep = Callable[[int, int, torch.Tensor], None]
+
+WARM_SECONDS = 10.0  # on a CPU, for buckets; the costs of what is not measured by then show in service
+SOON = 20  # steps
+
+
+@dataclass(frozen=True)
+class PreparedJob:
+    """What all images of a job share. `conditioning` is the pipelines' keyword arguments; nothing writes to it."""
+
+    asked: Asked
+    conditioning: dict[str, torch.Tensor]
+    warnings: list[str]
+
+
+class Generator:
+    """One loaded model, ready to make pictures; built once, used by any number of threads."""
+
+    def __init__(self, model: LoadedModel, engine: Engine) -> None:
+        """Raises ModelIncompatible where the catalogue entry names schedulers that the model cannot use."""
+        check_schedulers(model.entry, model.components["scheduler"])
+        self.model = model
+        self._engine = engine
+        self._vae = VaeProxy(model.components["vae"], engine, model.placement.device)
+        texts = {name: part for name, part in model.components.items() if name not in ("unet", "vae", "scheduler")}
+        self._encoding = self._pipeline("txt2img", model.entry.defaults.scheduler, 0, texts, Ticket())
+        self._no_texts = dict.fromkeys(texts)
+        self.embeddings = EmbeddingCache[tuple[dict[str, torch.Tensor], bool]]()
+
+    def prepare(self, request: Any) -> PreparedJob:
+        """Encode the prompts of a resolved request, once for all of its images.
+
+        `warnings` has `prompt_truncated` where the text encoders do not read a prompt to its end.
+        Raises InvalidRequest for what this model does not do, OutOfMemory, GenerationFailed.
+        """
+        asked = Asked.of(request, self.model.entry)
+        return self._prepared(asked)
+
+    def generate(
+        self,
+        prepared: PreparedJob,
+        seed: int,
+        source: Image.Image | None,
+        on_step: OnStep,
+        ticket: Ticket | None = None,
+    ) -> Image.Image:
+        """The picture of this seed, in RGB.
+
+        `on_step` is told after each denoiser call the step, the number of steps, and the latents (1, 4, h/8, w/8);
+        what it raises ends the generation and comes out unchanged. A `ticket` of this image alone has its wishes, and
+        afterwards where its denoiser calls were placed. Raises OutOfMemory, GenerationFailed.
+        """
+        set_threads(1)  # beside the engine's, every job thread would bring an OpenMP team of its own
+        ticket = ticket or Ticket()
+        steps = _Steps(prepared.asked.steps, on_step, lambda: self._engine.leave(ticket))
+        try:
+            with failures_become_ours(steps.is_raised), self._engine.streams.own():
+                return self._generate(_Wish(prepared, seed, source, ticket), steps)
+        finally:
+            self._engine.leave(ticket)
+            steps.raised = None  # it holds the frames of the pipeline, and they hold this
+
+    def preview(self, latents: torch.Tensor) -> bytes:
+        """A small JPEG of latents in mid-generation, by a linear map; the VAE is not asked."""
+        return preview_jpeg(latents, self.model.entry.family, self._vae.config, self.model.preview)
+
+    def warm(self, most_seconds: float = WARM_SECONDS) -> None:
+        """Two steps of every kind, so that the first job pays nothing, and the denoiser in every bucket.
+
+        On a CPU at the smallest size, then at the first one to be ready for if that is soon done, and for so long at
+        most; elsewhere, and where calls are compiled, at all of those.
+        """
+        entry, placement = self.model.entry, self.model.placement
+        sizes = warm_sizes(entry, placement)
+        if placement.device.type != "cpu" or "compile" in placement.speedups:
+            for size in sizes:
+                first, *_ = [self._try(kind, *size) for kind in entry.kinds]
+                warm_buckets(self._engine, first, math.inf)
+            return
+        small = (entry.limits.min_side,) * 2
+        first, *_ = [self._try(kind, *small) for kind in entry.kinds]
+        if self._engine.stats().step * math.prod(sizes[0]) / math.prod(small) * SOON < most_seconds:
+            first = self._try(entry.kinds[0], *sizes[0])
+        warm_buckets(self._engine, first, most_seconds)
+
+    def _try(self, kind: Kind, width: int, height: int) -> Call:
+        """Two steps of a picture of this size; its first denoiser call."""
+        calls: list[Call] = []
+        asked = Asked(kind, "a photograph", "", width, height, 2, 5.0, self.model.entry.defaults.scheduler, 0.5)
+        source = Image.new("RGB", (width, height)) if kind == "img2img" else None
+        self.generate(self._prepared(asked), 0, source, lambda *_: None, Ticket(on_call=calls.append))
+        return calls[0]
+
+    def _prepared(self, asked: Asked) -> PreparedJob:
+        key = (asked.prompt, asked.negative_prompt if asked.guidance else None, asked.guidance)
+        with failures_become_ours(), self._engine.streams.own():
+            conditioning, truncated = self.embeddings.get(key, lambda: self._encoded(asked))
+        return PreparedJob(asked, conditioning, ["prompt_truncated"] if truncated else [])
+
+    def _encoded(self, asked: Asked) -> tuple[dict[str, torch.Tensor], bool]:
+        found = self._engine.call(self._encode, asked)
+        self._engine.streams.finish()  # whoever finds it in the cache knows of no event to wait for
+        return found
+
+    def _encode(self, asked: Asked) -> tuple[dict[str, torch.Tensor], bool]:
+        # On the engine's thread: the pipelines toggle the tokenizers between padding modes.
+        read = [asked.prompt, *([asked.negative_prompt] if asked.guidance and asked.negative_prompt else [])]
+        truncated = any(self._too_long(text) for text in read)
+        conditioning = self.model.family.encode_prompt(
+            self._encoding, asked.prompt, asked.negative_prompt, asked.guidance, self.model.placement.device
+        )
+        return conditioning, truncated
+
+    def _too_long(self, text: str) -> bool:
+        tokenizers = [part for name, part in self.model.components.items() if name.startswith("tokenizer")]
+        counts = ((self.model.family.count_tokens(one, text), one.model_max_length - 2) for one in tokenizers)
+        return any(count > room for count, room in counts)
+
+    def _generate(self, wish: "_Wish", steps: "_Steps") -> Image.Image:
+        asked = wish.prepared.asked
+        if asked.kind == "txt2img":
+            return self._denoise("txt2img", wish, steps, width=asked.width, height=asked.height)
+        if wish.source is None:
+            raise ValueError("img2img without a source picture")
+        picture = prepare_source(wish.source, asked.width, asked.height, self.model.entry.limits)
+        if asked.steps < 1:
+            return self._round_trip(picture)
+        if asked.from_noise:
+            return self._denoise("txt2img", wish, steps, width=picture.width, height=picture.height)
+        return self._denoise("img2img", wish, steps, image=picture, strength=asked.strength)
+
+    def _denoise(self, kind: Kind, wish: "_Wish", steps: "_Steps", **extent: Any) -> Image.Image:
+        asked = wish.prepared.asked
+        used_here(wish.prepared.conditioning)
+        pipeline = self._pipeline(kind, asked.scheduler, wish.seed, self._no_texts, wish.ticket)
+        made = pipeline(
+            **wish.prepared.conditioning,
+            **extent,
+            num_inference_steps=asked.num_inference_steps,
+            guidance_scale=asked.guidance_scale,
+            generator=torch.Generator("cpu").manual_seed(wish.seed),
+            callback_on_step_end=steps,
+        )
+        return made.images[0]  # type: ignore[no-any-return]
+
+    def _round_trip(self, picture: Image.Image) -> Image.Image:
+        pixels = self._encoding.image_processor.preprocess(picture)
+        decoded = self._vae.decode(self._vae.encode(pixels).latent_dist.mode(), return_dict=False)[0]
+        return self._encoding.image_processor.postprocess(decoded, output_type="pil")[0]  # type: ignore[no-any-return]
+
+    def _pipeline(self, kind: Kind, scheduler: str, seed: int, texts: dict[str, Any], ticket: Ticket) -> Any:
+        components, family = self.model.components, self.model.entry.family
+        own = make_scheduler(scheduler, components["scheduler"], family, seed)
+        unet = DenoiserProxy(components["unet"], self._engine, self.model.placement.device, ticket)
+        parts = {**texts, "unet": unet, "vae": self._vae, "scheduler": own}
+        pipeline = self.model.family.pipeline(kind, parts, self.model.options)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """One picture to be made."""
+
+    prepared: PreparedJob
+    seed: int
+    source: Image.Image | None
+    ticket: Ticket
+
+
+class _Steps:
+    """The pipelines' callback: counts in the steps that were asked for, and remembers what `on_step` raised.
+
+    Some schedulers call the denoiser more than once a step. After its last call `over` says so, before anything else.
+    """
+
+    def __init__(self, wanted: int, on_step: OnStep, over: Callable[[], None]) -> None:
+        self._wanted, self._on_step, self._over = wanted, on_step, over
+        self.raised: BaseException | None = None
+
+    def __call__(self, pipeline: Any, index: int, _timestep: Any, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+        calls = pipeline.num_timesteps
+        step = -(-(index + 1) * self._wanted // calls)
+        if index + 1 == calls:
+            self._over()
+        try:
+            self._on_step(step, self._wanted, tensors["latents"])
+        except BaseException as error:
+            self.raised = error
+            raise
+        return {}
+
+    def is_raised(self, error: BaseException) -> bool:
+        """Whether the error is the one that `on_step` raised."""
+        return error is self.raised

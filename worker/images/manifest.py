@@ -1,0 +1,171 @@
+"""The manifest of a job: all that is needed to make its pictures again, and to tell why they come out otherwise.
+
+It may come from anywhere and is hostile until checked: `parse_manifest` is the only way in from bytes. Nothing in it
+is run, imported or opened as a path; a scheduler's config is there to be compared, never to be built from.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from darkroom.tasks.catalogue import Catalogue
+from darkroom.tasks.errors import InvalidRequest
+from darkroom.tasks.requests import Img2Img, Request, Seed, Txt2Img, parse_request
+from darkroom.tasks.validate import resolve
+from darkroom.worker.errors import ManifestInvalid
+from darkroom.worker.images.records import (
+    ImageRecord,
+    ModelRecord,
+    Record,
+    SchedulerRecord,
+    Sha256,
+    Text,
+    model_record,
+    scheduler_record_of,
+)
+from darkroom.worker.models.device import environment, installed
+from darkroom.worker.models.loading import LoadedModel
+from darkroom.worker.settings import MemoryMode
+
+__all__ = ["ImageRecord", "Manifest", "circumstances", "make_manifest", "parse_manifest"]
+
+MAX_BYTES = 4_000_000  # 256 images of 1,000 steps, each in another place, and the largest request
+MAX_FAULTS = 20  # named; the rest is counted
+
+
+def _request(value: object) -> Txt2Img | Img2Img:
+    if isinstance(value, Txt2Img | Img2Img):
+        return value
+    try:
+        return parse_request(value)
+    except InvalidRequest as error:
+        raise ValueError(str(error)) from None
+
+
+class Manifest(Record):
+    """What one job was and what it ran on. `times` are in seconds, those named `..._at` since 1970."""
+
+    version: Literal[1] = 1
+    darkroom: Text
+    job_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+    request: Annotated[Request, BeforeValidator(_request)]
+    seeds: list[Seed] = Field(min_length=1, max_length=256)
+    model: ModelRecord
+    scheduler: SchedulerRecord
+    dtype: Literal["float32", "float16", "bfloat16"]
+    memory: MemoryMode
+    environment: dict[Text, int | Text] = Field(max_length=100)
+    times: dict[Text, float] = Field(max_length=100)
+    images: list[ImageRecord] = Field(max_length=256)
+    input_sha256: Sha256 | None = None
+
+    def to_bytes(self) -> bytes:
+        """JSON for people to read too; `parse_manifest` gives the same manifest back."""
+        fields = self.model_dump(mode="json", by_alias=True)
+        pretty = (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode()
+        # Indented, the largest request that may be submitted would be more than `parse_manifest` reads.
+        return pretty if len(pretty) < MAX_BYTES // 16 else json.dumps(fields, ensure_ascii=False).encode()
+
+    @model_validator(mode="after")
+    def _of_one_piece(self) -> Self:
+        faults = list(_contradictions(self))
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+
+def make_manifest(
+    job_id: str,
+    request: Txt2Img | Img2Img,
+    model: LoadedModel,
+    images: list[ImageRecord],
+    times: dict[str, float],
+    input_sha256: str | None = None,
+) -> Manifest:
+    """The manifest of a resolved request that `model` has run; `input_sha256` is that of the source picture's file."""
+    facts: dict[str, Any] = {
+        "job_id": job_id,
+        "request": request,
+        "seeds": request.seeds,
+        **circumstances(model, str(request.scheduler)),
+        "times": times,
+        "images": images,
+        "input_sha256": input_sha256,
+    }
+    return Manifest(**facts)
+
+
+def circumstances(model: LoadedModel, scheduler: str) -> dict[str, Any]:
+    """What the bits of a picture depend on besides the request: the manifest's fields of these names."""
+    return {
+        "darkroom": installed("darkroom"),
+        "model": model_record(model),
+        "scheduler": scheduler_record_of(model, scheduler),
+        "dtype": str(model.placement.dtype).removeprefix("torch."),
+        "memory": model.placement.memory,
+        "environment": environment(model.placement),
+    }
+
+
+def parse_manifest(data: bytes, catalogue: Catalogue) -> Manifest:
+    """A manifest from bytes that nobody vouches for. Raises ManifestInvalid, which names every fault.
+
+    Its request must be one that the catalogue's entry of the model would allow today.
+    """
+    if len(data) > MAX_BYTES:
+        raise _invalid([f"{len(data)} bytes; at most {MAX_BYTES} are read"])
+    try:
+        manifest = Manifest.model_validate(json.loads(data, parse_constant=_no_constant))
+    except ValidationError as error:
+        raise _invalid(_faults(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise _invalid([f"no JSON: {str(error)[:200]}"]) from None
+    faults = list(_not_allowed(manifest, catalogue))
+    if faults:
+        raise _invalid(faults)
+    return manifest
+
+
+def _contradictions(manifest: Manifest) -> Iterable[str]:
+    request, images = manifest.request, manifest.images
+    if request.model != manifest.model.name:
+        yield f"the request is for {request.model!r}, the model is {manifest.model.name!r}"
+    if request.scheduler != manifest.scheduler.id:
+        yield f"the request is for {request.scheduler!r}, the scheduler is {manifest.scheduler.id!r}"
+    if request.seeds != manifest.seeds:
+        yield "the request has other seeds"
+    if len({image.index for image in images}) != len(images):
+        yield "two images have one index"
+    for image in images:
+        if image.index >= len(manifest.seeds) or manifest.seeds[image.index] != image.seed:
+            yield f"image {image.index} has a seed that is not its own"
+
+
+def _not_allowed(manifest: Manifest, catalogue: Catalogue) -> Iterable[str]:
+    entry = catalogue.get(manifest.model.name)
+    if entry is None:
+        known = ", ".join(sorted(catalogue))
+        yield f"model.name: {manifest.model.name!r} is not in the catalogue; there are: {known}"
+        return
+    if entry.family != manifest.model.family:
+        yield f"model.family: {manifest.model.family!r}, but {entry.name} is of the family {entry.family!r}"
+    try:
+        resolve(manifest.request, catalogue, lambda: None)
+    except InvalidRequest as error:
+        yield from (f"request.{fault}" for fault in error.faults)
+
+
+def _faults(error: ValidationError) -> list[str]:
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    return [f"{'.'.join(map(str, item['loc'])) or 'manifest'}: {item['msg']}" for item in found]
+
+
+def _invalid(faults: list[str]) -> ManifestInvalid:
+    more = [f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
+    return ManifestInvalid("; ".join([*faults[:MAX_FAULTS], *more]))
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")

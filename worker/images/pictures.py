@@ -1,0 +1,112 @@
+"""Pictures in and out: the source brought to the model's size, the result encoded with what it was made of."""
+
+import io
+import math
+from importlib.metadata import version
+from typing import Literal
+
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
+
+from darkroom.tasks.catalogue import SCHEDULERS, Limits
+from darkroom.worker.images.asked import Asked
+
+OutputFormat = Literal["png", "jpeg", "webp"]
+
+QUALITY = 95  # of JPEG and WebP
+_PNG_LEVEL = 1
+_CONTENT_TYPES: dict[OutputFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+
+_EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286  # CIPA DC-008, 4.6.3 and 4.6.5
+_UNICODE = b"UNICODE\x00"
+_MAX_COMMENT = 60_000  # bytes; a JPEG's EXIF segment ends at 65,533
+
+
+def prepare_source(image: Image.Image, width: int | None, height: int | None, limits: Limits) -> Image.Image:
+    """The picture in RGB at the size to generate in; a picture that already fits is only copied.
+
+    EXIF orientation is applied and transparency laid over white. With width and height (pixels) it is scaled to cover
+    them and cut about its centre; without, it keeps its size, scaled with its proportions into the limits, each side
+    then rounded down to the grid.
+    """
+    upright = _opaque(ImageOps.exif_transpose(image))
+    size = (width, height) if width and height else fitting_size(*upright.size, limits)
+    return ImageOps.fit(upright, size, Image.Resampling.LANCZOS)
+
+
+def fitting_size(width: int, height: int, limits: Limits) -> tuple[int, int]:
+    """The size nearest to a picture's that the limits allow; extreme proportions give way to them.
+
+    A size that was found so fits.
+    """
+    largest = min(limits.max_side / max(width, height), math.sqrt(limits.max_pixels / (width * height)))
+    scale = min(max(1.0, limits.min_side / min(width, height)), largest)
+    floor = -(-limits.min_side // limits.grid) * limits.grid
+    # Where one side was raised to the floor, the other has to give way.
+    most = max(floor, limits.max_pixels // floor // limits.grid * limits.grid)
+    sides = [min(max(floor, int(side * scale + 1e-6) // limits.grid * limits.grid), most) for side in (width, height)]
+    return sides[0], sides[1]
+
+
+def encode(image: Image.Image, form: OutputFormat, parameters: str) -> tuple[bytes, str]:
+    """The file's bytes and content type, with the `parameters` text inside; the same bytes for the same input.
+
+    PNG carries the text in a chunk of that name, JPEG and WebP in EXIF's UserComment (cut where it has no room).
+    """
+    text = parameters.encode("utf-8", "replace").decode()  # a lone surrogate would break every one of them
+    out = io.BytesIO()
+    if form == "png":
+        image.save(out, "PNG", compress_level=_PNG_LEVEL, pnginfo=_chunk(text))
+    else:
+        image.save(out, form.upper(), quality=QUALITY, exif=_comment(text))
+    return out.getvalue(), _CONTENT_TYPES[form]
+
+
+def parameters_text(asked: Asked, seed: int, size: tuple[int, int], model: str) -> str:
+    """What made the picture, in the form that AUTOMATIC1111's web UI began and other tools read."""
+    negative = [f"Negative prompt: {asked.negative_prompt}"] if asked.negative_prompt else []
+    facts = {
+        "Steps": asked.num_inference_steps,
+        "Sampler": SCHEDULERS[asked.scheduler][0],
+        "CFG scale": f"{asked.guidance_scale:g}",
+        "Seed": seed,
+        "Size": f"{size[0]}x{size[1]}",
+        "Model": model,
+        **({"Denoising strength": f"{asked.strength:g}"} if asked.kind == "img2img" else {}),
+        "Version": f"Darkroom {version('darkroom')}",
+    }
+    return "\n".join([asked.prompt, *negative, ", ".join(f"{name}: {value}" for name, value in facts.items())])
+
+
+def read_parameters(data: bytes) -> str:
+    """The `parameters` text of a file that `encode` made; empty where there is none."""
+    with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
+        if image.format == "PNG":
+            return str(image.info.get("parameters", ""))
+        comment = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT, b"")
+    if not isinstance(comment, bytes):  # a number, as another program may write it
+        return ""
+    return comment.removeprefix(_UNICODE).decode("utf-16-be", "replace")
+
+
+def _chunk(text: str) -> PngInfo:
+    info = PngInfo()
+    info.add_text("parameters", text)  # tEXt where Latin-1 holds it, else iTXt in UTF-8
+    return info
+
+
+def _comment(text: str) -> Image.Exif:
+    # Big endian, the order in which Pillow writes the EXIF block and others' readers expect the text.
+    encoded = text.encode("utf-16-be")[:_MAX_COMMENT]
+    exif = Image.Exif()
+    exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = _UNICODE + encoded.decode("utf-16-be", "ignore").encode("utf-16-be")
+    return exif
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        image = image.convert("I").point(lambda value: value / 256).convert("L")  # 16 bits a pixel: PNG has them
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    over = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(over, image.convert("RGBA")).convert("RGB")

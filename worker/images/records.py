@@ -1,0 +1,112 @@
+"""The parts of a manifest: each is checked as strictly when it is read as when it is made."""
+
+import builtins
+import hashlib
+import json
+from typing import Annotated, Any, Literal, Self
+
+from PIL import Image
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+
+from darkroom.tasks.catalogue import SCHEDULERS, Family, ModelName
+from darkroom.tasks.requests import Seed
+from darkroom.worker.batching.placements import MAX_LENGTH, PATTERN
+from darkroom.worker.images.schedulers import scheduler_record
+from darkroom.worker.models.loading import LoadedModel
+
+Text = Annotated[str, Field(max_length=1000)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)+$", max_length=300)]
+Side = Annotated[int, Field(ge=1, le=16_384)]
+
+
+def _known_scheduler(name: object) -> object:
+    if isinstance(name, str) and name not in SCHEDULERS:
+        raise ValueError(f"no such scheduler; there are: {', '.join(SCHEDULERS)}")
+    return name
+
+
+class Record(BaseModel):
+    """Strict: no field too many, `"512"` is no number, nothing changes later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_by_name=True, validate_by_alias=True)
+
+
+class ModelRecord(Record):
+    """The weights: the hub's commit or "local", and the SHA-256 of every file."""
+
+    name: ModelName
+    family: Family
+    revision: Text
+    digests: dict[Text, Sha256] = Field(max_length=1000)
+
+
+class SchedulerRecord(Record):
+    """The scheduler as it ran; `class` is diffusers' name of it, `config` is without what differs between images."""
+
+    id: Annotated[str, BeforeValidator(_known_scheduler)]
+    class_name: Text = Field(alias="class")
+    config: dict[Text, JsonValue] = Field(max_length=200)
+
+
+class ImageRecord(Record):
+    """One picture: `sha256` and `bytes` are the file's, `pixels_sha256` is that of its raw RGB before encoding.
+
+    `calls` tells where its denoiser calls were placed (`worker/batching/placements.py`); "" where nothing is known.
+    """
+
+    index: int = Field(ge=0, le=255)
+    seed: Seed
+    width: Side
+    height: Side
+    sha256: Sha256
+    pixels_sha256: Sha256
+    key: Key
+    bytes: int = Field(ge=1)
+    content_type: Literal["image/png", "image/jpeg", "image/webp"]
+    calls: str = Field(default="", pattern=PATTERN, max_length=MAX_LENGTH)
+
+    @classmethod
+    def of(
+        cls,
+        index: int,
+        seed: int,
+        image: Image.Image,
+        data: builtins.bytes,
+        key: str,
+        content_type: str,
+        calls: str = "",
+    ) -> Self:
+        """The record of a picture that was encoded as `data` and is stored under `key`."""
+        facts: dict[str, Any] = {
+            "index": index,
+            "seed": seed,
+            "width": image.width,
+            "height": image.height,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "pixels_sha256": pixels_sha256(image),
+            "key": key,
+            "bytes": len(data),
+            "content_type": content_type,
+            "calls": calls,
+        }
+        return cls(**facts)
+
+
+def model_record(model: LoadedModel) -> ModelRecord:
+    """Which weights `model` runs."""
+    entry = model.entry
+    return ModelRecord(name=entry.name, family=entry.family, revision=model.revision, digests=model.digests)
+
+
+def scheduler_record_of(model: LoadedModel, name: str) -> SchedulerRecord:
+    """How `model` runs the scheduler of this id."""
+    class_name, config = scheduler_record(name, model.components["scheduler"], model.entry.family)
+    # Tuples and numpy's numbers as JSON would give them back, and as text what is no JSON number: DPM++'s -Infinity.
+    plain = json.loads(json.dumps(config, default=str), parse_constant=str)
+    return SchedulerRecord(id=name, class_name=class_name, config=plain)
+
+
+def pixels_sha256(image: Image.Image) -> str:
+    """The digest of a picture's raw RGB bytes, row by row: what "bit-equal" compares."""
+    return hashlib.sha256(image.convert("RGB").tobytes()).hexdigest()

@@ -1,0 +1,53 @@
+"""Stable Diffusion 1.x and 2.x: one text encoder. What tells 2.x apart (v-prediction, OpenCLIP's text encoder,
+attention in float32) comes with the model's own configs.
+"""
+
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionImg2ImgPipeline, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from darkroom.worker.models.families.base import Components, FamilySpec, require
+from darkroom.worker.models.families.schedules import DIFFUSION_SCHEDULERS
+
+
+def encode_prompt(
+    pipe: Any, prompt: str, negative_prompt: str | None, guidance: bool, device: torch.device | None = None
+) -> dict[str, torch.Tensor]:
+    """Keyword arguments of the pipeline call: embeddings (1, 77, 768), 1024 wide for 2.x. None is encoded as ""."""
+    positive, negative = pipe.encode_prompt(
+        prompt, device or pipe._execution_device, 1, guidance, negative_prompt=negative_prompt
+    )
+    named = {"prompt_embeds": positive, "negative_prompt_embeds": negative}
+    return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+
+def check(components: Components) -> None:
+    """Raises ModelIncompatible for a model that is none of this family."""
+    unet, width = components["unet"].config, components["text_encoder"].config.hidden_size
+    require(
+        unet.cross_attention_dim == width,
+        "sd",
+        f"the denoiser reads embeddings {unet.cross_attention_dim} wide, the text encoder gives {width}",
+    )
+    require(unet.addition_embed_type is None, "sd", "its denoiser takes SDXL's size conditioning")
+    require(unet.in_channels == 4, "sd", f"the denoiser takes {unet.in_channels} channels, 4 are needed")
+
+
+SD = FamilySpec(
+    name="sd",
+    components={
+        "tokenizer": CLIPTokenizer,
+        "text_encoder": CLIPTextModel,
+        "unet": UNet2DConditionModel,
+        "vae": AutoencoderKL,
+    },
+    schedulers=DIFFUSION_SCHEDULERS,
+    pipelines={"txt2img": StableDiffusionPipeline, "img2img": StableDiffusionImg2ImgPipeline},
+    options=(),
+    fixed={"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
+    upcasts_vae=False,
+    encode_prompt=encode_prompt,
+    check=check,
+)

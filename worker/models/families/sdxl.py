@@ -1,0 +1,72 @@
+"""Stable Diffusion XL: two text encoders whose penultimate states are joined, size conditioning, a VAE that
+overflows in float16.
+"""
+
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from darkroom.worker.models.families.base import Components, FamilySpec, require
+from darkroom.worker.models.families.schedules import DIFFUSION_SCHEDULERS
+
+COMPONENTS: dict[str, type[Any]] = {
+    "tokenizer": CLIPTokenizer,
+    "tokenizer_2": CLIPTokenizer,
+    "text_encoder": CLIPTextModel,
+    "text_encoder_2": CLIPTextModelWithProjection,
+    "unet": UNet2DConditionModel,
+    "vae": AutoencoderKL,
+}
+
+OUTPUTS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+
+
+def encode_prompt(
+    pipe: Any, prompt: str, negative_prompt: str | None, guidance: bool, device: torch.device | None = None
+) -> dict[str, torch.Tensor]:
+    """Keyword arguments of the pipeline call: embeddings (1, 77, 2048) and pooled ones (1, 1280).
+
+    A negative prompt of None means zeros where the model says `force_zeros_for_empty_prompt`; "" is encoded.
+    """
+    encoded = pipe.encode_prompt(
+        prompt, device=device, do_classifier_free_guidance=guidance, negative_prompt=negative_prompt
+    )
+    return {name: tensor for name, tensor in zip(OUTPUTS, encoded, strict=True) if tensor is not None}
+
+
+def check_architecture(components: Components, name: Any) -> None:
+    """The parts fit one another: text conditioning of SDXL's kind, and widths that add up."""
+    unet, first, second = (components[part].config for part in ("unet", "text_encoder", "text_encoder_2"))
+    require(unet.addition_embed_type == "text_time", name, "its denoiser takes no size conditioning")
+    width = first.hidden_size + second.hidden_size
+    require(
+        unet.cross_attention_dim == width,
+        name,
+        f"the denoiser reads embeddings {unet.cross_attention_dim} wide, the text encoders give {width}",
+    )
+    require(unet.in_channels == 4, name, f"the denoiser takes {unet.in_channels} channels, 4 are needed")
+
+
+def check(components: Components) -> None:
+    """Raises ModelIncompatible for a model that is none of this family."""
+    check_architecture(components, "sdxl")
+
+
+SDXL = FamilySpec(
+    name="sdxl",
+    components=COMPONENTS,
+    schedulers=DIFFUSION_SCHEDULERS,
+    pipelines={"txt2img": StableDiffusionXLPipeline, "img2img": StableDiffusionXLImg2ImgPipeline},
+    options=("force_zeros_for_empty_prompt",),
+    fixed={"add_watermarker": False},  # else it depends on whether a package happens to be installed
+    upcasts_vae=True,
+    encode_prompt=encode_prompt,
+    check=check,
+)

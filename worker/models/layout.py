@@ -1,0 +1,169 @@
+"""Which files a model consists of: exactly those that loading would open, found without opening a weight."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from darkroom.worker.errors import ModelIncompatible, ModelMissing, ModelUnsafe
+from darkroom.worker.models.configs import check_class, read_config, read_index, read_json
+from darkroom.worker.models.families import FamilySpec
+
+#: Formats that unpickle, and so can run code when they are loaded.
+PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
+
+#: How latents look, which a model may bring (`darkroom.worker.models.previews`).
+PREVIEW_FILE = "preview.json"
+
+TOKENIZER_FILES = (".json", ".txt", ".model", ".jinja")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One model on disk. `files` are named relative to the model; `variants` say per component which files it has."""
+
+    configs: Path
+    index: dict[str, Any]
+    files: dict[str, Path]
+    weights: tuple[str, ...]
+    variants: dict[str, str | None]
+    single: Path | None = None
+
+
+def folder_layout(spec: FamilySpec, root: Path, variant: str | None = None) -> Layout:
+    """A folder in the diffusers layout. Raises ModelMissing, ModelUnsafe, ModelIncompatible or ModelCorrupt."""
+    files, index = _configs(spec, root)
+    if (root / PREVIEW_FILE).is_file():
+        files[PREVIEW_FILE] = root / PREVIEW_FILE
+    weights: list[str] = []
+    variants: dict[str, str | None] = {}
+    for name in spec.modules:
+        variants[name], found = _weights(root / name, weight_stem(spec, name), variant)
+        weights += [f"{name}/{file}" for file in found if file.endswith(".safetensors")]
+        files |= {f"{name}/{file}": root / name / file for file in found}
+    return Layout(root, index, files, tuple(weights), variants)
+
+
+def file_layout(spec: FamilySpec, path: Path, configs: Path) -> Layout:
+    """One file with all weights, in the key layout of the original release, and a folder with configs and tokenizers.
+
+    The folder is not optional: without it a loader guesses the architecture and downloads configs.
+    """
+    if path.suffix in PICKLES:
+        raise ModelUnsafe(f"{path}: {path.suffix} files can run code when loaded")
+    if path.suffix != ".safetensors":
+        raise ModelIncompatible(f"{path}: not a .safetensors file", hint="check `path` in the catalogue entry")
+    if not path.is_file():
+        raise ModelMissing(f"{path} is not there", hint="check `path` in the catalogue entry")
+    if not (configs / "model_index.json").is_file():
+        raise ModelMissing(
+            f"{path}: {configs} holds no configs for it",
+            hint="`config` names a folder in the diffusers layout with model_index.json, the config of every part and "
+            "the tokenizers; its weights are not needed, so a copy of the base model without them will do",
+        )
+    files, index = _configs(spec, configs)
+    named = {f"config/{name}": file for name, file in files.items()}
+    return Layout(configs, index, {path.name: path, **named}, (path.name,), {}, path)
+
+
+def _configs(spec: FamilySpec, root: Path) -> tuple[dict[str, Path], dict[str, Any]]:
+    if not root.is_dir():
+        raise ModelMissing(f"the folder {root} is not there")
+    index = read_index(root / "model_index.json", spec)
+    files = {"model_index.json": root / "model_index.json"}
+    for name in (*spec.components, "scheduler"):
+        folder = root / name
+        if not folder.is_dir():
+            raise ModelMissing(f"{folder} is not there")
+        files |= {f"{name}/{path.relative_to(folder)}": path for path in _part_configs(spec, name, folder)}
+    return files, index
+
+
+def _part_configs(spec: FamilySpec, name: str, folder: Path) -> Iterator[Path]:
+    if (folder / "adapter_config.json").exists():
+        raise ModelUnsafe(
+            f"{folder}: adapter_config.json would load another model", hint="use a copy of the model without it"
+        )
+    if name.startswith("tokenizer"):
+        yield from _tokenizer_configs(folder)
+        return
+    path = folder / ("scheduler_config.json" if name == "scheduler" else "config.json")
+    config = read_config(path)
+    if name == "scheduler":
+        _check_scheduler(path, config, spec)
+    elif _of_diffusers(spec.components[name]):
+        check_class(path, config, spec.components[name])
+    yield path
+
+
+def _tokenizer_configs(folder: Path) -> Iterator[Path]:
+    """All its data files: which of them a tokenizer reads depends on which there are."""
+    read_config(folder / "tokenizer_config.json")
+    complete = (folder / "tokenizer.json").is_file() or all(
+        (folder / file).is_file() for file in ("vocab.json", "merges.txt")
+    )
+    if not complete:
+        raise ModelMissing(f"{folder}: neither tokenizer.json nor vocab.json and merges.txt are there")
+    yield from sorted(path for path in folder.rglob("*") if path.suffix in TOKENIZER_FILES and path.is_file())
+
+
+def _check_scheduler(path: Path, config: dict[str, Any], spec: FamilySpec) -> None:
+    if config.get("_class_name") not in spec.schedulers:
+        known = ", ".join(spec.schedulers)
+        raise ModelIncompatible(f"{path}: a {config.get('_class_name')}; the family {spec.name} takes {known}")
+
+
+def weight_stem(spec: FamilySpec, name: str) -> str:
+    """The libraries' file name of the weights of a part."""
+    return "diffusion_pytorch_model" if _of_diffusers(spec.components[name]) else "model"
+
+
+def _of_diffusers(component: type[Any]) -> bool:
+    return component.__module__.startswith("diffusers")
+
+
+def _weights(folder: Path, stem: str, variant: str | None) -> tuple[str | None, list[str]]:
+    """The variant to ask the library for and the files that it may then choose from."""
+    for tried in dict.fromkeys((variant, None, _only_variant(folder, stem))):
+        found = [file for file in weight_names(stem, tried) if (folder / file).is_file()]
+        shards = [shard for file in found if file.endswith(".json") for shard in _shards(folder / file)]
+        if found:
+            return tried, [*found, *shards]
+    pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+    if pickled:
+        raise ModelUnsafe(f"{folder}: {pickled[0]} can run code when loaded, and there is no {stem}.safetensors")
+    raise ModelMissing(f"{folder / stem}.safetensors is not there")
+
+
+def _only_variant(folder: Path, stem: str) -> str | None:
+    """The variant of a folder that has nothing else, as when only the fp16 files were copied."""
+    named = [re.fullmatch(rf"{stem}\.(\w+)\.safetensors", path.name) for path in folder.iterdir()]
+    variants = [found[1] for found in named if found]
+    return variants[0] if len(variants) == 1 else None
+
+
+def weight_names(stem: str, variant: str | None) -> tuple[str, ...]:
+    """Names under which the libraries look for weights, whole and as the index of shards (an old form among them)."""
+    if variant is None:
+        return f"{stem}.safetensors", f"{stem}.safetensors.index.json"
+    return (
+        f"{stem}.{variant}.safetensors",
+        f"{stem}.safetensors.index.{variant}.json",
+        f"{stem}.safetensors.{variant}.index.json",
+    )
+
+
+def _shards(index: Path) -> list[str]:
+    table = read_json(index).get("weight_map")
+    named = list(table.values()) if isinstance(table, dict) else []
+    if not named or not all(isinstance(shard, str) and Path(shard).name == shard for shard in named):
+        raise ModelUnsafe(f"{index}: its shards are not files beside it")
+    shards = sorted(set(named))
+    absent = [shard for shard in shards if not (index.parent / shard).is_file()]
+    if absent:
+        raise ModelMissing(f"{index.parent / absent[0]} is not there")
+    unsafe = [shard for shard in shards if not shard.endswith(".safetensors")]
+    if unsafe:
+        raise ModelUnsafe(f"{index}: {unsafe[0]} is no .safetensors file")
+    return shards

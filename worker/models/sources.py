@@ -1,0 +1,98 @@
+"""From a catalogue entry to files on this machine whose digests are the pinned ones."""
+
+from dataclasses import dataclass
+
+from darkroom.tasks.catalogue import BundledSource, FileSource, FolderSource, HubSource, ModelEntry
+from darkroom.worker.errors import ModelDigestMismatch, ModelMissing
+from darkroom.worker.models.digests import Progress, hash_files, verify
+from darkroom.worker.models.door import one_door
+from darkroom.worker.models.families import family
+from darkroom.worker.models.layout import Layout, file_layout, folder_layout
+from darkroom.worker.models.lockfile import LOCAL, LockedModel, pin_first
+from darkroom.worker.models.places import file_of, folder_of, pin_of
+from darkroom.worker.models.weights import WeightsFile, inspect_weights
+from darkroom.worker.settings import WorkerSettings
+
+
+@dataclass(frozen=True)
+class VerifiedModel:
+    """Files that may be loaded; `digests` by file name as in the lock file, `revision` a commit or "local"."""
+
+    layout: Layout
+    revision: str
+    digests: dict[str, str]
+
+
+def verify_model(entry: ModelEntry, settings: WorkerSettings, progress: Progress | None = None) -> VerifiedModel:
+    """Find the model's files and check every one of them. Raises a ModelError.
+
+    A model of the operator's own is pinned when it is first used.
+    """
+    with one_door(entry.name):
+        locked = _pin(entry, settings)
+        if locked:
+            _check_present(entry, settings, locked)
+        layout = _layout(entry, settings, locked)
+        inspect_layout(layout)
+        if locked is None:
+            return _pin_local(entry, layout, settings, progress)
+        return VerifiedModel(layout, locked.revision, verify(entry.name, layout.files, locked, progress))
+
+
+def inspect_model(entry: ModelEntry, settings: WorkerSettings) -> dict[str, WeightsFile]:
+    """What the model's weights are, from their headers, unverified; by file name. Raises a ModelError."""
+    with one_door(entry.name):
+        return inspect_layout(find_layout(entry, settings))
+
+
+def inspect_layout(layout: Layout) -> dict[str, WeightsFile]:
+    """Every header read and checked. Raises ModelCorrupt."""
+    return {name: inspect_weights(layout.files[name]) for name in layout.weights}
+
+
+def find_layout(entry: ModelEntry, settings: WorkerSettings) -> Layout:
+    """Which files the model consists of, unverified. Raises a ModelError."""
+    return _layout(entry, settings, _pin(entry, settings))
+
+
+def _layout(entry: ModelEntry, settings: WorkerSettings, locked: LockedModel | None) -> Layout:
+    spec, source = family(entry.family), entry.source
+    folder = folder_of(entry, settings, locked.revision if locked else LOCAL)
+    if isinstance(source, FileSource):
+        return file_layout(spec, source.path, folder)
+    return folder_layout(spec, folder, source.variant if isinstance(source, HubSource) else None)
+
+
+def _pin(entry: ModelEntry, settings: WorkerSettings) -> LockedModel | None:
+    """Raises ModelMissing for a model that must have a pin and has none."""
+    found, source = pin_of(entry, settings), entry.source
+    if found is None and isinstance(source, HubSource):
+        wanted = f"{source.repo} at {source.revision}" + (f", variant {source.variant}" if source.variant else "")
+        raise ModelMissing(
+            f"model {entry.name} ({wanted}) was not pulled", hint=f"run `darkroom models pull {entry.name}`"
+        )
+    if found is None and isinstance(source, BundledSource):
+        raise ModelMissing(
+            f"no model {source.name!r} comes with Darkroom", hint="check `source` in the catalogue entry"
+        )
+    return found
+
+
+def _check_present(entry: ModelEntry, settings: WorkerSettings, locked: LockedModel) -> None:
+    """First of all, so that a lost file is named, not what a loader would fall back to."""
+    hints = {HubSource: None, BundledSource: "install Darkroom again"}
+    for name in locked.files:
+        path = file_of(entry, settings, locked, name)
+        if not path.is_file():
+            hint = hints.get(type(entry.source), "restore it; it was there when the model was pinned")
+            raise ModelMissing(f"model {entry.name}: {path} is not there", hint=hint)
+
+
+def _pin_local(entry: ModelEntry, layout: Layout, settings: WorkerSettings, progress: Progress | None) -> VerifiedModel:
+    assert isinstance(entry.source, FolderSource | FileSource)
+    hashed = hash_files(layout.files, progress)
+    source = str(entry.source.path.absolute())
+    locked = pin_first(settings.models_dir, entry.name, LockedModel(source=source, files=hashed))
+    if locked.files != hashed:  # another worker pinned the name a moment ago, for other files
+        raise ModelDigestMismatch(f"model {entry.name}: pinned for other files, those of {locked.source}")
+    return VerifiedModel(layout, LOCAL, {name: file.sha256 for name, file in hashed.items()})

@@ -1,0 +1,88 @@
+"""What the engine does, for Prometheus: read when it is asked for, so that serving costs nothing."""
+
+import errno
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from threading import Thread
+from typing import Any
+from wsgiref.simple_server import WSGIServer
+
+import structlog
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from darkroom.worker.batching.stats import EngineStats
+from darkroom.worker.errors import MetricsUnavailable
+from darkroom.worker.images.embeddings import EmbeddingCache
+
+PROCESSES = 64  # of one host that may serve metrics, each at the next free port
+
+
+class EngineCollector(Collector):
+    """The engine's numbers and those of the kept prompts, by model, in Prometheus's form."""
+
+    def __init__(self, engine: Callable[[], EngineStats], prompts: Mapping[str, EmbeddingCache[Any]]) -> None:
+        self._engine, self._prompts = engine, prompts
+
+    def collect(self) -> Iterable[Metric]:
+        """One reading."""
+        stats = self._engine()
+        calls = CounterMetricFamily("darkroom_model_calls", "denoiser calls, by rows with padding", labels=["bucket"])
+        for bucket, count in sorted(stats.model_calls.items()):
+            calls.add_metric([str(bucket)], count)
+        yield calls
+        yield from (CounterMetricFamily(f"darkroom_{name}", words, value) for name, words, value in _counters(stats))
+        yield from (GaugeMetricFamily(f"darkroom_{name}", words, value) for name, words, value in _gauges(stats))
+        cache = CounterMetricFamily("darkroom_prompts", "prompts to encode", labels=["model", "cached"])
+        for model, prompts in self._prompts.items():
+            cache.add_metric([model, "yes"], prompts.hits)
+            cache.add_metric([model, "no"], prompts.misses)
+        yield cache
+
+
+@contextmanager
+def metrics_server(collector: Collector, host: str, port: int) -> Iterator[int]:
+    """Serves `/metrics` while the context is open, at `port` or, where another process has it, the next free one.
+
+    Gives the port. Raises MetricsUnavailable where the host is not this machine's, or none of the ports is free.
+    """
+    registry = CollectorRegistry()
+    registry.register(collector)
+    server, thread = _start(registry, host, range(port, port + PROCESSES))
+    structlog.get_logger().info("metrics.ready", host=host, port=server.server_port)
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _start(registry: CollectorRegistry, host: str, ports: range) -> tuple[WSGIServer, Thread]:
+    for port in ports:
+        try:
+            return start_http_server(port, host, registry)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise MetricsUnavailable(f"cannot serve metrics at {host}:{port}: {error.strerror}") from None
+    raise MetricsUnavailable(f"no free port for metrics from {ports.start} to {ports[-1]}")
+
+
+def _counters(stats: EngineStats) -> Iterator[tuple[str, str, float]]:
+    yield "rows", "rows of denoiser calls that images asked for", stats.rows
+    yield "padding_rows", "rows of denoiser calls that nobody asked for", stats.padding
+    yield "calls", "denoiser calls of images", stats.calls
+    yield "queued_seconds", "seconds from the coming of images' calls to their start", stats.queued
+    yield "company_seconds", "of these, seconds in which the model stood still for others to join", stats.company
+    yield "busy_seconds", "seconds in denoiser calls", stats.busy
+    yield "repeated_calls", "calls that were repeated alone after an error among several", stats.repeated
+    yield "out_of_memory", "denoiser calls for which memory did not suffice", stats.out_of_memory
+
+
+def _gauges(stats: EngineStats) -> Iterator[tuple[str, str, float]]:
+    yield "step_seconds", "the newest denoiser call", stats.step
+    yield "gap_seconds", "newest gap from rows handed back to the last caller's next call", stats.gap
+    yield "row_cap", "most rows of a call of the newest group", stats.cap
+    yield "calls_waiting", "images' calls that wait", stats.waiting
+    yield "images_stepping", "images between two calls", stats.stepping

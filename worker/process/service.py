@@ -1,0 +1,152 @@
+"""One worker process: load, verify, warm; only then take messages; stop in order."""
+
+import os
+import platform
+import secrets
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from importlib.metadata import version
+
+import structlog
+
+from darkroom.storage import open_store
+from darkroom.storage.stores import load_settings
+from darkroom.tasks.catalogue import ModelEntry, load_catalogue
+from darkroom.tasks.errors import QueueError
+from darkroom.tasks.operations import ping
+from darkroom.tasks.redis_io import BlockingIO
+from darkroom.tasks.settings import TaskSettings
+from darkroom.worker.batching.engine import Engine
+from darkroom.worker.batching.policy import Policy
+from darkroom.worker.delivery.drain import Drain
+from darkroom.worker.delivery.image_threads import ImageThreads
+from darkroom.worker.delivery.janitor import Janitor
+from darkroom.worker.delivery.leases import LeaseKeeper
+from darkroom.worker.delivery.leftovers import LaterSweep, sweeper
+from darkroom.worker.delivery.patience import forget_the_dead
+from darkroom.worker.delivery.runner import JobRunner, Surroundings
+from darkroom.worker.errors import ModelUnknown
+from darkroom.worker.images.generate import Generator
+from darkroom.worker.models.device import Placement, choose_placement, default_max_batch, images_at_a_time
+from darkroom.worker.models.loading import load_model
+from darkroom.worker.models.tuning import make_engine
+from darkroom.worker.process.app import consume, make_app
+from darkroom.worker.process.hang import HangGuard
+from darkroom.worker.process.metrics import EngineCollector, metrics_server
+from darkroom.worker.process.presence import Presence
+from darkroom.worker.settings import WorkerSettings
+
+
+class Service:
+    """A worker process from start to end."""
+
+    def __init__(self, models: Sequence[str], tasks: TaskSettings, worker: WorkerSettings) -> None:
+        """Raises CatalogueError, ModelUnknown."""
+        self._tasks, self._settings = tasks, worker
+        self._entries = _entries(models, worker)
+        self.name = f"{platform.node()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self._log = structlog.get_logger().bind(worker=self.name)
+
+    def run(self) -> None:
+        """Serves until a signal ends it. Raises ModelError, StorageError, QueueAuthFailed, and errors of the device.
+
+        Stopping is the reverse of starting: no new messages, the running jobs to their end or handed back, then leases
+        and janitor, then the word that this worker serves, then the models.
+        """
+        storage = load_settings()
+        placement = choose_placement(self._settings)
+        store = open_store(storage)
+        store.check()
+        forget_the_dead()
+        with ExitStack() as stack:
+            io = BlockingIO(self._tasks)
+            stack.callback(io.close)
+            self._knock_at_redis(io)
+            max_batch = self._settings.max_batch or default_max_batch(placement)
+            engine, generators = self._models(stack, placement, max_batch)
+            presence = Presence(io, self.name, [entry.offer() for entry in self._entries], _about(placement))
+            stack.callback(presence.retire)
+            drain = Drain(self._settings.drain_seconds)
+            guard = HangGuard(engine, self._settings.call_seconds, drain)
+            leases = LeaseKeeper(io, self._settings.lease_seconds, self._tasks, drain, [guard.look, presence.beat])
+            sweep = stack.enter_context(LaterSweep(sweeper(io, store)))
+            for duty in (leases, Janitor(io, self.name, self._tasks, sweep)):
+                duty.start()
+                stack.callback(duty.close)
+            at_a_time = images_at_a_time(placement, max_batch)
+            images = ImageThreads(at_a_time)
+            stack.callback(images.close)
+            around = Surroundings(
+                io=io,
+                store=store,
+                storage=storage,
+                generators=generators,
+                images=images,
+                leases=leases,
+                sweep=sweep,
+                worker=self.name,
+                lease_seconds=self._settings.lease_seconds,
+                rules=self._tasks,
+                preview_every=self._settings.preview_every,
+                patience=self._settings.storage_patience,
+                leave=drain.leave,
+            )
+            app = make_app(self._tasks, list(generators), JobRunner(around))
+            consume(app, self._settings.concurrency or at_a_time, presence.begin, drain)
+            if drain.cause:
+                raise drain.cause
+        self._log.info("worker.stopped")
+
+    def _knock_at_redis(self, io: BlockingIO) -> None:
+        """A Redis that is away is waited for, but one that does not let us in is told of before a model is loaded."""
+        try:
+            io.run(ping())
+        except QueueError as error:
+            if not error.retryable:
+                raise
+            self._log.warning("queue.away", code=error.code, error=error.message)
+
+    def _models(self, stack: ExitStack, placement: Placement, max_batch: int) -> tuple[Engine, dict[str, Generator]]:
+        """The engine and the models by name, loaded and warm; the engine's metrics are served from then on."""
+        engine = stack.enter_context(make_engine(placement, _policy(max_batch, self._settings.batch_window)))
+        generators = {entry.name: self._loaded(entry, placement, engine) for entry in self._entries}
+        for name, generator in generators.items():  # all weights first: warming takes what memory is left
+            began = time.monotonic()
+            self._log.info("model.warming", model=name, speedups=sorted(placement.speedups))
+            generator.warm()
+            self._log.info("model.warmed", model=name, seconds=round(time.monotonic() - began, 2))
+        if self._settings.metrics_port:
+            prompts = {name: generator.embeddings for name, generator in generators.items()}
+            collector = EngineCollector(engine.stats, prompts)
+            stack.enter_context(metrics_server(collector, self._settings.metrics_host, self._settings.metrics_port))
+        return engine, generators
+
+    def _loaded(self, entry: ModelEntry, placement: Placement, engine: Engine) -> Generator:
+        """A model loaded and verified."""
+        began = time.monotonic()
+        generator = Generator(load_model(entry, placement, self._settings), engine)
+        self._log.info("model.loaded", model=entry.name, device=str(placement.device), dtype=str(placement.dtype),
+                       memory=placement.memory, seconds=round(time.monotonic() - began, 2))  # fmt: skip
+        return generator
+
+
+def _entries(models: Sequence[str], settings: WorkerSettings) -> list[ModelEntry]:
+    if not models:
+        raise ModelUnknown("no model is named", hint="give the names of the models to serve")
+    catalogue = load_catalogue(settings.catalogue)
+    unknown = [name for name in models if name not in catalogue]
+    if unknown:
+        raise ModelUnknown(f"not in the catalogue: {', '.join(unknown)}; there are: {', '.join(sorted(catalogue))}")
+    return [catalogue[name] for name in dict.fromkeys(models)]
+
+
+def _policy(max_batch: int, window: float) -> Policy:
+    buckets = [2**power for power in range(max_batch.bit_length())]
+    return Policy(buckets, max_rows=max_batch, window=window)
+
+
+def _about(placement: Placement) -> dict[str, object]:
+    return {"pid": os.getpid(), "host": platform.node(), "device": str(placement.device),
+            "dtype": str(placement.dtype).removeprefix("torch."), "memory": placement.memory,
+            "version": version("darkroom")}  # fmt: skip
