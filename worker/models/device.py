@@ -96,8 +96,11 @@ def environment(placement: Placement | None = None) -> dict[str, str | int]:
 
 @cache
 def installed(package: str) -> str:
-    """Its version; kept, since reading it parses the package's metadata, a millisecond for each package and job."""
-    return str(version(package))
+    """Its full version; kept, since reading it parses the package's metadata, a millisecond for each package and job.
+
+    Torch says itself which build it is: the metadata of 2.13.0+cu130 may tell of 2.13.0, and bits differ from +cpu's.
+    """
+    return str(torch.__version__) if package == "torch" else version(package)
 
 
 def available_cpus() -> int:

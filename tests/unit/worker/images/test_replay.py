@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from darkroom.storage.errors import InputMissing, InputNotAnImage
@@ -186,6 +187,16 @@ def test_changed_circumstances_are_named_with_both_sides(generators: Generators,
     assert found["environment.threads"] == Difference("environment.threads", 64, 1)
     assert found["environment.gpu"].now is None
     assert str(found["dtype"]) == "dtype: recorded bfloat16, now float32"
+
+
+def test_another_build_of_torch_is_named_and_a_manifest_that_tells_of_none_is_read(
+    generators: Generators, done: Done
+) -> None:
+    entry = generators("sdxl").model.entry
+    for recorded in ("2.13.0", "2.13.0+cu999"):
+        data = done.changed(environment={"torch": recorded}).to_bytes()
+        replay = Replay(parse_manifest(data, {entry.name: entry}), generators("sdxl"), {}.get)
+        assert replay.differences == [Difference("environment.torch", recorded, str(torch.__version__))]
 
 
 def test_another_models_manifest_is_refused(generators: Generators, done: Done) -> None:

@@ -84,3 +84,13 @@ def test_environment_names_what_the_bits_depend_on(placement: Placement) -> None
     assert found["torch"] == torch.__version__
     assert {"device", "cpu_capability", "matmul_precision", "diffusers", "transformers", "safetensors"} <= found.keys()
     assert environment()["threads"] == torch.get_num_threads()
+
+
+def test_the_build_of_torch_is_told_whatever_its_package_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "version", lambda _: "2.13.0")  # as the CUDA build's metadata
+    monkeypatch.setattr(torch, "__version__", "2.13.0+cu130")
+    device.installed.cache_clear()
+    try:
+        assert environment()["torch"] == "2.13.0+cu130"
+    finally:
+        device.installed.cache_clear()
