@@ -8,14 +8,20 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 PACKAGES := tasks storage worker cli
 
+# pip says what it fetches, from where and how large; its bars are for a terminal.
+INSTALL = $(BIN)/pip install --disable-pip-version-check --progress-bar $$(test -t 1 && echo on || echo off) -c constraints.txt
+
 help:  ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Darkroom needs Python 3.11 or newer (PYTHON=... picks one)"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@echo "Installing Darkroom and its libraries into $(abspath $(VENV)); what is there already stays."
+	@echo "The largest is PyTorch: 0.7 GB on disk for CPUs, about 5 GB with CUDA; the rest takes 1 GB. Unpacking needs some minutes, too."
+	@$(PYTHON) -m venv $(VENV)
+	@echo "1 of 2: PyTorch" && $(INSTALL) torch==2.13.0
+	@echo "2 of 2: the other libraries, and Darkroom" && $(INSTALL) -e '.[dev]'
+	@du -sh $(VENV) | sed -E 's/^([^[:space:]]+).*/Installed: \1 in all./'
 	@touch $@
 
 .types/darkroom:
