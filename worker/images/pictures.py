@@ -2,6 +2,7 @@
 
 import io
 import math
+import struct
 from importlib.metadata import version
 from typing import Literal
 
@@ -18,6 +19,7 @@ _PNG_LEVEL = 1
 _CONTENT_TYPES: dict[OutputFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 
 _EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286  # CIPA DC-008, 4.6.3 and 4.6.5
+_LONG, _UNDEFINED = 4, 7  # types of TIFF 6.0
 _UNICODE = b"UNICODE\x00"
 _MAX_COMMENT = 60_000  # bytes; a JPEG's EXIF segment ends at 65,533
 
@@ -58,7 +60,7 @@ def encode(image: Image.Image, form: OutputFormat, parameters: str) -> tuple[byt
     if form == "png":
         image.save(out, "PNG", compress_level=_PNG_LEVEL, pnginfo=_chunk(text))
     else:
-        image.save(out, form.upper(), quality=QUALITY, exif=_comment(text))
+        image.save(out, form.upper(), quality=QUALITY, exif=_exif(text))
     return out.getvalue(), _CONTENT_TYPES[form]
 
 
@@ -95,12 +97,15 @@ def _chunk(text: str) -> PngInfo:
     return info
 
 
-def _comment(text: str) -> Image.Exif:
-    # Big endian, the order in which Pillow writes the EXIF block and others' readers expect the text.
-    encoded = text.encode("utf-16-be")[:_MAX_COMMENT]
-    exif = Image.Exif()
-    exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = _UNICODE + encoded.decode("utf-16-be", "ignore").encode("utf-16-be")
-    return exif
+def _exif(text: str) -> bytes:
+    """An EXIF block of the tag UserComment, of type UNDEFINED: others do not read the BYTE that Pillow writes."""
+    # Big endian, block and text alike, as AUTOMATIC1111's web UI writes them.
+    cut = text.encode("utf-16-be")[:_MAX_COMMENT].decode("utf-16-be", "ignore")
+    comment = _UNICODE + cut.encode("utf-16-be")
+    tiff = b"MM\0*" + struct.pack(">L", 8)
+    directory = struct.pack(">HHHLLL", 1, _EXIF_IFD, _LONG, 1, 26, 0)
+    inner = struct.pack(">HHHLLL", 1, _USER_COMMENT, _UNDEFINED, len(comment), 44, 0)
+    return b"Exif\0\0" + tiff + directory + inner + comment
 
 
 def _opaque(image: Image.Image) -> Image.Image:
