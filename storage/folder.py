@@ -1,19 +1,22 @@
 """A store in a folder: for one machine, or several that mount the same file system.
 
 Content type and metadata are not kept: a folder's readers go by the name's extension. File names that begin with a dot
-are writes under way, and no keys.
+are writes under way, and no keys. Only plain files are objects: whoever else may write to the folder could put a FIFO
+there, which would hold its reader for ever.
 """
 
 import contextlib
 import errno
 import os
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 from darkroom.storage.errors import (
     KeyInvalid,
@@ -33,13 +36,17 @@ STALE_SECONDS = 24 * 3600.0  # a write under way for as long is one of a process
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _IN_THE_WAY = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP}
+_NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ENODEV}  # the last two: sockets, devices
 
 
 class FolderStore:
-    """The ObjectStore of one folder; the folder is made at the first write."""
+    """The ObjectStore of one folder; the folder is made at the first write.
 
-    def __init__(self, root: Path) -> None:
-        self._root = root.resolve()
+    `mode` is that of files, whatever the umask; folders also get the right to enter for whoever may read.
+    """
+
+    def __init__(self, root: Path, mode: int = 0o640) -> None:
+        self._root, self._mode = root.resolve(), mode
 
     def put(self, key: str, data: bytes | Path, *, content_type: str, metadata: Mapping[str, str] = {}) -> None:  # noqa: ARG002
         path = self._path(key)
@@ -57,7 +64,7 @@ class FolderStore:
 
     def get(self, key: str, *, limit: int | None = None) -> bytes:
         path = self._path(key)
-        with _door("read", path), _found(key), path.open("rb") as file:
+        with _door("read", path), _found(key), _opened(path) as file:
             size = os.fstat(file.fileno()).st_size
             if limit is not None and size > limit:
                 msg = f"{key} has {size} bytes, over the limit of {limit}"
@@ -104,8 +111,23 @@ class FolderStore:
         for _ in range(20):
             # A delete may take the directory away as empty, in the middle of either step.
             with contextlib.suppress(FileNotFoundError, FileExistsError):
-                return _touched(temporary)
-        return _touched(temporary)
+                return self._touched(temporary)
+        return self._touched(temporary)
+
+    def _touched(self, path: Path) -> Path:
+        self._make_folder(path.parent)
+        path.touch(exist_ok=False)
+        _give_mode(path, self._mode)
+        return path
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder.is_dir():
+            return
+        self._make_folder(folder.parent)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            inherited = folder.stat().st_mode & (stat.S_ISGID | stat.S_ISVTX)  # how a folder is shared by a group
+            _give_mode(folder, self._mode | (self._mode & 0o444) >> 2 | inherited)
 
     def _remove_empty(self, folder: Path) -> None:
         with contextlib.suppress(OSError):
@@ -135,10 +157,18 @@ def _stored(entry: os.DirEntry[str], key: str) -> list[StoredObject]:
     return []
 
 
-def _touched(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(exist_ok=False)
-    return path
+def _opened(path: Path) -> BinaryIO:
+    """A plain file, to read; anything else is as if nothing were there, and does not hold the reader."""
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+    return os.fdopen(number, "rb")
+
+
+def _give_mode(path: Path, mode: int) -> None:
+    with contextlib.suppress(PermissionError):  # file systems that have none of their own: FAT, CIFS
+        path.chmod(mode)
 
 
 def _is_real(path: Path) -> bool:
@@ -159,7 +189,9 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 def _found(key: str) -> Iterator[None]:
     try:
         yield
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+    except OSError as error:
+        if error.errno not in _NO_FILE:
+            raise
         msg = f"nothing is stored under {key}"
         raise ObjectNotFound(msg) from error
 

@@ -15,7 +15,6 @@ from darkroom.storage.errors import (
     ObjectNotFound,
     ObjectTooLarge,
 )
-from darkroom.storage.fetch import Fetcher
 from darkroom.storage.images import open_image
 from darkroom.storage.interface import ObjectStore
 from darkroom.storage.keys import EXTENSIONS, check_key, input_key, input_prefix, job_of_output
@@ -46,8 +45,7 @@ def read_input(
         case "data":
             return _read_data_url(reference, settings.input_data_url_max_bytes)
         case "https":
-            fetch = fetch or Fetcher(settings.input_max_bytes, settings.input_timeout)
-            return fetch(reference)
+            return (fetch or _fetcher(settings))(reference)
         case other:
             msg = f"the reference is a {other}: URL"
             raise InputReferenceInvalid(msg)
@@ -89,6 +87,12 @@ def _read_object(
         raise InputMissing(error.message) from error
     except ObjectTooLarge as error:
         raise InputTooLarge(error.message) from error
+
+
+def _fetcher(settings: StorageSettings) -> Callable[[str], bytes]:
+    from darkroom.storage.fetch import Fetcher  # it needs httpcore, which uploading does without
+
+    return Fetcher(settings.input_max_bytes, settings.input_timeout)
 
 
 def _read_data_url(url: str, max_bytes: int) -> bytes:

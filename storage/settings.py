@@ -1,12 +1,22 @@
 """Storage's settings: environment variables with the prefix DARKROOM_, read here and nowhere else."""
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Addressing = Literal["auto", "path", "virtual"]
+
+
+def _octal(value: object) -> object:
+    """`0640` as it stands in a variable."""
+    if not isinstance(value, str):
+        return value
+    if not re.fullmatch(r"0?6[0246]{2}", value):
+        raise ValueError("write it as chmod does, such as 0640: read and write for the owner, nothing to execute")
+    return int(value, 8)
 
 
 class StorageSettings(BaseSettings):
@@ -16,6 +26,9 @@ class StorageSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="DARKROOM_", env_ignore_empty=True, extra="ignore", frozen=True)
 
     storage_url: str | None = Field(default=None, description="s3://bucket/prefix or file:///folder")
+    storage_mode: Annotated[int, BeforeValidator(_octal)] = Field(
+        default=0o640, ge=0o600, le=0o666, description="of files in a folder, octal; folders can be entered as well"
+    )
 
     s3_endpoint_url: str | None = Field(default=None, description="another S3 than Amazon's, such as http://s3:7070")
     s3_public_endpoint_url: str | None = Field(

@@ -38,7 +38,7 @@ def open_store(settings: StorageSettings | None = None) -> ObjectStore:
     if parts.query or parts.fragment:
         raise _bad(settings.storage_url, "a query or fragment means nothing here")
     if parts.scheme == "file":
-        return FolderStore(_folder(settings.storage_url))
+        return FolderStore(_folder(settings.storage_url), settings.storage_mode)
     if parts.scheme == "s3":
         return _bucket(settings)
     raise _bad(settings.storage_url, _FORMS)

@@ -1,7 +1,10 @@
 """What only a folder has: a disk that fills up, owners, links, and files in the way."""
 
+import contextlib
 import os
 import resource
+import socket
+import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -159,14 +162,53 @@ def test_put_while_its_folder_is_taken_away(store: ObjectStore) -> None:
     assert list(store.list("")) == []
 
 
-def test_files_are_for_others_too(store: ObjectStore, root: Path) -> None:
-    """A temporary file's usual mode would lock out a producer that runs as another user."""
-    mask = os.umask(0o022)
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_files_are_for_owner_and_group(store: ObjectStore, root: Path, umask: int) -> None:
+    """Whatever the umask: what a stray one hides from the group, a producer could not read."""
+    mask = os.umask(umask)
     try:
-        put(store, "a")
+        put(store, "a/b")
     finally:
         os.umask(mask)
-    assert (root / "a").stat().st_mode & 0o777 == 0o644
+    assert [path.stat().st_mode & 0o777 for path in (root / "a" / "b", root / "a", root)] == [0o640, 0o750, 0o750]
+
+
+def test_modes_by_setting(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARKROOM_STORAGE_URL", root.as_uri())
+    monkeypatch.setenv("DARKROOM_STORAGE_MODE", "0664")
+    put(open_store(), "a/b")
+    assert [path.stat().st_mode & 0o777 for path in (root / "a" / "b", root / "a")] == [0o664, 0o775]
+
+
+def test_folders_of_a_group_stay_its_own(store: ObjectStore, root: Path) -> None:
+    root.mkdir()
+    root.chmod(0o2770)
+    put(store, "a/b")
+    assert [path.stat().st_mode & 0o7777 for path in (root, root / "a")] == [0o2770, 0o2750]
+
+
+@pytest.mark.parametrize("mode", ["0755", "640x", "0240", "rw-r-----", "0641"])
+def test_bad_modes(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    monkeypatch.setenv("DARKROOM_STORAGE_MODE", mode)
+    with pytest.raises(errors.StorageConfigInvalid, match=r"DARKROOM_STORAGE_MODE.*such as 0640"):
+        open_store()
+
+
+def test_what_is_no_file_holds_no_reader(store: ObjectStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A FIFO without a writer, a socket, a terminal: reading would wait for ever, or do something to a device."""
+    folder = root / "inputs" / "me"
+    put(store, "inputs/me/a")
+    os.mkfifo(folder / "fifo")
+    with socket.socket(socket.AF_UNIX) as listener:
+        monkeypatch.chdir(folder)  # a socket's path has few characters
+        listener.bind("socket")
+        with contextlib.suppress(PermissionError):
+            os.mknod(folder / "device", stat.S_IFCHR | 0o600, os.makedev(1, 5))  # /dev/zero, which never ends
+        for key in (f"inputs/me/{path.name}" for path in folder.iterdir() if path.name != "a"):
+            assert not store.exists(key)
+            with pytest.raises(errors.ObjectNotFound):
+                store.get(key)
+    assert [found.key for found in store.list("")] == ["inputs/me/a"]
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,24 @@ def test_a_folder_needs_no_extra() -> None:
     assert ran.stdout.split() == []
 
 
+def test_uploading_to_a_folder_needs_pillow_alone() -> None:
+    """As where `pip install Pillow` was all: httpcore is for `https:` inputs, which workers read, boto3 for S3."""
+    program = (
+        "import io, sys, tempfile, pathlib\n"
+        "sys.modules.update(dict.fromkeys(('boto3', 'botocore', 'httpcore', 'httpx')))\n"
+        "from PIL import Image\n"
+        "from darkroom.storage import StorageSettings, open_store\n"
+        "from darkroom.tasks.objects import upload\n"
+        "picture = io.BytesIO()\n"
+        "Image.new('RGB', (8, 8)).save(picture, 'PNG')\n"
+        "with tempfile.TemporaryDirectory() as folder:\n"
+        "    store = open_store(StorageSettings(storage_url=pathlib.Path(folder).as_uri()))\n"
+        "    print(store.exists(upload(store, picture.getvalue(), 'default')))\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["True"]
+
+
 def tree() -> list[type[errors.StorageError]]:
     found: list[type[errors.StorageError]] = []
     for kind in (errors.StorageError, errors.InputError):
