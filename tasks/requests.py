@@ -1,12 +1,13 @@
 """What a caller may ask for: one class per kind of job.
 
 A field left out is filled in at submit from the model's catalogue entry (`darkroom.tasks.validate`). Faults that need
-no catalogue are found here, all at once, and raised as InvalidRequest.
+no catalogue are found here, all at once. `Txt2Img(...)`, `parse_request` and the clients raise them as InvalidRequest;
+where pydantic is asked (`model_validate`, a TypeAdapter, another model, FastAPI), it raises its own ValidationError.
 """
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -14,14 +15,13 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     JsonValue,
-    ModelWrapValidatorHandler,
     Strict,
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from darkroom.tasks.catalogue import SCHEDULERS, ModelName, scheduler_id
@@ -70,6 +70,16 @@ class _Generation(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    def __init__(self, **fields: Any) -> None:
+        """Raises InvalidRequest with every fault."""
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise InvalidRequest(_faults(error)) from None
+
+    # Pydantic calls an `__init__` of ours for models within models, too, unless it bears the mark of its own.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
     model: ModelName | None = Field(default=None, description="a catalogue name; default: the model that is served")
     prompt: Prompt
     negative_prompt: Text | None = Field(default=None, description="None and the empty text differ for SDXL")
@@ -104,14 +114,6 @@ class _Generation(BaseModel):
             raise ValueError(f"{len(seeds)} seeds for {images} images; give one per image")
         return seeds
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _faults_are_ours(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        try:
-            return handler(data)
-        except ValidationError as error:
-            raise InvalidRequest(_faults(error)) from None
-
 
 class Txt2Img(_Generation):
     """Make pictures from a prompt."""
@@ -134,18 +136,28 @@ class Img2Img(_Generation):
     )
 
 
-# Told apart by `kind`, not by trial: the first class's faults would end the trial.
-Request = Annotated[Txt2Img | Img2Img, Field(discriminator="kind")]
 KINDS: dict[str, type[Txt2Img] | type[Img2Img]] = {"txt2img": Txt2Img, "img2img": Img2Img}
+DEFAULT_KIND = "txt2img"
+
+
+def _with_kind(data: object) -> object:
+    return {"kind": DEFAULT_KIND, **data} if isinstance(data, dict) else data
+
+
+# Told apart by `kind`, not by trial: faults are those of the kind that was meant.
+Request = Annotated[Txt2Img | Img2Img, Discriminator("kind"), BeforeValidator(_with_kind)]
 
 
 def parse_request(data: Any) -> Request:
     """A request from plain data (JSON, a mapping). Raises InvalidRequest with every fault."""
-    kind = data.get("kind", "txt2img") if isinstance(data, Mapping) else None
+    kind = data.get("kind", DEFAULT_KIND) if isinstance(data, Mapping) else None
     if not isinstance(kind, str) or kind not in KINDS:
         known = ", ".join(KINDS)
         raise InvalidRequest([Fault("kind", "unknown_kind", f"a request is a mapping with a kind of: {known}")])
-    return KINDS[kind].model_validate(dict(data))
+    try:
+        return KINDS[kind].model_validate(dict(data))
+    except ValidationError as error:
+        raise InvalidRequest(_faults(error)) from None
 
 
 def _faults(error: ValidationError) -> list[Fault]:

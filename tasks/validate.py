@@ -13,7 +13,16 @@ from typing import Any
 
 from darkroom.tasks.catalogue import MOST_STEPS, SCHEDULERS, Catalogue, ModelOffer, scheduler_id
 from darkroom.tasks.errors import Fault, InvalidRequest
-from darkroom.tasks.requests import KINDS, MAX_REQUEST_BYTES, MAX_SEED, Img2Img, Request, Txt2Img, parse_request
+from darkroom.tasks.requests import (
+    DEFAULT_KIND,
+    KINDS,
+    MAX_REQUEST_BYTES,
+    MAX_SEED,
+    Img2Img,
+    Request,
+    Txt2Img,
+    parse_request,
+)
 
 # What CLIP's tokenizer splits a text into before it looks for word pieces; each match is at least one token
 # (openai/CLIP, simple_tokenizer.py).
@@ -107,7 +116,7 @@ def _unknown_model(name: str | None, catalogue: Catalogue) -> Fault:
 def _catalogue_faults_of(data: Mapping[str, Any], known: list[Fault], catalogue: Catalogue) -> list[Fault]:
     """Faults against the catalogue of a mapping that is broken elsewhere: its unbroken fields are looked at."""
     broken = {fault.field.partition(".")[0] for fault in known}
-    kind = KINDS.get(str(data.get("kind", "txt2img")))
+    kind = KINDS.get(str(data.get("kind", DEFAULT_KIND)))
     if kind is None or "model" in broken or not isinstance(data.get("model"), str):
         return []
     entry = catalogue.get(data["model"])

@@ -1,0 +1,125 @@
+"""Requests inside other models: there they are pydantic's own citizens, and in FastAPI a user's mistake is his."""
+
+import inspect
+import json
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from darkroom.tasks import Img2Img, InvalidRequest, Request, Txt2Img, parse_request
+
+PICTURE = "inputs/default/cat.png"
+BAD = {"prompt": "", "width": 513}
+
+
+class Album(BaseModel):
+    """A user's own model."""
+
+    title: str
+    pages: list[Request]
+
+
+class Named(Txt2Img):
+    """A user's own kind of request."""
+
+    name: str
+
+
+app = FastAPI()
+
+
+@app.post("/txt2img")
+def one_kind(request: Txt2Img) -> Txt2Img:
+    return request
+
+
+@app.post("/any")
+def any_kind(request: Request) -> Request:
+    return request
+
+
+@app.post("/albums")
+def nested(albums: list[Album]) -> list[Album]:
+    return albums
+
+
+@pytest.fixture(scope="module")
+def browser() -> TestClient:
+    return TestClient(app)
+
+
+@pytest.mark.parametrize(
+    "validate",
+    [
+        Txt2Img.model_validate,
+        lambda data: Txt2Img.model_validate_json(json.dumps(data)),
+        TypeAdapter(Txt2Img).validate_python,
+        TypeAdapter(Request).validate_python,
+        lambda data: TypeAdapter(list[Request]).validate_python([data]),
+        lambda data: Album(title="a", pages=[data]),
+        lambda data: Named.model_validate({"name": "n", **data}),
+    ],
+)
+def test_where_pydantic_is_asked_it_raises_its_own_error(validate: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        validate(BAD)
+    assert [error["loc"][-1] for error in caught.value.errors()] == ["prompt", "width"]
+
+
+@pytest.mark.parametrize("make", [lambda data: Txt2Img(**data), parse_request, lambda data: Named(name="n", **data)])
+def test_a_request_made_by_itself_raises_ours(make: Any) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        make(BAD)
+    assert [fault.field for fault in caught.value.faults] == ["prompt", "width"]
+
+
+def test_a_request_without_a_kind_is_txt2img_in_other_models_too() -> None:
+    found = Album(title="a", pages=[{"prompt": "a"}, {"kind": "img2img", "prompt": "b", "image": PICTURE}])  # type: ignore[list-item]
+    assert [type(page) for page in found.pages] == [Txt2Img, Img2Img]
+    assert Album.model_validate_json(found.model_dump_json()) == found
+
+
+def test_the_fields_are_in_the_signature() -> None:
+    """Editors read it."""
+    assert {"prompt", "width", "seeds"} <= inspect.signature(Txt2Img).parameters.keys()
+
+
+@pytest.mark.parametrize("path", ["/txt2img", "/any"])
+def test_a_mistake_in_a_body_is_the_users(browser: TestClient, path: str) -> None:
+    answer = browser.post(path, json=BAD)
+    assert answer.status_code == 422
+    assert [error["loc"][-1] for error in answer.json()["detail"]] == ["prompt", "width"]
+
+
+@pytest.mark.parametrize("body", [{}, [], "a", None, 5, {"kind": "inpaint"}, {"kind": "img2img", "prompt": "a"}])
+@pytest.mark.parametrize("path", ["/txt2img", "/any"])
+def test_any_other_body_is_refused(browser: TestClient, path: str, body: object) -> None:
+    assert browser.post(path, json=body).status_code == 422
+
+
+def test_a_body_that_is_right(browser: TestClient) -> None:
+    answer = browser.post("/any", json={"kind": "img2img", "prompt": "a", "image": PICTURE})
+    assert answer.status_code == 200
+    assert parse_request(answer.json()) == Img2Img(prompt="a", image=PICTURE)
+    assert browser.post("/any", json={"prompt": "a"}).json()["kind"] == "txt2img"
+
+
+def test_faults_deep_in_a_body(browser: TestClient) -> None:
+    pages = [{"prompt": "a"}, {"kind": "img2img", "prompt": "", "image": PICTURE}]
+    answer = browser.post("/albums", json=[{"title": "a", "pages": pages}])
+    assert answer.status_code == 422
+    assert [error["loc"] for error in answer.json()["detail"]] == [["body", 0, "pages", 1, "img2img", "prompt"]]
+    assert browser.post("/albums", json=[{"title": "a", "pages": pages[:1]}]).status_code == 200
+
+
+def test_the_schema_tells_the_kinds_apart(browser: TestClient) -> None:
+    schema = browser.get("/openapi.json").json()
+    body = schema["paths"]["/any"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert body["discriminator"]["mapping"] == {
+        kind: f"#/components/schemas/{name}" for kind, name in (("txt2img", "Txt2Img"), ("img2img", "Img2Img"))
+    }
+    assert {"Txt2Img", "Img2Img", "Album"} <= schema["components"]["schemas"].keys()
+    assert schema["components"]["schemas"]["Img2Img"]["required"] == ["prompt", "image"]
