@@ -11,6 +11,7 @@ DarkroomError
 ├── WaitTimeout               wait_timeout             the job had not ended in the time given
 ├── QueueError                                         Redis did not do as asked
 │   ├── QueueUnavailable      queue_unavailable  (r)   not reachable, or no answer in time
+│   │   └── QueueBusy         queue_busy         (r)   it answers, but this client makes more calls than it can send
 │   ├── QueueAuthFailed       queue_auth_failed        wrong password, or the ACL user lacks a right
 │   ├── QueueFull             queue_full         (r)   Redis is out of memory, or as many jobs wait as may
 │   └── QueueBroken           queue_broken             any other refusal of Redis
@@ -142,6 +143,13 @@ class QueueUnavailable(QueueError):
     code = "queue_unavailable"
     retryable = True
     hint = "check DARKROOM_REDIS_URL and the server; `darkroom doctor` looks closer"
+
+
+class QueueBusy(QueueUnavailable):
+    """More calls at once than the client's connections can carry: none came free in time. Redis itself answers."""
+
+    code = "queue_busy"
+    hint = "make fewer calls at once, or raise DARKROOM_REDIS_CONNECTIONS"
 
 
 class QueueAuthFailed(QueueError):

@@ -6,6 +6,7 @@ redis-py become ours here and nowhere else.
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -32,10 +33,12 @@ from redis.exceptions import (
 
 from darkroom.tasks.addresses import is_sentinels, sentinels_of
 from darkroom.tasks.errors import QueueAuthFailed, QueueBroken, QueueError, QueueFull, QueueUnavailable
+from darkroom.tasks.limiter import AsyncLimiter, Limiter
 from darkroom.tasks.settings import TaskSettings
 
 T = TypeVar("T")
 BLOCK_SECONDS = 1.0  # how long one blocking read waits at the server
+BLOCKING_READS = 1000  # of one client at a time; they take none of the connections that the other calls share
 
 
 class Key(str):
@@ -84,6 +87,8 @@ def _sha(name: str) -> str:
 
 def ours(error: Exception) -> QueueError:
     """Redis-py's error as one of our tree."""
+    if isinstance(error, QueueError):
+        return error
     text = str(error) or type(error).__name__
     refused = text.startswith(("NOAUTH", "WRONGPASS", "NOPERM", "ACL failure"))  # the last is what a script is told
     if refused or isinstance(error, AuthenticationError | NoPermissionError):
@@ -121,6 +126,7 @@ def _options(settings: TaskSettings, *, blocking: bool) -> dict[str, Any]:
         "socket_keepalive": True,
         "health_check_interval": 0,
         "protocol": 2,
+        "max_connections": BLOCKING_READS if blocking else settings.redis_connections,
         "client_name": "darkroom",
     }
 
@@ -196,6 +202,8 @@ class BlockingIO:
         self._prefix = settings.redis_prefix
         self._client: redis.Redis = _connect(redis, settings, blocking=False)
         self._reader: redis.Redis = _connect(redis, settings, blocking=True)
+        self._size, self._timeout = settings.redis_connections, settings.redis_timeout
+        self._limiter, self._pid = Limiter(self._size, self._timeout), os.getpid()
 
     def run(self, operation: Operation[T]) -> T:
         """The operation's result. Raises QueueError where Redis fails and the operation does not handle it."""
@@ -210,15 +218,27 @@ class BlockingIO:
 
     def _send(self, batch: Batch) -> list[Any]:
         try:
-            if len(batch) == 1:
-                client = self._reader if batch[0].blocks else self._client
-                return [client.execute_command(*batch[0].args)]
-            with self._client.pipeline(transaction=False) as pipe:
-                for call in batch:
-                    pipe.execute_command(*call.args)
-                return pipe.execute(raise_on_error=False)
-        except (RedisError, OSError, UnicodeError) as error:
+            if batch[0].blocks:
+                return [self._reader.execute_command(*batch[0].args)]
+            with self._line() as limiter:
+                replies = self._exchange(batch)
+                limiter.answered()
+                return replies
+        except (QueueError, RedisError, OSError, UnicodeError) as error:
             return [error] * len(batch)
+
+    def _line(self) -> Limiter:
+        if self._pid != os.getpid():  # forked: whoever held connections in the parent is not here
+            self._limiter, self._pid = Limiter(self._size, self._timeout), os.getpid()
+        return self._limiter
+
+    def _exchange(self, batch: Batch) -> list[Any]:
+        if len(batch) == 1:
+            return [self._client.execute_command(*batch[0].args)]
+        with self._client.pipeline(transaction=False) as pipe:
+            for call in batch:
+                pipe.execute_command(*call.args)
+            return pipe.execute(raise_on_error=False)
 
     def close(self) -> None:
         """Gives the connections back."""
@@ -235,6 +255,7 @@ class AsyncIO:
         self._prefix = settings.redis_prefix
         self._client: redis.asyncio.Redis = _connect(redis.asyncio, settings, blocking=False)
         self._reader: redis.asyncio.Redis = _connect(redis.asyncio, settings, blocking=True)
+        self._limiter = AsyncLimiter(settings.redis_connections, settings.redis_timeout)
 
     async def run(self, operation: Operation[T]) -> T:
         """As BlockingIO.run."""
@@ -262,15 +283,22 @@ class AsyncIO:
 
     async def _send(self, batch: Batch) -> list[Any]:
         try:
-            if len(batch) == 1:
-                client = self._reader if batch[0].blocks else self._client
-                return [await client.execute_command(*batch[0].args)]
-            async with self._client.pipeline(transaction=False) as pipe:
-                for call in batch:
-                    pipe.execute_command(*call.args)
-                return await pipe.execute(raise_on_error=False)
-        except (RedisError, OSError, UnicodeError) as error:
+            if batch[0].blocks:
+                return [await self._reader.execute_command(*batch[0].args)]
+            async with self._limiter as limiter:
+                replies = await self._exchange(batch)
+                limiter.answered()
+                return replies
+        except (QueueError, RedisError, OSError, UnicodeError) as error:
             return [error] * len(batch)
+
+    async def _exchange(self, batch: Batch) -> list[Any]:
+        if len(batch) == 1:
+            return [await self._client.execute_command(*batch[0].args)]
+        async with self._client.pipeline(transaction=False) as pipe:
+            for call in batch:
+                pipe.execute_command(*call.args)
+            return await pipe.execute(raise_on_error=False)
 
     async def close(self) -> None:
         """Gives the connections back."""

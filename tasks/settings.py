@@ -35,6 +35,9 @@ class TaskSettings(Settings):
     )
     redis_prefix: str = Field(default="darkroom:", description="put before every key")
     redis_timeout: float = Field(default=1.5, gt=0, le=60, description="seconds a command may take")
+    redis_connections: int = Field(
+        default=16, ge=1, le=10_000, description="that the calls of one client share; more calls wait for a free one"
+    )
     default_model: str | None = Field(
         default=None, description="for requests that name none; without it the only model that is served"
     )

@@ -16,6 +16,7 @@ CODES = {
     "job_failed": 8,
     "wait_timeout": 9,
     "queue_unavailable": 3,
+    "queue_busy": 3,
     "queue_auth_failed": 3,
     "queue_full": 3,
     "queue_broken": 3,

@@ -37,6 +37,7 @@ def test_public_names() -> None:
         "Progress",
         "QueueAuthFailed",
         "QueueBroken",
+        "QueueBusy",
         "QueueError",
         "QueueFull",
         "QueueUnavailable",
