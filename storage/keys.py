@@ -11,6 +11,9 @@ MAX_PART_BYTES = 200
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _OUTPUT = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)/\d+-[0-9a-f]{16}\.(?:png|jpe?g|webp)")
+_MADE = re.compile(
+    r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/(?:\d+|manifest)-[0-9a-f]{16}\.(?:png|jpg|webp|json)"
+)
 EXTENSIONS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 
 
@@ -68,4 +71,10 @@ def input_key(tenant: str, sha256: str, extension: str) -> str:
 def job_of_output(key: str) -> str | None:
     """The id of the job whose output this key names; None for any other key."""
     match = _OUTPUT.fullmatch(key)
+    return match[1] if match else None
+
+
+def job_of_made(key: str) -> str | None:
+    """The id of the job that a worker stored this picture or manifest for; None for keys that workers never give."""
+    match = _MADE.fullmatch(key)
     return match[1] if match else None

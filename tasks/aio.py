@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from darkroom.tasks import dead, operations, streams
+from darkroom.tasks import dead, operations, records, streams
 from darkroom.tasks.client import BATCH, BATCH_SECONDS
 from darkroom.tasks.errors import DarkroomError, InvalidRequest, QueueError, WaitTimeout
 from darkroom.tasks.events import Event
@@ -76,7 +76,7 @@ class AsyncDarkroom:
 
     async def get(self, job_id: str) -> Job:
         """As Darkroom.get."""
-        return await self._io.run(operations.get(job_id, self._store.open))
+        return await self._io.run(records.get(job_id, self._store.open))
 
     async def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """As Darkroom.wait."""
@@ -125,7 +125,7 @@ class AsyncDarkroom:
     ) -> Jobs:
         """As Darkroom.jobs."""
         chosen = operations.states(state)
-        return await self._io.run(operations.jobs(tenant, chosen, limit, before, self._store.open))
+        return await self._io.run(records.jobs(tenant, chosen, limit, before, self._store.open))
 
     async def position(self, job_id: str) -> int | None:
         """As Darkroom.position."""

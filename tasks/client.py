@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from darkroom.tasks import dead, operations, streams
+from darkroom.tasks import dead, operations, records, streams
 from darkroom.tasks.errors import DarkroomError, InvalidRequest, QueueError, WaitTimeout
 from darkroom.tasks.events import Event
 from darkroom.tasks.job import Job, Jobs, ObjectStore, State, canonical_id
@@ -86,7 +86,7 @@ class Darkroom:
 
     def get(self, job_id: str) -> Job:
         """The record as it is now. Raises JobNotFound, QueueBroken where this version cannot read it."""
-        return self._io.run(operations.get(job_id, self._store.open))
+        return self._io.run(records.get(job_id, self._store.open))
 
     def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """Waits for the end, `timeout` seconds at most. Raises WaitTimeout, JobNotFound.
@@ -137,7 +137,7 @@ class Darkroom:
         Records that this version cannot read are left out: `.unreadable` has their ids.
         """
         chosen = operations.states(state)
-        return self._io.run(operations.jobs(tenant, chosen, limit, before, self._store.open))
+        return self._io.run(records.jobs(tenant, chosen, limit, before, self._store.open))
 
     def position(self, job_id: str) -> int | None:
         """How many jobs go before it; None where it does not wait. Raises JobNotFound."""

@@ -10,9 +10,9 @@ from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict
 
-from darkroom.tasks.errors import JobNotFailed, JobNotFinished, JobNotFound, QueueBroken
+from darkroom.tasks.errors import JobNotFailed, JobNotFinished, QueueBroken
 from darkroom.tasks.job import Job, Jobs, OpenStore, State, canonical_id
-from darkroom.tasks.operations import get
+from darkroom.tasks.records import get_each
 from darkroom.tasks.redis_io import Key, Operation, command
 from darkroom.tasks.requests import Request
 
@@ -49,16 +49,16 @@ class GarbageNote(BaseModel):
 
 def dead_jobs(limit: int, open_store: OpenStore) -> Operation[Jobs]:
     """Newest first. Ids whose record has expired since, or that never were any, are taken off the list."""
-    ids = yield command("ZREVRANGE", Key("dead"), 0, limit - 1)
+    members = yield command("ZREVRANGE", Key("dead"), 0, limit - 1)
+    ids = {member.decode(errors="replace"): member for member in members}
     jobs = Jobs()
-    for member in ids:
-        job_id = member.decode(errors="replace")
-        try:
-            jobs.append((yield from get(job_id, open_store)))
-        except JobNotFound:
-            yield command("ZREM", Key("dead"), member)
-        except QueueBroken:
+    for job_id, found in (yield from get_each(ids, open_store)).items():
+        if found is None:
+            yield command("ZREM", Key("dead"), ids[job_id])
+        elif isinstance(found, QueueBroken):
             jobs.unreadable.append(job_id)
+        else:
+            jobs.append(found)
     return jobs
 
 

@@ -245,7 +245,8 @@ class Job(BaseModel):
                 attempts=[AttemptNote.model_validate_json(note) for note in attempts],
                 submit_warnings=json.loads(text["warnings"]),
             )
-        except (KeyError, ValueError, OverflowError, OSError, DarkroomError) as error:  # OSError: of absurd times
+        except (KeyError, ValueError, OverflowError, OSError, RecursionError, DarkroomError) as error:
+            # OSError: of absurd times; RecursionError: of JSON that is nested without end
             raise QueueBroken(f"the record cannot be read: {error}") from None
 
 

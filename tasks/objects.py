@@ -80,6 +80,11 @@ def delete_objects(job: Job, finder: StoreFinder) -> None:
     stored(lambda: _delete_all(store, f"{job.id}/"))
 
 
+def named_by(job: Job) -> set[str]:
+    """Keys that the record names: what was made."""
+    return {image.key for image in job.images} | ({job.result.manifest} if job.result else set())
+
+
 def leftovers(job: Job, store: ObjectStore) -> list[str]:
     """Keys under the job's prefix that its record does not name: of attempts that came to nothing.
 
@@ -87,7 +92,7 @@ def leftovers(job: Job, store: ObjectStore) -> list[str]:
     """
     if not job.state.final:
         return []
-    named = {image.key for image in job.images} | ({job.result.manifest} if job.result else set())
+    named = named_by(job)
     return [item.key for item in store.list(f"{job.id}/") if item.key not in named]
 
 

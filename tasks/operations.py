@@ -16,13 +16,13 @@ from darkroom.tasks.errors import (
     InvalidRequest,
     JobNotFinished,
     JobNotFound,
-    QueueBroken,
     QueueError,
     QueueFull,
 )
-from darkroom.tasks.job import Job, Jobs, OpenStore, State, canonical_id, no_store
+from darkroom.tasks.job import Job, State, canonical_id, no_store
 from darkroom.tasks.message import knock, queue_name
 from darkroom.tasks.models import Market
+from darkroom.tasks.records import get
 from darkroom.tasks.redis_io import Call, Key, Operation, command, script
 from darkroom.tasks.requests import Request
 from darkroom.tasks.settings import TaskSettings
@@ -30,7 +30,6 @@ from darkroom.tasks.validate import canonical, digest, resolve, warnings_of
 
 Asked = Request | Mapping[str, Any]
 CancelAnswer = Literal["canceled", "cancellation_requested", "already_finished", "not_found"]
-MAX_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,18 +166,6 @@ def _submitted(drafted: Draft, reply: list[bytes]) -> Submitted:
     return Submitted(job_id, request["seeds"], request["model"], lasting, repeated=verdict == "repeated")
 
 
-def get(job_id: str, open_store: OpenStore) -> Operation[Job]:
-    """The record. Raises JobNotFound, QueueBroken where it cannot be read."""
-    job_id = canonical_id(job_id)
-    fields, attempts = yield [
-        command("HGETALL", Key(f"job:{job_id}")),
-        command("LRANGE", Key(f"attempts:{job_id}"), 0, -1),
-    ]
-    if not fields:
-        raise JobNotFound(f"no job {job_id}")
-    return Job.decode(_pairs(fields), open_store, attempts)
-
-
 def cancel(job_id: str, record_ttl: int) -> Operation[CancelAnswer]:
     """What became of the wish, and true."""
     reply = yield script("cancel", canonical_id(job_id), record_ttl)
@@ -201,46 +188,6 @@ def forget(job_id: str) -> Operation[None]:
         raise JobNotFinished(f"job {job_id} has not ended")
     if reply == b"not_found":
         raise JobNotFound(f"no job {job_id}")
-
-
-def jobs(
-    tenant: str | None, states: Sequence[State], limit: int, before: str | None, open_store: OpenStore
-) -> Operation[Jobs]:
-    """Newest first, at most `limit`: fewer only where there are no more. `before`: the last id of the page before.
-
-    Raises JobNotFound where that one is gone, InvalidRequest.
-    """
-    if type(limit) is not int or not 1 <= limit <= MAX_PAGE:
-        raise InvalidRequest([Fault("limit", "out_of_range", f"{limit} is not within 1 to {MAX_PAGE}")])
-    if tenant == "":  # would list everybody's
-        raise InvalidRequest([Fault("tenant", "invalid_value", "is empty; None stands for all tenants")])
-    found, last = Jobs(), canonical_id(before) if before else ""
-    while True:
-        page = yield script("list", tenant or "", limit, last, *states)
-        if page is None:
-            raise JobNotFound(f"no job {last}")
-        began = last
-        for fields in map(_pairs, page):
-            last = _place(fields) or last
-            try:
-                found.append(Job.decode(fields, open_store))
-            except QueueBroken:  # of another version, say: it must not keep the others from being listed
-                found.unreadable.append(fields.get(b"id", b"?").decode(errors="replace"))
-            if len(found) == limit:
-                return found
-        if len(page) < limit or last == began:
-            return found
-
-
-def _place(fields: Mapping[bytes, bytes]) -> str:
-    """The record's id, as a place to list on from; empty where it lacks what the list is ordered by."""
-    whole = b"state" in fields and fields.get(b"created", b"").isdigit()
-    return fields.get(b"id", b"").decode(errors="replace") if whole else ""
-
-
-def _pairs(flat: Any) -> Mapping[bytes, bytes]:
-    """A hash's fields: a script answers with a flat list, HGETALL with a mapping."""
-    return flat if isinstance(flat, Mapping) else dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def ended(job_id: str) -> Operation[Job]:

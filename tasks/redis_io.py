@@ -49,24 +49,28 @@ class Key(str):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One command. `script` names a file of `scripts/`; its first argument, the key prefix, is put before `args`."""
+    """One command. `script` names a file of `scripts/`; its first argument, the key prefix, is put before `args`.
+
+    What Redis refuses of a call that stands `alone` is its reply, a QueueBroken: the others of its list are no worse.
+    """
 
     args: Sequence[Any]
     script: str | None = None
     blocks: bool = False
+    alone: bool = False
 
 
 Operation = Generator[Call | list[Call], Any, T]
 
 
-def script(name: str, *args: Any) -> Call:
+def script(name: str, *args: Any, alone: bool = False) -> Call:
     """A call of `scripts/{name}.lua`."""
-    return Call(args, script=name)
+    return Call(args, script=name, alone=alone)
 
 
-def command(*args: Any, blocks: bool = False) -> Call:
+def command(*args: Any, blocks: bool = False, alone: bool = False) -> Call:
     """A call of a Redis command."""
-    return Call(args, blocks=blocks)
+    return Call(args, blocks=blocks, alone=alone)
 
 
 # A full server must still let jobs be worked off; only what adds to it is refused.
@@ -171,9 +175,10 @@ def _conversation(operation: Operation[T], prefix: str) -> Generator["Batch", li
                 again = refused * len(unloaded) or (yield [_wire(calls[i], prefix) for i in unloaded])
                 for i, reply in zip(unloaded, again, strict=True):
                     replies[i] = reply
-            failed = next((reply for reply in replies if isinstance(reply, Exception)), None)
-            if failed is not None:
-                asked = operation.throw(ours(failed))
+            replies = [ours(reply) if isinstance(reply, Exception) else reply for reply in replies]
+            failed = [reply for call, reply in zip(calls, replies, strict=True) if _ends_all(call, reply)]
+            if failed:
+                asked = operation.throw(failed[0])
             else:
                 asked = operation.send(replies[0] if isinstance(asked, Call) else replies)
     except StopIteration as stop:
@@ -182,6 +187,10 @@ def _conversation(operation: Operation[T], prefix: str) -> Generator["Batch", li
 
 
 Batch = list[Call]
+
+
+def _ends_all(call: Call, reply: Any) -> bool:
+    return isinstance(reply, QueueError) and not (call.alone and isinstance(reply, QueueBroken))
 
 
 def _wire(call: Call, prefix: str) -> Call:

@@ -93,7 +93,8 @@ def test_what_no_record_names_is_swept(call: Call, given_up: str, installation: 
     store = open_store(
         StorageSettings.model_validate({"storage_url": installation.environment["DARKROOM_STORAGE_URL"]})
     )
-    leftover, orphan, upload = f"{given_up}/0-aa.png", f"{LOST}/0-bb.png", "inputs/default/cc.png"
+    leftover, orphan = f"{given_up}/0-{'a' * 16}.png", f"{LOST}/0-{'b' * 16}.png"
+    upload = "inputs/default/cc.png"
     for key in (leftover, orphan, upload):
         store.put(key, b"x", content_type="image/png")
     assert call("gc", "--dry-run", "--json").json["objects"] == [leftover]

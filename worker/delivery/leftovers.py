@@ -12,7 +12,7 @@ from darkroom.storage import ObjectStore, StorageError
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.job import no_store
 from darkroom.tasks.objects import leftovers
-from darkroom.tasks.operations import get
+from darkroom.tasks.records import get
 from darkroom.tasks.redis_io import BlockingIO
 
 Sweep = Callable[[str], None]
