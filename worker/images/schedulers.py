@@ -30,6 +30,8 @@ _LATENTS = {**_PLAIN_SIGMAS, "clip_sample": False, "skip_prk_steps": True}
 
 _DPMPP = {"algorithm_type": "dpmsolver++", "solver_order": 2}
 
+_CORRECT = "correct `schedulers` in the catalogue entry"
+
 _RECIPES: dict[str, tuple[type[Any], dict[str, Any]]] = {
     "euler": (diffusers.EulerDiscreteScheduler, {}),
     "euler_a": (diffusers.EulerAncestralDiscreteScheduler, {}),
@@ -57,10 +59,7 @@ def make_scheduler(name: str, template: Any, family: Family, seed: int) -> Any:
     the pipeline hands them. Raises ModelIncompatible where `name` is of another kind than the model.
     """
     if not fits(name, template):
-        raise ModelIncompatible(
-            f"the scheduler {SCHEDULERS[name][0]} is not for a model with a {type(template).__name__}",
-            hint="correct `schedulers` in the catalogue entry",
-        )
+        raise ModelIncompatible(f"the scheduler {SCHEDULERS[name][0]} is not for {_about(template)}", hint=_CORRECT)
     _, options = _RECIPES[name]
     if name == "dpmpp_sde":
         options = {"noise_sampler_seed": seed}
@@ -99,18 +98,30 @@ _CLASSES = {name: _counting_on_the_host(kind) for name, (kind, _) in _RECIPES.it
 
 
 def fits(name: str, template: Any) -> bool:
-    """EDM schedulers belong to EDM models (they have `sigma_data`), all others to the rest."""
+    """EDM schedulers belong to EDM models (they have `sigma_data`), all others to the rest.
+
+    Of those some cannot begin at zero terminal SNR: their steps divide by it.
+    """
+    if template.config.get("rescale_betas_zero_snr") and "rescale_betas_zero_snr" not in _parameters(name):
+        return False
     return (SCHEDULERS[name][1] == "edm") == ("sigma_data" in template.config)
+
+
+def _parameters(name: str) -> Mapping[str, Any]:
+    return signature(_RECIPES[name][0].__init__).parameters
+
+
+def _about(template: Any) -> str:
+    zero = " and zero terminal SNR" if template.config.get("rescale_betas_zero_snr") else ""
+    return f"a model with a {type(template).__name__}{zero}"
 
 
 def check_schedulers(offer: ModelOffer, template: Any) -> None:
     """Raises ModelIncompatible where the entry names schedulers that do not fit the model; names all of them."""
     wrong = [name for name in offer.schedulers if not fits(name, template)]
     if wrong:
-        raise ModelIncompatible(
-            f"{offer.name} has a {type(template).__name__}: {', '.join(wrong)} cannot run it",
-            hint="correct `schedulers` in the catalogue entry",
-        )
+        named = ", ".join(wrong)
+        raise ModelIncompatible(f"{offer.name} is {_about(template)}: {named} cannot run it", hint=_CORRECT)
 
 
 @lru_cache(maxsize=64)

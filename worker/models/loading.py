@@ -14,7 +14,8 @@ import torch
 from darkroom.tasks.catalogue import ModelEntry
 from darkroom.tasks.validate import size_faults
 from darkroom.worker.errors import ModelIncompatible
-from darkroom.worker.models.configs import read_json
+from darkroom.worker.models.checkpoints import check_checkpoint
+from darkroom.worker.models.configs import read_config, read_json
 from darkroom.worker.models.device import Placement
 from darkroom.worker.models.digests import Progress
 from darkroom.worker.models.door import one_door
@@ -24,7 +25,9 @@ from darkroom.worker.models.memory import place
 from darkroom.worker.models.previews import PreviewMap, read_map
 from darkroom.worker.models.single_file import load_single_file
 from darkroom.worker.models.sources import verify_model
+from darkroom.worker.models.training import as_trained
 from darkroom.worker.models.tuning import tune
+from darkroom.worker.models.weights import inspect_weights
 from darkroom.worker.settings import Size, WorkerSettings
 
 
@@ -73,8 +76,8 @@ def load_model(
     with one_door(entry.name):
         verified = verify_model(entry, settings, progress)
         layout = verified.layout
-        components = {**_modules(spec, layout, placement), **_tokenizers(spec, layout.configs)}
-        components["scheduler"] = _scheduler(spec, layout.configs)
+        scheduler = _scheduler(spec, layout)  # first, since it takes no time and may refuse the weights
+        components = {**_modules(spec, layout, placement), **_tokenizers(spec, layout.configs), "scheduler": scheduler}
         spec.check(components)
         preview = read_map(layout.configs / PREVIEW_FILE)
         place({name: components[name] for name in spec.modules}, placement)
@@ -122,6 +125,10 @@ def _tokenizers(spec: FamilySpec, configs: Path) -> dict[str, Any]:
     return {name: spec.components[name].from_pretrained(configs / name, local_files_only=True) for name in names}
 
 
-def _scheduler(spec: FamilySpec, configs: Path) -> Any:
-    named = read_json(configs / "scheduler" / "scheduler_config.json")["_class_name"]
-    return spec.schedulers[named].from_pretrained(configs / "scheduler", local_files_only=True)
+def _scheduler(spec: FamilySpec, layout: Layout) -> Any:
+    config = read_config(layout.configs / "scheduler" / "scheduler_config.json")
+    if layout.single:
+        file = inspect_weights(layout.single)
+        check_checkpoint(spec, file)
+        config = as_trained(config, spec, file, layout.configs)
+    return spec.schedulers[config["_class_name"]].from_config(config)

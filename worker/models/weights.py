@@ -49,6 +49,15 @@ class WeightsFile:
     bytes: int = 0
 
     @property
+    def names(self) -> frozenset[str]:
+        """Of all tensors."""
+        return frozenset(tensor.name for tensor in self.tensors)
+
+    def tensor(self, name: str) -> TensorInfo | None:
+        """The tensor of this name."""
+        return next((tensor for tensor in self.tensors if tensor.name == name), None)
+
+    @property
     def parameters(self) -> int:
         """Elements of all tensors."""
         return sum(tensor.parameters for tensor in self.tensors)

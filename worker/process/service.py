@@ -127,7 +127,8 @@ class Service:
         began = time.monotonic()
         generator = Generator(load_model(entry, placement, self._settings), engine)
         self._log.info("model.loaded", model=entry.name, device=str(placement.device), dtype=str(placement.dtype),
-                       memory=placement.memory, seconds=round(time.monotonic() - began, 2))  # fmt: skip
+                       memory=placement.memory, seconds=round(time.monotonic() - began, 2),
+                       predicts=generator.model.components["scheduler"].config.prediction_type)  # fmt: skip
         return generator
 
 

@@ -123,3 +123,34 @@ def test_noise_is_drawn_by_what_does_not_wait_for_a_gpu(name: str) -> None:
     one, other = (torch.Generator().manual_seed(7) for _ in range(2))
     assert torch.equal(drawn((2, 3), generator=one, device="cpu"), torch.randn((2, 3), generator=other))
     assert drawn((2, 3), generator=one, device="meta").is_meta
+
+
+STEP_NOISE = ("euler", "euler_a", "dpmpp_2m_sde", "ddim", "ddpm", "lcm")  # their step takes a generator
+
+
+@pytest.mark.parametrize("name", [name for name in DIFFUSION if name not in ("pndm", "dpmpp_sde")])
+def test_v_prediction_from_zero_snr_ends_at_the_picture_that_a_perfect_model_has_in_mind(name: str) -> None:
+    trained = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    template = diffusers.EulerDiscreteScheduler.from_config({**TEMPLATE.config, **trained})
+    known = diffusers.DDIMScheduler.from_config(template.config).alphas_cumprod.double()
+    scheduler = make_scheduler(name, template, "sdxl", seed=0)
+    scheduler.set_timesteps(10)
+    draw = torch.Generator().manual_seed(0)
+    picture, latents = torch.randn(2, 1, 4, 8, 8, generator=draw)
+    latents = latents * scheduler.init_noise_sigma
+    for step in scheduler.timesteps:
+        below = int(step)  # Karras's steps lie between those of the training
+        signal = known[below].lerp(known[min(below + 1, len(known) - 1)], float(step) - below)
+        seen = scheduler.scale_model_input(latents, step)
+        noise = (seen - signal.sqrt() * picture) / (1 - signal).sqrt()
+        v = (signal.sqrt() * noise - (1 - signal).sqrt() * picture).float()
+        drawn = {"generator": draw} if name in STEP_NOISE else {}
+        latents = scheduler.step(v, step, latents, **drawn).prev_sample
+    assert (latents - picture).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("name", ["pndm", "dpmpp_sde"])
+def test_a_scheduler_that_divides_by_the_signal_is_refused_at_zero_snr(name: str) -> None:
+    template = diffusers.DDIMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True)
+    with pytest.raises(ModelIncompatible, match="zero terminal SNR"):
+        make_scheduler(name, template, "sdxl", seed=0)
