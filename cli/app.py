@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 import typer.main
 
-from darkroom.cli import dead, gc, jobs, models, replay, submit, worker
+from darkroom.cli import dead, gc, jobs, models, replay, store, submit, worker
 from darkroom.cli.demo import demo
 from darkroom.cli.doctor import doctor, health
 from darkroom.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, Report, report
@@ -37,6 +37,7 @@ app.command("delete", epilog="Example: darkroom delete ID1 ID2")(jobs.delete)
 app.add_typer(dead.app, name="dead")
 app.command("worker", epilog=worker.EXAMPLES)(worker.worker)
 app.add_typer(models.app, name="models")
+app.add_typer(store.app, name="store")
 app.command("replay", epilog=replay.EXAMPLES)(replay.replay)
 app.command("demo", epilog="Example: darkroom demo --output /tmp/darkroom --stay")(demo.demo)
 app.command("gc", epilog="Example: darkroom gc --expired --dry-run")(gc.gc)

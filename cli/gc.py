@@ -14,6 +14,7 @@ from darkroom.cli.unnamed import Search
 from darkroom.storage import open_store
 from darkroom.tasks import TaskSettings
 from darkroom.tasks.job import no_store
+from darkroom.tasks.marks import expecting
 from darkroom.tasks.records import get_each
 from darkroom.tasks.redis_io import BlockingIO
 from darkroom.tasks.sweeping import sweep_indexes
@@ -26,7 +27,8 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Delete objects that no record names, and do what no worker was there to do: expire, knock again, tidy indexes."""
-    rules, store, screen = TaskSettings(), open_store(), Screen(as_json=as_json)
+    rules, screen = TaskSettings(), Screen(as_json=as_json)
+    store = open_store(expected=expecting(rules))
     io = BlockingIO(rules)
     keys: list[str] = []
     try:

@@ -87,8 +87,9 @@ def submit(
     target = Target(save) if save else None
     if save and "output_format" not in fields and (form := format_of(save)):
         fields["output_format"] = form
-    store = open_store() if target else None  # a store that is not there is told of before the work, not after it
-    with Darkroom(storage=store) as client:
+    if target:
+        open_store()  # a store that is not there is told of before the work, not after it
+    with Darkroom() as client:
         handle = client.submit(with_upload(with_kind(fields), client))
         if not wait:
             _show_submitted(handle.submitted, screen)

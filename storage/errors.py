@@ -4,9 +4,11 @@ StorageError
 ├── StorageNotConfigured      storage_not_configured   no store is named
 ├── StorageConfigInvalid      storage_config_invalid   a setting is wrong, or a library is missing
 ├── StorageUnavailable        storage_unavailable (r)  not reachable, overloaded, or no answer in time
+├── StorageAway               storage_away        (r)  not the store that Redis knows: not mounted, or another one
 ├── StorageDenied             storage_denied           wrong credentials, or they lack a right
 ├── BucketMissing             bucket_missing           the bucket does not exist
-├── StorageFull               storage_full             no room left: disk, quota or the largest size allowed
+├── StorageFull               storage_full        (r)  no room left: disk or quota
+├── StorageReadOnly           storage_read_only   (r)  nothing can be written
 ├── StorageBroken             storage_broken           any other refusal of the store
 ├── KeyInvalid                key_invalid              no key of this form is stored or read
 ├── ObjectNotFound            object_not_found         nothing lies under the key
@@ -70,6 +72,17 @@ class StorageUnavailable(StorageError):
     hint = "check that the store is up, and DARKROOM_S3_ENDPOINT_URL"
 
 
+class StorageAway(StorageError):
+    """What lies there is not the store that Redis knows: its disk is not mounted, or it is another one."""
+
+    code = "storage_away"
+    retryable = True
+    hint = (
+        "mount it again, or correct DARKROOM_STORAGE_URL or DARKROOM_REDIS_URL; "
+        "where the store was changed on purpose: darkroom store adopt"
+    )
+
+
 class StorageDenied(StorageError):
     """The credentials are wrong, or they lack a right."""
 
@@ -85,10 +98,19 @@ class BucketMissing(StorageError):
 
 
 class StorageFull(StorageError):
-    """No room left: the disk, a quota, or the largest size that the store allows."""
+    """No room left: the disk, or a quota."""
 
     code = "storage_full"
+    retryable = True
     hint = "free space or raise the quota"
+
+
+class StorageReadOnly(StorageError):
+    """Nothing can be written: mounted to be read only, or the disk is failing."""
+
+    code = "storage_read_only"
+    retryable = True
+    hint = "mount it to be written to; where it was, the system's log may tell why it no longer is"
 
 
 class StorageBroken(StorageError):

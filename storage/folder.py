@@ -26,15 +26,16 @@ from darkroom.storage.errors import (
     StorageDenied,
     StorageError,
     StorageFull,
+    StorageReadOnly,
     StorageUnavailable,
 )
-from darkroom.storage.interface import StoredObject, check_lifetime
+from darkroom.storage.interface import MARK, StoredObject, check_lifetime
 from darkroom.storage.keys import check_key, check_prefix
 
 STALE_SECONDS = 24 * 3600.0  # a write under way for as long is one of a process that died
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_DENIED = {errno.EACCES, errno.EPERM}
 _IN_THE_WAY = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP}
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ENODEV}  # the last two: sockets, devices
 
@@ -50,26 +51,12 @@ class FolderStore:
 
     def put(self, key: str, data: bytes | Path, *, content_type: str, metadata: Mapping[str, str] = {}) -> None:  # noqa: ARG002
         path = self._path(key)
-        with BytesIO(data) if isinstance(data, bytes) else data.open("rb") as source, _door("write", path):
-            temporary = self._start(path)
-            try:
-                with temporary.open("wb") as file:
-                    shutil.copyfileobj(source, file, 1024 * 1024)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+        with BytesIO(data) if isinstance(data, bytes) else data.open("rb") as source:
+            self._write(path, source)
 
     def get(self, key: str, *, limit: int | None = None) -> bytes:
         path = self._path(key)
-        with _door("read", path), _found(key), _opened(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            if limit is not None and size > limit:
-                msg = f"{key} has {size} bytes, over the limit of {limit}"
-                raise ObjectTooLarge(msg)
-            return file.read()
+        return _read(path, key, limit)
 
     def exists(self, key: str) -> bool:
         path = self._path(key)
@@ -91,11 +78,23 @@ class FolderStore:
         start = self._root / prefix.rpartition("/")[0]
         return self._walk(start, prefix) if _is_real(start) else iter(())
 
-    def check(self, *, write: bool = True) -> None:
+    def check(self, *, write: bool = True, size: int = 0) -> None:
         with _door("use", self._root):
             if write:
-                self._start(self._root / "probe").unlink()
+                self._try(size)
             os.scandir(self._root).close()
+
+    def mark(self) -> str | None:
+        try:
+            return _read(self._root / MARK, MARK, limit=1000).decode(errors="replace").strip()
+        except ObjectNotFound:
+            return None
+
+    def make_mark(self, mark: str) -> None:
+        self._write(self._root / MARK, BytesIO(f"{mark}\n".encode()))
+
+    def __str__(self) -> str:
+        return f"the folder {self._root}"
 
     def _path(self, key: str) -> Path:
         check_key(key)
@@ -104,6 +103,26 @@ class FolderStore:
             msg = f"the key {key!r} leads through a symbolic link"
             raise KeyInvalid(msg)
         return path
+
+    def _write(self, path: Path, source: BinaryIO) -> None:
+        with _door("write", path):
+            temporary = self._start(path)
+            try:
+                with temporary.open("wb") as file:
+                    shutil.copyfileobj(source, file, 1024 * 1024)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+
+    def _try(self, size: int) -> None:
+        probe = self._start(self._root / "probe")
+        try:
+            probe.write_bytes(bytes(size))
+        finally:
+            probe.unlink()
 
     def _start(self, path: Path) -> Path:
         """An empty file beside `path` to write to: only within one directory is replacing sure to be atomic."""
@@ -157,6 +176,15 @@ def _stored(entry: os.DirEntry[str], key: str) -> list[StoredObject]:
     return []
 
 
+def _read(path: Path, key: str, limit: int | None) -> bytes:
+    with _door("read", path), _found(key), _opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if limit is not None and size > limit:
+            msg = f"{key} has {size} bytes, over the limit of {limit}"
+            raise ObjectTooLarge(msg)
+        return file.read()
+
+
 def _opened(path: Path) -> BinaryIO:
     """A plain file, to read; anything else is as if nothing were there, and does not hold the reader."""
     number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -208,6 +236,8 @@ def _door(verb: str, path: Path) -> Iterator[None]:
 def _ours(error: OSError, message: str) -> StorageError:
     if error.errno in _FULL:
         return StorageFull(message)
+    if error.errno == errno.EROFS:
+        return StorageReadOnly(message)
     if error.errno in _DENIED:
         return StorageDenied(message, hint="check who owns the folder, and as whom this process runs")
     if error.errno in _IN_THE_WAY:

@@ -6,6 +6,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+#: Where a store's mark lies: no key, since those do not begin with a dot.
+MARK = ".darkroom-store"
+
 #: The longest lifetime of a link, in seconds (7 days): what S3's signature allows.
 MAX_LINK_SECONDS = 7 * 24 * 3600
 
@@ -46,8 +49,17 @@ class ObjectStore(Protocol):
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """The objects whose key begins with `prefix` ("": all), in the order of their keys."""
 
-    def check(self, *, write: bool = True) -> None:
-        """Raise the StorageError that the next call would meet: reachable, allowed to list, and (`write`) to put."""
+    def check(self, *, write: bool = True, size: int = 0) -> None:
+        """Raise the StorageError that the next call would meet: reachable, allowed to list, and (`write`) to put.
+
+        What is put, and taken away again, has `size` bytes.
+        """
+
+    def mark(self) -> str | None:
+        """The id by which the store is known (`storage/marks.py`); None where it has none."""
+
+    def make_mark(self, mark: str) -> None:
+        """Give the store this id, whatever it had."""
 
 
 def check_lifetime(seconds: int) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import time
 from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -12,7 +13,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 
 from darkroom.storage.errors import ObjectCorrupt, ObjectNotFound, ObjectTooLarge
-from darkroom.storage.interface import StoredObject, check_lifetime
+from darkroom.storage.interface import MARK, StoredObject, check_lifetime
 from darkroom.storage.keys import check_key, check_prefix
 from darkroom.storage.s3_errors import door
 from darkroom.storage.settings import StorageSettings
@@ -28,12 +29,17 @@ _TRANSFER = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=P
 DIGEST = "sha256"
 
 
+#: For which a mark that was seen is taken to be there: a bucket is not unmounted, and writing would take two calls.
+_MARK_SECONDS = 5.0
+
+
 class S3Store:
     """The ObjectStore of one bucket, below `prefix`. A client of boto3 may be used from several threads."""
 
     def __init__(self, bucket: str, prefix: str, settings: StorageSettings) -> None:
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
+        self._mark: tuple[str, float] | None = None  # and until when it holds
         with door(f"bucket {bucket}"):
             self._client = _client(settings, settings.s3_endpoint_url)
             public = settings.s3_public_endpoint_url
@@ -53,7 +59,9 @@ class S3Store:
                 )
 
     def get(self, key: str, *, limit: int | None = None) -> bytes:
-        name = self._name(key)
+        return self._get(self._name(key), key, limit)
+
+    def _get(self, name: str, key: str, limit: int | None) -> bytes:
         with door(self._where(key)):
             found = self._client.get_object(Bucket=self._bucket, Key=name)
             # Not StreamingBody's own context manager: that hands out the raw stream, with urllib3's errors.
@@ -99,15 +107,38 @@ class S3Store:
         with door(self._where(prefix)):
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix):
                 for item in page.get("Contents", []):
-                    yield StoredObject(item["Key"].removeprefix(self._prefix), item["Size"], item["LastModified"])
+                    key = item["Key"].removeprefix(self._prefix)
+                    if not key.startswith("."):  # the mark, and what `check` puts
+                        yield StoredObject(key, item["Size"], item["LastModified"])
 
-    def check(self, *, write: bool = True) -> None:
+    def check(self, *, write: bool = True, size: int = 0) -> None:
         with door(f"bucket {self._bucket}"):
             self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
             if write:
                 probe = f"{self._prefix}.darkroom-probe"
-                self._client.put_object(Bucket=self._bucket, Key=probe, Body=b"")
+                self._client.put_object(Bucket=self._bucket, Key=probe, Body=bytes(size))
                 self._client.delete_object(Bucket=self._bucket, Key=probe)
+
+    def mark(self) -> str | None:
+        if self._mark and time.monotonic() < self._mark[1]:
+            return self._mark[0]
+        self._mark = None
+        try:
+            found = self._get(self._prefix + MARK, MARK, limit=1000).decode(errors="replace").strip()
+        except ObjectNotFound:
+            return None
+        self._mark = found, time.monotonic() + _MARK_SECONDS
+        return found
+
+    def make_mark(self, mark: str) -> None:
+        self._mark = None
+        with door(self._where(MARK)):
+            self._client.put_object(
+                Bucket=self._bucket, Key=self._prefix + MARK, Body=f"{mark}\n".encode(), ContentType="text/plain"
+            )
+
+    def __str__(self) -> str:
+        return f"the bucket {self._bucket}" + (f" under {self._prefix}" if self._prefix else "")
 
     def _name(self, key: str) -> str:
         check_key(key)

@@ -10,6 +10,7 @@ from darkroom.storage.errors import KeyInvalid, StorageConfigInvalid, StorageNot
 from darkroom.storage.folder import FolderStore
 from darkroom.storage.interface import ObjectStore
 from darkroom.storage.keys import check_key
+from darkroom.storage.marks import Expected, MarkedStore
 from darkroom.storage.settings import StorageSettings
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -25,12 +26,16 @@ def load_settings() -> StorageSettings:
         raise StorageConfigInvalid("; ".join(faults).replace("DARKROOM_: ", "")) from error
 
 
-def open_store(settings: StorageSettings | None = None) -> ObjectStore:
+def open_store(settings: StorageSettings | None = None, *, expected: Expected | None = None) -> ObjectStore:
     """The store of `settings` (none: of the environment); nothing is asked of it yet, `check()` does that.
 
-    Raises StorageNotConfigured and StorageConfigInvalid.
+    `expected` says which mark it must have: without it, it is away. Raises StorageNotConfigured, StorageConfigInvalid.
     """
-    settings = settings or load_settings()
+    store = _opened(settings or load_settings())
+    return MarkedStore(store, expected) if expected else store
+
+
+def _opened(settings: StorageSettings) -> ObjectStore:
     if settings.storage_url is None:
         msg = "no storage is configured"
         raise StorageNotConfigured(msg)

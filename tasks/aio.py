@@ -53,7 +53,7 @@ class AsyncDarkroom:
     def __init__(self, settings: TaskSettings | None = None, *, storage: ObjectStore | None = None) -> None:
         self._settings = settings or TaskSettings()
         self._io = AsyncIO(self._settings)
-        self._store = StoreFinder(storage)
+        self._store = StoreFinder(storage, self._settings)
         self._market: Market | None = None
 
     async def submit(self, request: Asked, *, job_id: str | None = None) -> AsyncJobHandle:

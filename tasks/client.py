@@ -58,7 +58,7 @@ class Darkroom:
     def __init__(self, settings: TaskSettings | None = None, *, storage: ObjectStore | None = None) -> None:
         self._settings = settings or TaskSettings()
         self._io = BlockingIO(self._settings)
-        self._store = StoreFinder(storage)
+        self._store = StoreFinder(storage, self._settings)
         self._market: Market | None = None
 
     def submit(self, request: Asked, *, job_id: str | None = None) -> JobHandle:

@@ -10,25 +10,27 @@ from typing import Any
 
 from darkroom.tasks.errors import Fault, InvalidRequest, StorageFailed, StorageNotConfigured
 from darkroom.tasks.job import Job, ObjectStore, stored
+from darkroom.tasks.marks import expecting
+from darkroom.tasks.settings import TaskSettings
 
 
 class StoreFinder:
-    """Opens the store once, when first needed."""
+    """Opens the store once, when first needed: the one that Redis knows, or the one that was given, as it is."""
 
-    def __init__(self, given: ObjectStore | None) -> None:
-        self._store = given
+    def __init__(self, given: ObjectStore | None, settings: TaskSettings) -> None:
+        self._store, self._settings = given, settings
 
     def open(self) -> ObjectStore:
         """The store. Raises StorageNotConfigured, StorageFailed."""
         if self._store is None:
-            self._store = _configured_store()
+            self._store = _configured_store(self._settings)
         return self._store
 
 
-def _configured_store() -> ObjectStore:
+def _configured_store(settings: TaskSettings) -> ObjectStore:
     opener = _of_storage("open_store")
     try:
-        store: ObjectStore = stored(opener)
+        store: ObjectStore = stored(lambda: opener(expected=expecting(settings)))
     except StorageFailed as error:
         if error.reason == StorageNotConfigured.code:
             raise StorageNotConfigured(error.message) from None

@@ -22,7 +22,9 @@ from darkroom.cli.follow import events, follower
 from darkroom.cli.jobs import as_document
 from darkroom.cli.options import AsJson, set_environment
 from darkroom.cli.screen import Screen
+from darkroom.storage import open_store
 from darkroom.tasks import Darkroom, Img2Img, Job, Request, TaskSettings, Txt2Img
+from darkroom.tasks.marks import adopt
 from darkroom.tasks.redis_io import BlockingIO
 
 READY_SECONDS = 300.0  # on a slow machine; an idle one takes about 10
@@ -99,6 +101,8 @@ class _Show:
         set_environment(**{name.removeprefix("DARKROOM_").lower(): value for name, value in self._environment.items()})
         with Darkroom() as client:
             client.ping()
+        with closing(BlockingIO(TaskSettings())) as redis:
+            redis.run(adopt(open_store()))  # the keys are its own, and the last demo's folder may have been deleted
         self._signals.check()
 
     def _start_worker(self) -> None:

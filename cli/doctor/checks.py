@@ -13,8 +13,9 @@ from darkroom.cli.doctor.probe import probe
 from darkroom.cli.errors import report
 from darkroom.storage import open_store
 from darkroom.storage.stores import load_settings
-from darkroom.tasks import TaskSettings
+from darkroom.tasks import QueueError, TaskSettings
 from darkroom.tasks.catalogue import ModelEntry, load_catalogue
+from darkroom.tasks.marks import known_mark
 from darkroom.tasks.models import read_market
 from darkroom.tasks.redis_io import BlockingIO, command
 from darkroom.worker.settings import WorkerSettings
@@ -84,10 +85,22 @@ def storage() -> Iterator[Check]:
         hint = "set DARKROOM_STORAGE_URL (s3://bucket/prefix or file:///folder); only submitting goes without"
         yield Check("storage", "warning", "none is configured", hint)
         return
+    known = _known_mark()
     began = time.monotonic()
-    open_store(settings).check()
+    open_store(settings, expected=(lambda _: known) if known else None).check()
     took = 1000 * (time.monotonic() - began)
     yield Check("storage", "ok", f"{settings.storage_url} can be listed and written to ({took:.0f} ms)")
+
+
+def _known_mark() -> str | None:
+    """The mark of the store that Redis knows; nothing where it does not answer, which is another finding."""
+    io = BlockingIO(TaskSettings())
+    try:
+        return io.run(known_mark())
+    except QueueError:
+        return None
+    finally:
+        io.close()
 
 
 def models(*, digests: bool) -> Iterator[Check]:

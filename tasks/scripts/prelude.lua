@@ -23,6 +23,7 @@
 --   models                   hash    name -> offer (JSON) of every model that was served
 --   serving:{model}          zset    workers that serve it, by the end of their word; expires
 --   worker:{name}            string  what a worker says of itself (JSON), expires
+--   store                    hash    id of the mark that the store of all objects has; made: once it lies there
 --   janitor                  string  who holds the duty, expires
 --   garbage                  list    messages that were no knocks, with the reason; the newest thousand; expires
 --   _kombu*                  Celery's own

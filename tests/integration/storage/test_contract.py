@@ -145,6 +145,22 @@ def test_check_leaves_nothing_behind(store: ObjectStore) -> None:
     assert list(store.list("")) == []
 
 
+def test_mark(store: ObjectStore) -> None:
+    assert store.mark() is None
+    store.make_mark("one")
+    store.make_mark("two")
+    assert store.mark() == "two"
+    assert list(store.list("")) == []
+    put(store, "a")
+    store.delete("a")
+    assert store.mark() == "two"
+
+
+def test_check_with_bytes_leaves_nothing_behind(store: ObjectStore) -> None:
+    store.check(size=100_000)
+    assert list(store.list("")) == []
+
+
 def test_many_threads(store: ObjectStore) -> None:
     """A writer, a reader and a deleter of one key meet whole objects only, and no other error."""
     bodies = {bytes([letter]) * 100_000 for letter in b"abcd"}

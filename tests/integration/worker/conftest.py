@@ -73,8 +73,14 @@ class MeddledStore:
     def list(self, prefix: str) -> Iterator[StoredObject]:
         return self.inner.list(prefix)
 
-    def check(self, *, write: bool = True) -> None:
-        self.inner.check(write=write)
+    def check(self, *, write: bool = True, size: int = 0) -> None:
+        self.inner.check(write=write, size=size)
+
+    def mark(self) -> str | None:
+        return self.inner.mark()
+
+    def make_mark(self, mark: str) -> None:
+        self.inner.make_mark(mark)
 
 
 @dataclass
