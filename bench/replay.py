@@ -91,7 +91,7 @@ def _replayed(manifests: list[Manifest], running: Running, store: ObjectStore) -
         generator = Generator(load_model(running.entry, placement, settings), engine)
         for manifest in manifests:
             again = Replay(manifest, generator, partial(_load, store))
-            yield all(image.bit_equal for image in again.images()) and not again.differences
+            yield all(image.equal for image in again.images()) and not again.differences
 
 
 def _load(store: ObjectStore, reference: str) -> bytes:

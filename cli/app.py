@@ -10,11 +10,12 @@ from typing import Annotated
 import typer
 import typer.main
 
-from darkroom.cli import dead, gc, jobs, models, replay, store, submit, worker
+from darkroom.cli import dead, gc, jobs, models, store, submit, worker
 from darkroom.cli.demo import demo
 from darkroom.cli.doctor import doctor, health
 from darkroom.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, Report, report
 from darkroom.cli.options import set_environment
+from darkroom.cli.replay import replay
 from darkroom.cli.screen import Screen
 
 app = typer.Typer(

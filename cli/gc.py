@@ -53,8 +53,10 @@ def gc(
 
 def _look_after(io: BlockingIO, rules: TaskSettings) -> dict[str, str]:
     """The janitor's rounds, until one finds nothing that those before did not; what was done, by job id."""
-    from darkroom.worker.delivery.janitor import sweep  # loads the worker's log
+    from darkroom.worker.delivery.janitor import sweep  # with its log
+    from darkroom.worker.process.logs import configure_logs
 
+    configure_logs("auto", "warning")
     done: dict[str, str] = {}
     while (found := io.run(sweep("gc", rules))).keys() - done.keys():
         done |= found

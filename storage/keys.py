@@ -68,6 +68,11 @@ def input_key(tenant: str, sha256: str, extension: str) -> str:
     return f"{input_prefix(tenant)}{sha256}.{extension}"
 
 
+def output_key(job_id: str, index: int, sha256: str, extension: str) -> str:
+    """The key of a job's picture, by its content: a late writer replaces nothing that a record names."""
+    return f"{job_id}/{index}-{sha256[:16]}.{extension}"
+
+
 def job_of_output(key: str) -> str | None:
     """The id of the job whose output this key names; None for any other key."""
     match = _OUTPUT.fullmatch(key)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from darkroom.cli.app import run
 from darkroom.cli.demo.server import LocalServer
@@ -137,5 +138,6 @@ def call(
         return Told(code, told.out, told.err)
 
     yield call
+    structlog.reset_defaults()  # lines went to this test's standard error
     os.environ.clear()  # options become variables
     os.environ.update(before)

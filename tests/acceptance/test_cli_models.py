@@ -1,9 +1,8 @@
-"""`darkroom models`, `replay`, `doctor` and `health`."""
+"""`darkroom models`, `doctor` and `health`."""
 
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -76,48 +75,6 @@ def test_pull_refuses_what_lies_here_already(call: Call) -> None:
     assert (told.code, told.error["code"]) == (4, "model_incompatible")
     assert "nothing to pull" in told.error["message"]
     assert call("models", "pull", "nope", "--json").error["code"] == "model_unknown"
-
-
-@pytest.fixture
-def job(call: Call, darkroom: Installation) -> dict[str, Any]:
-    """A job of two pictures that succeeded."""
-    found: dict[str, Any] = call("submit", "a cat", "-n", "2", "--wait", "--json").json
-    return found
-
-
-def test_replay_by_key_is_equal_bit_for_bit(call: Call, job: dict[str, Any], tmp_path: Path) -> None:
-    told = call("replay", job["result"]["manifest"], "--save", tmp_path / "again", "--json")
-    assert told.code == 0, told.err
-    assert (told.json["bit_equal"], told.json["differences"]) == (True, [])
-    assert [image["max_abs"] for image in told.json["images"]] == [0, 0]
-    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == ["0.png", "1.png"]
-
-
-def test_replay_by_file_finds_the_pictures_beside_it(call: Call, job: dict[str, Any], darkroom: Installation) -> None:
-    told = call("--storage-url", "", "replay", darkroom.objects / job["result"]["manifest"])
-    assert told.code == 0, told.err
-    assert told.out.count("equal, bit for bit") == 2
-
-
-def test_replay_names_what_is_not_as_recorded(call: Call, job: dict[str, Any], darkroom: Installation) -> None:
-    told = call("replay", job["result"]["manifest"], "--dtype", "bfloat16", "--json")
-    assert told.code == 1
-    assert {"field": "dtype", "recorded": "float32", "now": "bfloat16"} in told.json["differences"]
-    assert all(image["max_abs"] > 0 for image in told.json["images"])
-    shown = call("replay", job["result"]["manifest"], "--dtype", "bfloat16").out
-    assert "different by " in shown
-    assert "NOT AS RECORDED" in shown
-
-
-@pytest.mark.parametrize(
-    ("content", "code", "named"),
-    [("{", 2, "manifest_invalid"), ('{"version": 1}', 2, "manifest_invalid"), (None, 5, "object_not_found")],
-)
-def test_replay_of_no_manifest(call: Call, tmp_path: Path, content: str | None, code: int, named: str) -> None:
-    if content is not None:
-        (tmp_path / "manifest.json").write_text(content)
-    told = call("replay", tmp_path / "manifest.json" if content else "no/manifest.json", "--json")
-    assert (told.code, told.error["code"]) == (code, named)
 
 
 def test_doctor_finds_all_well(darkroom: Installation) -> None:

@@ -7,10 +7,8 @@ from PIL import Image
 
 from darkroom.worker.delivery.patience import PatientStore
 from darkroom.worker.images.asked import Asked
-from darkroom.worker.images.manifest import ImageRecord, Manifest
+from darkroom.worker.images.manifest import ImageRecord, Manifest, manifest_key
 from darkroom.worker.images.pictures import OutputFormat, encode, parameters_text
-
-_ENDINGS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +30,9 @@ def encode_picture(
     model: str,
     calls: str,
 ) -> Made:
-    """The picture's file. The digest in its key keeps a late writer from replacing what a record names."""
+    """The picture's file, and what is to be recorded of it."""
     data, content_type = encode(picture, form, parameters_text(asked, seed, picture.size, model))
-    key = f"{job_id}/{index}-{hashlib.sha256(data).hexdigest()[:16]}.{_ENDINGS[form]}"
-    return Made(ImageRecord.of(index, seed, picture, data, key, content_type, calls), data)
+    return Made(ImageRecord.of(job_id, index, seed, picture, data, content_type, calls), data)
 
 
 def store_picture(store: PatientStore, made: Made) -> None:
@@ -47,7 +44,6 @@ def store_picture(store: PatientStore, made: Made) -> None:
 def store_manifest(store: PatientStore, manifest: Manifest) -> str:
     """Stores the manifest; returns its key. Raises as store_picture."""
     data = manifest.to_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    key = f"{manifest.job_id}/manifest-{digest[:16]}.json"
-    store.put(key, data, "application/json", digest)
+    key = manifest_key(manifest.job_id, data)
+    store.put(key, data, "application/json", hashlib.sha256(data).hexdigest())
     return key

@@ -4,7 +4,9 @@ It may come from anywhere and is hostile until checked: `parse_manifest` is the 
 is run, imported or opened as a path; a scheduler's config is there to be compared, never to be built from.
 """
 
+import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
@@ -29,7 +31,7 @@ from darkroom.worker.models.device import environment, installed
 from darkroom.worker.models.loading import LoadedModel
 from darkroom.worker.settings import MemoryMode
 
-__all__ = ["ImageRecord", "Manifest", "circumstances", "make_manifest", "parse_manifest"]
+__all__ = ["ImageRecord", "Manifest", "circumstances", "make_manifest", "manifest_key", "parse_manifest"]
 
 MAX_BYTES = 4_000_000  # 256 images of 1,000 steps, each in another place, and the largest request
 MAX_FAULTS = 20  # named; the rest is counted
@@ -97,6 +99,11 @@ def make_manifest(
     return Manifest(**facts)
 
 
+def manifest_key(job_id: str, data: bytes) -> str:
+    """Where a job's manifest of these bytes lies: its name tells whether they are still the same."""
+    return f"{job_id}/manifest-{hashlib.sha256(data).hexdigest()[:16]}.json"
+
+
 def circumstances(model: LoadedModel, scheduler: str) -> dict[str, Any]:
     """What the bits of a picture depend on besides the request: the manifest's fields of these names."""
     return {
@@ -136,11 +143,28 @@ def _contradictions(manifest: Manifest) -> Iterable[str]:
         yield f"the request is for {request.scheduler!r}, the scheduler is {manifest.scheduler.id!r}"
     if request.seeds != manifest.seeds:
         yield "the request has other seeds"
-    if len({image.index for image in images}) != len(images):
-        yield "two images have one index"
+    if request.num_images != len(manifest.seeds):
+        yield f"the request is for {request.num_images} images, there are {len(manifest.seeds)} seeds"
+    listed = Counter(image.index for image in images)
+    for index in sorted({*range(len(manifest.seeds)), *listed}):
+        if listed[index] != 1:
+            yield f"image {index} is {'listed twice' if listed[index] else 'missing'}"
     for image in images:
-        if image.index >= len(manifest.seeds) or manifest.seeds[image.index] != image.seed:
-            yield f"image {image.index} has a seed that is not its own"
+        yield from _contradictions_of(image, manifest)
+
+
+def _contradictions_of(image: ImageRecord, manifest: Manifest) -> Iterable[str]:
+    name, request = f"image {image.index}", manifest.request
+    if image.index >= len(manifest.seeds):
+        yield f"{name} was not asked for"
+    elif manifest.seeds[image.index] != image.seed:
+        yield f"{name} has a seed that is not its own"
+    if image.key != (key := image.key_in(manifest.job_id)):
+        yield f"{name} has the key {image.key!r}, its own is {key!r}"
+    if image.content_type != f"image/{request.output_format}":
+        yield f"{name} is {image.content_type}, the request is for {request.output_format}"
+    if request.width and request.height and (image.width, image.height) != (request.width, request.height):
+        yield f"{name} has {image.width}x{image.height} pixels, the request is for {request.width}x{request.height}"
 
 
 def _not_allowed(manifest: Manifest, catalogue: Catalogue) -> Iterable[str]:
@@ -159,7 +183,8 @@ def _not_allowed(manifest: Manifest, catalogue: Catalogue) -> Iterable[str]:
 
 def _faults(error: ValidationError) -> list[str]:
     found = error.errors(include_url=False, include_input=False, include_context=False)
-    return [f"{'.'.join(map(str, item['loc'])) or 'manifest'}: {item['msg']}" for item in found]
+    places = [".".join(map(str, item["loc"])) or "manifest" for item in found]
+    return [f"{at}: {item['msg'].removeprefix('Value error, ')}" for at, item in zip(places, found, strict=True)]
 
 
 def _invalid(faults: list[str]) -> ManifestInvalid:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from PIL import Image
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
+from darkroom.storage.keys import EXTENSIONS, output_key
 from darkroom.tasks.catalogue import SCHEDULERS, Family, ModelName
 from darkroom.tasks.requests import Seed
 from darkroom.worker.batching.placements import MAX_LENGTH, PATTERN
@@ -18,6 +19,8 @@ Text = Annotated[str, Field(max_length=1000)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)+$", max_length=300)]
 Side = Annotated[int, Field(ge=1, le=16_384)]
+
+_ENDINGS = {f"image/{form.lower()}": ending for form, ending in EXTENSIONS.items()}
 
 
 def _known_scheduler(name: object) -> object:
@@ -69,28 +72,33 @@ class ImageRecord(Record):
     @classmethod
     def of(
         cls,
+        job_id: str,
         index: int,
         seed: int,
         image: Image.Image,
         data: builtins.bytes,
-        key: str,
         content_type: str,
         calls: str = "",
     ) -> Self:
-        """The record of a picture that was encoded as `data` and is stored under `key`."""
+        """The record of a picture of this job that was encoded as `data`."""
+        sha256 = hashlib.sha256(data).hexdigest()
         facts: dict[str, Any] = {
             "index": index,
             "seed": seed,
             "width": image.width,
             "height": image.height,
-            "sha256": hashlib.sha256(data).hexdigest(),
+            "sha256": sha256,
             "pixels_sha256": pixels_sha256(image),
-            "key": key,
+            "key": output_key(job_id, index, sha256, _ENDINGS[content_type]),
             "bytes": len(data),
             "content_type": content_type,
             "calls": calls,
         }
         return cls(**facts)
+
+    def key_in(self, job_id: str) -> str:
+        """The one key that this picture can have as a picture of that job."""
+        return output_key(job_id, self.index, self.sha256, _ENDINGS[self.content_type])
 
 
 def model_record(model: LoadedModel) -> ModelRecord:

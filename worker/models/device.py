@@ -15,7 +15,7 @@ from darkroom.worker.settings import MemoryMode, Size, Speedup, WorkerSettings
 OFFLOAD_MODES: frozenset[MemoryMode] = frozenset({"model_offload", "sequential_offload"})
 
 #: Packages whose versions an image's bits depend on.
-RECORDED_PACKAGES = ("torch", "diffusers", "transformers", "safetensors")
+RECORDED_PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "pillow")
 
 #: What `auto` stands for on a CUDA device: what takes no time at the start, and always gives some.
 AUTO_SPEEDUPS: frozenset[Speedup] = frozenset({"graphs"})

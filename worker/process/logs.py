@@ -9,8 +9,12 @@ import structlog
 LogFormat = Literal["auto", "json", "text"]
 
 
-def configure_logs(form: LogFormat, level: str, stream: TextIO = sys.stderr) -> None:
-    """Sends our lines and the libraries' (warnings and worse) to `stream`, as text for a terminal, else as JSON."""
+def configure_logs(form: LogFormat, level: str, stream: TextIO | None = None) -> None:
+    """Sends our lines and the libraries' (warnings and worse) to `stream`, as text for a terminal, else as JSON.
+
+    Without a stream: to standard error.
+    """
+    stream = stream or sys.stderr
     text = form == "text" or (form == "auto" and stream.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -15,7 +15,6 @@ from tests.unit.worker.conftest import FAMILIES, Models, photo
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-KEY = "0197-job/0-0123456789abcdef.png"
 Table = dict[str, Any]
 
 
@@ -29,7 +28,7 @@ def manifest(models: Models) -> Manifest:
     request = ask(Holder, seed=None, seeds=[5, 6], negative_prompt="", image="inputs/default/it.png", strength=0.5)  # type: ignore[arg-type]
     image = photo(1)
     data = encode(image, "png", "")[0]
-    records = [ImageRecord.of(i, s, image, data, KEY, "image/png", "3x8:2 2x2:0") for i, s in enumerate([5, 6])]
+    records = [ImageRecord.of("0197-job", i, s, image, data, "image/png", "3x8:2 2x2:0") for i, s in enumerate([5, 6])]
     times = {"started_at": 1.5e9, "generate": 2.25}
     return make_manifest("0197-job", request, models("sdxl"), records, times, input_sha256="a" * 64)
 
@@ -127,8 +126,16 @@ def test_it_names_all_that_the_bits_depend_on(table: Table, models: Models) -> N
         ("seeds", [5, 7], "other seeds"),
         ("seeds", [-1], "seeds.0"),
         ("images.0.seed", 6, "image 0 has a seed"),
-        ("images.0.index", 9, "image 9 has a seed"),
-        ("images.1.index", 0, "one index"),
+        ("images.1.index", 0, "image 0 is listed twice; image 1 is missing"),
+        ("images.0.index", 9, "image 9 was not asked for"),
+        ("images", [], "image 0 is missing; image 1 is missing"),
+        ("request.num_images", 3, "2 seeds for 3 images"),
+        ("request.num_images", None, "the request is for None images, there are 2 seeds"),
+        ("images.0.key", "another-job/0-0123456789abcdef.png", "image 0 has the key 'another-job/0-0123456789abcdef"),
+        ("images.0.key", "0197-job/0-0123456789abcdef.png", "image 0 has the key"),
+        ("images.0.sha256", "b" * 64, "its own is '0197-job/0-bbbbbbbbbbbbbbbb.png'"),
+        ("images.0.content_type", "image/webp", "image 0 is image/webp, the request is for png"),
+        ("job_id", "another-job", "its own is 'another-job/0-"),
         ("images.0.width", 10**9, "images.0.width"),
         ("images.0.width", True, "images.0.width"),
         ("images.0.key", "/etc/passwd", "images.0.key"),

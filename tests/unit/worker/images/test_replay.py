@@ -11,14 +11,24 @@ import pytest
 import torch
 from PIL import Image
 
-from darkroom.storage.errors import InputMissing, InputNotAnImage
+from darkroom.storage.errors import (
+    InputMissing,
+    InputNotAnImage,
+    KeyInvalid,
+    ObjectCorrupt,
+    ObjectNotFound,
+    ObjectTooLarge,
+    StorageError,
+    StorageUnavailable,
+)
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.errors import ManifestInvalid
+from darkroom.worker.images.differences import Difference
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.manifest import ImageRecord, Manifest, make_manifest, parse_manifest
 from darkroom.worker.images.pictures import OutputFormat, encode, parameters_text
-from darkroom.worker.images.replay import Difference, Replay
+from darkroom.worker.images.replay import Replay, ReplayedImage
 from tests.unit.worker.conftest import FAMILIES, Generators, ask, ignore, photo, same
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -41,10 +51,10 @@ class Done:
         for index, seed in enumerate([3, 4]):
             image = generator.generate(prepared, seed, source, ignore, ticket := Ticket())
             data, content_type = encode(image, form, parameters_text(prepared.asked, seed, image.size, "tiny"))
-            key = f"job/{index}-0.{form}"
-            self.objects[key] = data
+            record = ImageRecord.of("job", index, seed, image, data, content_type, str(ticket.placements))
+            self.objects[record.key] = data
             self.images.append(image)
-            records.append(ImageRecord.of(index, seed, image, data, key, content_type, str(ticket.placements)))
+            records.append(record)
         digest = None
         if source:
             self.objects[INPUT] = encode(source, "png", "")[0]
@@ -139,34 +149,113 @@ def test_another_source_is_told_of_and_shows(generators: Generators) -> None:
     assert not next(replay.images()).bit_equal
 
 
-def test_an_original_that_is_no_picture_any_more_is_not_compared(generators: Generators, done: Done) -> None:
-    objects = {**done.objects, "job/0-0.png": b"<html>"}
+def key_of(done: Done, index: int) -> str:
+    return done.manifest.images[index].key
+
+
+def replaced(generators: Generators, done: Done, data: bytes | None) -> ReplayedImage:
+    """The first picture made again, with these bytes in the original's place, and the second as it was."""
+    objects: dict[str, bytes | None] = {**done.objects, key_of(done, 0): data}
     first, second = Replay(done.manifest, generators("sdxl"), objects.get).images()
-    assert (first.bit_equal, first.max_abs, first.mean_abs) == (True, None, None)
-    assert (second.bit_equal, second.max_abs) == (True, 0)
+    assert second.equal
+    assert not first.equal
+    assert first.bit_equal  # it comes out as recorded; what is stored is another
+    return first
 
 
-def test_how_far_off_is_measured_against_the_original(generators: Generators, done: Done) -> None:
-    shown = Image.open(io.BytesIO(done.objects["job/0-0.png"])).convert("RGB")
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_a_stored_picture_that_was_changed_is_named_and_measured(generators: Generators, done: Done) -> None:
+    record = done.manifest.images[0]
+    shown = Image.open(io.BytesIO(done.objects[record.key])).convert("RGB")
     red, green, blue = shown.getpixel((0, 0))  # type: ignore[misc]
     shown.putpixel((0, 0), (red, green, (blue + 96) % 256))
     off = abs((blue + 96) % 256 - blue)
-    objects = {**done.objects, "job/0-0.png": encode(shown, "png", "")[0]}
-    first = next(Replay(done.manifest, generators("sdxl"), objects.get).images())
+    data = encode(shown, "png", "")[0]
+    first = replaced(generators, done, data)
+    assert first.faults == (
+        Difference("images.0.bytes", record.bytes, len(data)),
+        Difference("images.0.sha256", record.sha256, digest(data)),
+    )
     assert (first.max_abs, first.mean_abs) == (off, pytest.approx(off / (32 * 32 * 3)))
-    assert first.bit_equal  # as the manifest says; the file is what was changed
 
 
-def test_without_the_original_only_the_digest_speaks(generators: Generators, done: Done) -> None:
-    records = [done.manifest.images[0].model_copy(update={"pixels_sha256": "0" * 64}), done.manifest.images[1]]
+def test_the_same_pixels_in_another_file_are_not_the_original(generators: Generators, done: Done) -> None:
+    record = done.manifest.images[0]
+    data = done.objects[record.key][:-4] + b"\0\0\0\0"  # the last chunk's checksum: of the same size, and readable
+    first = replaced(generators, done, data)
+    assert first.faults == (Difference("images.0.sha256", record.sha256, digest(data)),)
+
+
+def test_what_is_no_picture_any_more_cannot_be_measured(generators: Generators, done: Done) -> None:
+    first = replaced(generators, done, b"<html>")
+    assert [fault.field for fault in first.faults] == ["images.0.bytes", "images.0.sha256"]
+    assert (first.max_abs, first.mean_abs) == (None, None)
+
+
+def test_without_the_original_nothing_is_equal(generators: Generators, done: Done) -> None:
+    first = replaced(generators, done, None)
+    assert first.faults == (Difference("images.0.key", key_of(done, 0), "not at hand"),)
+
+
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        (ObjectNotFound("gone"), ("key", "object_not_found")),
+        (ObjectCorrupt("rotten"), ("key", "object_corrupt")),
+        (KeyInvalid("a link"), ("key", "key_invalid")),
+        (ObjectTooLarge("grown"), ("bytes", "more")),
+    ],
+)
+def test_what_the_store_says_of_an_object_is_named(
+    generators: Generators, done: Done, error: StorageError, named: tuple[str, str]
+) -> None:
+    def load(key: str) -> bytes:
+        if key == key_of(done, 0):
+            raise error
+        return done.objects[key]
+
+    first = next(Replay(done.manifest, generators("sdxl"), load).images())
+    (fault,) = first.faults
+    assert (fault.field, fault.now) == (f"images.0.{named[0]}", named[1])
+    assert not first.equal
+
+
+def test_a_store_that_does_not_answer_is_no_difference(generators: Generators, done: Done) -> None:
+    def load(key: str) -> bytes:
+        raise StorageUnavailable(key)
+
+    with pytest.raises(StorageUnavailable):
+        next(Replay(done.manifest, generators("sdxl"), load).images())
+
+
+@pytest.mark.parametrize("form", ["png", "jpeg", "webp"])
+def test_a_forged_manifest_does_not_make_another_picture_the_original(
+    generators: Generators, form: OutputFormat
+) -> None:
+    """Record and object agree with each other, but the seed does not give this picture."""
+    job = Done(generators("sd"), form)
+    data, content_type = encode(photo(9), form, "")
+    forged = ImageRecord.of("job", 0, 3, photo(9), data, content_type)
+    for pixels in (forged.pixels_sha256, job.manifest.images[0].pixels_sha256):
+        records = [forged.model_copy(update={"pixels_sha256": pixels}), job.manifest.images[1]]
+        manifest = job.manifest.model_copy(update={"images": records})
+        first = next(Replay(manifest, generators("sd"), {**job.objects, forged.key: data}.get).images())
+        assert (first.equal, first.faults) == (False, ())
+        assert first.max_abs and first.bit_equal == (pixels != forged.pixels_sha256)
+
+
+def test_another_size_than_recorded_is_another_picture(generators: Generators, done: Done) -> None:
+    """A digest of the pixels alone does not tell 16 x 64 from 32 x 32."""
+    records = [done.manifest.images[0].model_copy(update={"width": 16, "height": 64}), done.manifest.images[1]]
     manifest = done.manifest.model_copy(update={"images": records})
-    made = list(Replay(manifest, generators("sdxl"), {}.get).images())
-    assert [(one.bit_equal, one.max_abs) for one in made] == [(False, None), (True, None)]
+    assert not next(Replay(manifest, generators("sdxl"), done.objects.get).images()).bit_equal
 
 
 def test_an_original_of_another_size_is_not_measured(generators: Generators, done: Done) -> None:
-    objects = {"job/0-0.png": encode(photo(0, 64, 64), "png", "")[0]}
-    assert next(Replay(done.manifest, generators("sdxl"), objects.get).images()).max_abs is None
+    assert replaced(generators, done, encode(photo(0, 64, 64), "png", "")[0]).max_abs is None
 
 
 def test_changed_circumstances_are_named_with_both_sides(generators: Generators, done: Done) -> None:

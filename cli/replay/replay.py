@@ -2,38 +2,41 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Group, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn
 
-from darkroom.cli.errors import FileFault
 from darkroom.cli.options import AsJson, Catalogue, Device, Dtype, Memory, ModelsDir, Threads, set_environment
-from darkroom.cli.screen import Screen, table
-from darkroom.storage import ObjectStore, StorageError, StorageNotConfigured, StorageSettings, open_store
+from darkroom.cli.replay.recorded import disagreements, find
+from darkroom.cli.replay.verdict import Verdict
+from darkroom.cli.screen import Screen
+from darkroom.storage import ObjectStore
 from darkroom.storage.stores import load_settings
 from darkroom.tasks.catalogue import load_catalogue
 from darkroom.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
+    from darkroom.worker.images.differences import Difference
     from darkroom.worker.images.manifest import Manifest
-    from darkroom.worker.images.replay import Difference, Replay, ReplayedImage
+    from darkroom.worker.images.replay import Replay, ReplayedImage
 
 EXAMPLES = """Examples:
 
-darkroom replay 01980c3e-7b1f-7d6e-8a45-2f4d3c6b7a89/manifest.json
+darkroom replay ID
 
-darkroom replay ./darkroom-data/objects/01980c3e-.../manifest.json --save again/
+darkroom replay darkroom-data/objects/ID/manifest-*.json --save again/
 """
 
 EXIT_DIFFERENT = 1
+SPARE_BYTES = 20_000_000  # that an object may have more than was recorded, and be compared all the same
 
 
 def replay(
-    manifest: Annotated[str, typer.Argument(help="A manifest: a file of this machine, or its storage key.")],
+    manifest: Annotated[
+        str, typer.Argument(metavar="ID|MANIFEST", help="A job's id; or a manifest's file, or its storage key.")
+    ],
     *,
     device: Device = None,
     dtype: Dtype = None,
@@ -44,43 +47,28 @@ def replay(
     save: Annotated[str | None, typer.Option(metavar="DIR", help="Keep the pictures that were made again.")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Make the pictures of a manifest again and compare them: exits 0 if every one is equal bit for bit, else 1.
+    """Make a job's pictures again and compare them: exits 0 if every one is equal bit for bit, else 1.
 
+    Equal is a picture that comes out as recorded and is stored as recorded; what else is found is named.
     What the manifest recorded (device, dtype, memory mode, threads) is repeated, as far as this machine has it; options
     win over it. Where the pictures differ, the circumstances that are not as recorded are named.
     """
     screen = Screen(as_json=as_json)
     set_environment(catalogue=catalogue, models_dir=models_dir)
-    data, store = _read(manifest)
-    folder = _folder(save)
+    found, folder = find(manifest), _folder(save)
     from darkroom.worker.images.manifest import parse_manifest  # loads torch
+    from darkroom.worker.process.logs import configure_logs
 
-    recorded = parse_manifest(data, load_catalogue(WorkerSettings().catalogue))
+    settings = WorkerSettings()
+    configure_logs("auto", "warning")
+    recorded = parse_manifest(found.data, load_catalogue(settings.catalogue))
     _repeat_circumstances(recorded)
     set_environment(device=device, dtype=dtype, memory=memory, threads=threads)
-    images, differences = _made_again(recorded, _loader(recorded, store, screen), screen)
+    images, circumstances = _made_again(recorded, _loader(recorded, found.store), screen)
     saved = [_saved(image, folder) for image in images] if folder else []
-    equal = bool(images) and all(image.bit_equal for image in images)
-    screen.result(
-        _document(recorded, images, differences, saved, equal=equal), _shown(images, differences, equal=equal)
-    )
-    return 0 if equal else EXIT_DIFFERENT
-
-
-def _read(manifest: str) -> tuple[bytes, ObjectStore | None]:
-    """The manifest's bytes, and where its pictures may be: the configured store, else the folder around the file."""
-    path = Path(manifest).expanduser()
-    if path.is_file():
-        try:
-            return path.read_bytes(), open_store()
-        except StorageNotConfigured:
-            root = path.resolve().parent.parent
-            return path.read_bytes(), open_store(StorageSettings(storage_url=root.as_uri())) if root.name else None
-    try:
-        store = open_store()
-    except StorageNotConfigured:
-        raise FileFault(f"{manifest}: no such file", hint="for a storage key, set DARKROOM_STORAGE_URL") from None
-    return store.get(manifest), store
+    verdict = Verdict(recorded, images, disagreements(found, recorded), circumstances, saved)
+    screen.result(verdict.as_dict(), verdict.shown())
+    return 0 if verdict.equal else EXIT_DIFFERENT
 
 
 def _folder(save: str | None) -> Path | None:
@@ -107,21 +95,20 @@ def _repeat_circumstances(manifest: "Manifest") -> None:
     set_environment(**{name: wish for name, wish in wishes.items() if f"DARKROOM_{name.upper()}" not in os.environ})
 
 
-def _loader(manifest: "Manifest", store: ObjectStore | None, screen: Screen) -> Callable[[str], bytes | None]:
-    """Finds the source picture and the originals; what is not at hand is not compared."""
+def _loader(manifest: "Manifest", store: ObjectStore | None) -> Callable[[str], bytes | None]:
+    """Finds the source picture, as the worker did, and the stored ones."""
     from darkroom.storage.inputs import read_input
 
     if store is None:
         return lambda _: None
     tenant, settings = manifest.request.tenant, load_settings()
+    sizes = {image.key: image.bytes for image in manifest.images}
 
     def load(reference: str) -> bytes | None:
-        try:
-            # Whoever may read the whole store may read every tenant's pictures in it.
-            return read_input(reference, tenant=tenant, store=store, settings=settings, owns_output=lambda _: True)
-        except StorageError as error:
-            screen.note(f"{error.message}: not compared with it")
-            return None
+        if reference in sizes:
+            return store.get(reference, limit=sizes[reference] + SPARE_BYTES)
+        # Whoever may read the whole store may read every tenant's pictures in it.
+        return read_input(reference, tenant=tenant, store=store, settings=settings, owns_output=lambda _: True)
 
     return load
 
@@ -170,43 +157,3 @@ def _saved(image: "ReplayedImage", folder: Path) -> Path:
     path = folder / f"{image.index}.png"
     image.image.save(path)
     return path
-
-
-def _document(
-    manifest: "Manifest",
-    images: list["ReplayedImage"],
-    differences: list["Difference"],
-    saved: list[Path],
-    *,
-    equal: bool,
-) -> dict[str, Any]:
-    made = [{name: getattr(image, name) for name in ("index", "seed", "bit_equal", "max_abs", "mean_abs")}
-            for image in images]  # fmt: skip
-    return {
-        "job_id": manifest.job_id,
-        "model": manifest.model.name,
-        "bit_equal": equal,
-        "images": made,
-        "differences": [asdict(difference) for difference in differences],
-        "saved": [str(path) for path in saved],
-    }
-
-
-def _shown(images: list["ReplayedImage"], differences: list["Difference"], *, equal: bool) -> RenderableType:
-    parts: list[RenderableType] = [table("IMAGE", "SEED", "RESULT", rows=map(_row, images))]
-    if differences:
-        rows = ((one.field, one.recorded, one.now) for one in differences)
-        parts += ["", table("NOT AS RECORDED", "THEN", "NOW", rows=rows)]
-    elif not equal:
-        parts += ["", "every recorded circumstance is as it was"]
-    return Group(*parts)
-
-
-def _row(image: "ReplayedImage") -> tuple[object, ...]:
-    if image.bit_equal:
-        words = "equal, bit for bit"
-    elif image.max_abs is None:
-        words = "different; the original is not at hand, or has another size"
-    else:
-        words = f"different by {image.max_abs} of 255 at most, {image.mean_abs:.3g} on average"
-    return image.index, image.seed, words
