@@ -50,7 +50,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a knock was dropped: the job's state, `missing`, `not_served`, or `unreadable` (the job was failed then)."""
+    """Why a knock was dropped: the job's state, `missing`, `not_served`, or `unreadable`.
+
+    An unreadable job was failed, unless its record lacks what even that needs.
+    """
 
     job_id: str
     reason: str
@@ -83,15 +86,21 @@ def claim(
     verdict = reply[0].decode()
     if verdict != "claimed":
         return Refusal(job_id, verdict)
-    _, request, warnings, number, failures, queued, started = reply
-    waited = (float(started) - float(queued)) / 1000
     try:
-        asked = parse_request(json.loads(request))
-    except (DarkroomError, ValueError) as error:  # of a newer producer, say; left alone it would be claimed for ever
+        return _claimed(job_id, token, reply[1:])
+    except (DarkroomError, ValueError, TypeError, RecursionError) as error:
+        # Of a newer producer, say; left alone it would be claimed for ever.
         hint = "give the workers the producers' version of darkroom"
-        failure = JobError(code="request_unreadable", message=f"the worker cannot read it: {error}"[:500], hint=hint)
+        message = f"the worker cannot read it: {error}".encode(errors="replace").decode()[:500]
+        failure = JobError(code="request_unreadable", message=message, hint=hint)
         yield script("retry", job_id, token, failure.model_dump_json(), 0, 0, rules.record_ttl)
         return Refusal(job_id, "unreadable")
+
+
+def _claimed(job_id: str, token: str, fields: Sequence[bytes]) -> Claim:
+    request, warnings, number, failures, queued, started = fields
+    waited = (float(started) - float(queued)) / 1000
+    asked = parse_request(json.loads(request))
     return Claim(job_id, token, asked, json.loads(warnings), int(number), int(failures), waited)
 
 
@@ -172,7 +181,10 @@ def overdue(patience_seconds: float, most: int) -> Operation[list[Overdue]]:
 
 
 def requeue(found: Overdue, rules: TaskSettings) -> Operation[str]:
-    """Does what is due: `queued`, `knocked`, `canceled`, `expired`, `failed`; `kept` where nothing is."""
+    """Does what is due: `queued`, `knocked`, `canceled`, `expired`, `failed`; `kept` where nothing is.
+
+    `unreadable`, once, for a record that lacks what the scripts need: nobody looks after that job any more.
+    """
     message = knock(found.job_id, queue_name(*found.lane.rsplit(":", 1))) if found.lane else ""
     reply = yield script("requeue", found.job_id, found.lane, found.reason, message, rules.max_losses, rules.record_ttl)
     return str(reply.decode())

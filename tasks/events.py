@@ -60,13 +60,15 @@ class Event:
             data = json.loads(text["data"])
             if not isinstance(data, dict):
                 raise ValueError("data is no object")
+            moment = float(text["time"])
+            datetime.fromtimestamp(moment, UTC)  # there are numbers that no calendar has
             return cls(
                 id=entry_id.decode(),
                 type=text["type"],
-                time=float(text["time"]),
+                time=moment,
                 job_id=text["job_id"],
                 tenant=text["tenant"],
                 data=data,
             )
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, OverflowError, OSError, RecursionError) as error:
             raise QueueBroken(f"a stream entry is no event of ours: {error!r}") from None

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -144,8 +144,8 @@ def submit(drafted: Draft) -> Operation[Submitted]:
 
 
 def submit_batch(drafts: Sequence[Draft]) -> Operation[list[Submitted | DarkroomError]]:
-    """Sends drafts in one pipeline; a conflict concerns its own item alone."""
-    replies = yield [drafted.call for drafted in drafts]
+    """Sends drafts in one pipeline; a conflict, or what Redis refuses of one, concerns its own item alone."""
+    replies = yield [replace(drafted.call, alone=True) for drafted in drafts]
     results: list[Submitted | DarkroomError] = []
     for drafted, reply in zip(drafts, replies, strict=True):
         try:
@@ -155,7 +155,10 @@ def submit_batch(drafts: Sequence[Draft]) -> Operation[list[Submitted | Darkroom
     return results
 
 
-def _submitted(drafted: Draft, reply: list[bytes]) -> Submitted:
+def _submitted(drafted: Draft, reply: list[bytes] | QueueError) -> Submitted:
+    if isinstance(reply, QueueError):
+        reply.job_id = drafted.id
+        raise reply
     verdict = reply[0].decode()
     if verdict == "full":
         raise QueueFull(f"{int(reply[1])} jobs wait in this lane already")

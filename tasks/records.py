@@ -59,28 +59,21 @@ def jobs(
         raise InvalidRequest([Fault("limit", "out_of_range", f"{limit} is not within 1 to {MAX_PAGE}")])
     if tenant == "":  # would list everybody's
         raise InvalidRequest([Fault("tenant", "invalid_value", "is empty; None stands for all tenants")])
-    found, last = Jobs(), canonical_id(before) if before else ""
+    found, last, score = Jobs(), canonical_id(before) if before else "", ""
     while True:
-        page = yield script("list", tenant or "", limit, last, *states)
+        page = yield script("list", tenant or "", limit, last, score, *states)
         if page is None:
-            raise JobNotFound(f"no job {last}")
-        began = last
-        for fields in map(_pairs, page):
-            last = _place(fields) or last
+            raise JobNotFound(f"no job {before}")
+        for job_id, _, fields in page:
             try:
-                found.append(Job.decode(fields, open_store))
+                found.append(Job.decode(_pairs(fields), open_store))
             except QueueBroken:  # of another version, say: it must not keep the others from being listed
-                found.unreadable.append(fields.get(b"id", b"?").decode(errors="replace"))
+                found.unreadable.append(job_id.decode(errors="replace"))
             if len(found) == limit:
                 return found
-        if len(page) < limit or last == began:
+        if len(page) < limit:
             return found
-
-
-def _place(fields: Mapping[bytes, bytes]) -> str:
-    """The record's id, as a place to list on from; empty where it lacks what the list is ordered by."""
-    whole = b"state" in fields and fields.get(b"created", b"").isdigit()
-    return fields.get(b"id", b"").decode(errors="replace") if whole else ""
+        last, score, _ = page[-1]
 
 
 def _pairs(flat: Any) -> Mapping[bytes, bytes]:

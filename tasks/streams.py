@@ -33,9 +33,7 @@ def first(job_id: str, after: str | None) -> Operation[Batch]:
         command("HGET", Key(f"job:{job_id}"), "state"),
         command("XRANGE", Key(f"events:{job_id}"), f"({cursor}", "+", "COUNT", _PAGE),
     ]
-    if state is None:
-        raise JobNotFound(f"no job {job_id}")
-    return _batch(entries, cursor, ended=State(state.decode()).final and not entries)
+    return _batch(entries, cursor, ended=_has_ended(job_id, state) and not entries)
 
 
 def latest(job_id: str) -> Operation[Batch]:
@@ -45,9 +43,16 @@ def latest(job_id: str) -> Operation[Batch]:
         command("XREVRANGE", Key(f"events:{job_id}"), "+", "-", "COUNT", 1),
         command("HGET", Key(f"job:{job_id}"), "state"),
     ]
+    return Batch([], newest[0][0].decode() if newest else START, _has_ended(job_id, state))
+
+
+def _has_ended(job_id: str, state: bytes | None) -> bool:
     if state is None:
         raise JobNotFound(f"no job {job_id}")
-    return Batch([], newest[0][0].decode() if newest else START, State(state.decode()).final)
+    try:
+        return State(state.decode()).final
+    except ValueError as error:
+        raise QueueBroken(f"the record cannot be read: {error}") from None
 
 
 def following(job_id: str, cursor: str, *, block: float = BLOCK_SECONDS, previews: bool = False) -> Operation[Batch]:

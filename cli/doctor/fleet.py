@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from darkroom.tasks.errors import QueueBroken
 from darkroom.tasks.redis_io import Key, Operation, command
 
 
@@ -27,11 +28,12 @@ def workers_up() -> Operation[list[Worker]]:
     models = yield command("HKEYS", Key("models"))
     names: set[bytes] = set()
     for model in models:
-        names.update((yield command("ZRANGE", Key(f"serving:{model.decode(errors='replace')}"), 0, -1)))
+        serving = yield command("ZRANGE", Key(f"serving:{model.decode(errors='replace')}"), 0, -1, alone=True)
+        names.update(() if isinstance(serving, QueueBroken) else serving)
     found = []
     for name in sorted(member.decode(errors="replace") for member in names):
-        word = yield command("GET", Key(f"worker:{name}"))
-        if word is not None:  # it runs out by itself when its worker dies
+        word = yield command("GET", Key(f"worker:{name}"), alone=True)
+        if isinstance(word, bytes):  # it runs out by itself when its worker dies
             found.append(_worker(name, word))
     return found
 
@@ -41,6 +43,6 @@ def _worker(name: str, word: bytes) -> Worker:
     try:
         said = json.loads(word)
         models = [str(model) for model in said.get("models", [])]
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         said, models = {}, []
     return Worker(name, name.split(":")[0], models, str(said.get("device", "")), str(said.get("version", "")))

@@ -1,7 +1,6 @@
 """What `darkroom doctor` finds in the queues: jobs that wait in vain, were given up, or lost their workers."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from darkroom.cli.doctor.check import Check
 from darkroom.tasks import TaskSettings
@@ -17,7 +16,7 @@ def jobs() -> Iterator[Check]:
     try:
         market = io.run(read_market())
         waiting = io.run(_waiting())
-        running, retrying, late, dead, deaths, garbage = io.run(_counts())
+        running, retrying, late, dead, deaths, garbage, unreadable = io.run(_counts())
     finally:
         io.close()
     there = f"{sum(waiting.values())} wait, {running} run, {retrying} wait for their next try"
@@ -33,6 +32,9 @@ def jobs() -> Iterator[Check]:
         yield Check("jobs", "warning", f"{deaths} workers ended without a word in the last ten minutes", hint)
     if dead:
         yield Check("jobs", "warning", f"{dead} were given up", "`darkroom dead list` says why")
+    if unreadable:
+        hint = "`darkroom list` names them, `darkroom status ID` says why; nobody looks after them"
+        yield Check("jobs", "warning", f"{unreadable} have records that cannot be read", hint)
     if garbage:
         hint = "somebody else writes into these queues; `darkroom dead list` shows what"
         yield Check("jobs", "warning", f"{garbage} messages in queues were none", hint)
@@ -64,10 +66,7 @@ def _counts() -> Operation[list[int]]:
         command("ZCARD", Key("dead")),
         command("ZCOUNT", Key("deaths"), lately, "+inf"),
         command("LLEN", Key("garbage")),
+        command("ZCARD", Key("unreadable")),
     ]
-    running, retrying, lost, due, dead, deaths, garbage = _whole((yield asked))
-    return [running, retrying, lost + due, dead, deaths, garbage]
-
-
-def _whole(replies: Any) -> list[int]:
-    return [int(reply) for reply in replies]
+    running, retrying, lost, due, *others = [int(reply) for reply in (yield asked)]
+    return [running, retrying, lost + due, *others]

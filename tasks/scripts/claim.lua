@@ -4,8 +4,8 @@
 -- ends here, and the models that the worker serves (none: any)
 -- -> {"claimed", request, warnings, claims, failures, queued at, started at} or {reason}
 local _, id, token, worker, lease_ms, most_lost, record_ttl = unpack(ARGV)
-local job = load(id)
-if not job then return {"missing"} end
+local job, unreadable = load(id)
+if not job then return {unreadable and "unreadable" or "missing"} end
 local served = #ARGV < 8
 for i = 8, #ARGV do served = served or ARGV[i] == string.match(job.lane, "^(.*):%a+$") end
 if not served then return {"not_served"} end
@@ -20,7 +20,7 @@ if job.state == "running" then
   if not lease_over(job) then return {"running"} end
 elseif job.state ~= "queued" then
   return {job.state}
-elseif redis.call("ZSCORE", key("delayed"), id) then
+elseif try("ZSCORE", key("delayed"), id) then
   return {"delayed"}
 end
 local over = overtaken(job, record_ttl)
@@ -28,14 +28,14 @@ if over then return {over} end
 if job.state == "running" and not survives_loss(job, tonumber(most_lost), record_ttl) then return {"failed"} end
 
 local started = now()
+redis.call("ZADD", key("leases"), started + lease_ms, id)  -- first: without a lease nothing is taken
 local claims = redis.call("HINCRBY", job_key(id), "claims", 1)
 redis.call("HSET", job_key(id), "token", token, "worker", worker, "started", started)
 redis.call("HDEL", job_key(id), "progress")
-redis.call("ZADD", key("leases"), started + lease_ms, id)
-redis.call("ZREM", key("queued", job.lane), id)
+try("ZREM", key("queued", job.lane), id)
 move(job, "running")
 set_deadline(job)
-local high = tonumber(redis.call("HGET", key("marks"), job.lane .. "/high") or "0")
-if tonumber(job.created) > high then redis.call("HSET", key("marks"), job.lane .. "/high", job.created) end
+local high = tonumber(try("HGET", key("marks"), job.lane .. "/high") or "0") or 0
+if tonumber(job.created) > high then try("HSET", key("marks"), job.lane .. "/high", job.created) end
 emit(id, job.tenant, "job.started", cjson.encode({worker = worker, claim = claims}), true)
 return taken()

@@ -4,6 +4,6 @@ local models = redis.call("HGETALL", key("models"))
 for i = 1, #models, 2 do
   table.insert(found, models[i])
   table.insert(found, models[i + 1])
-  table.insert(found, redis.call("ZCOUNT", key("serving", models[i]), now(), "+inf"))
+  table.insert(found, try("ZCOUNT", key("serving", models[i]), now(), "+inf") or 0)
 end
 return found

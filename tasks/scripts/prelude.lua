@@ -26,6 +26,7 @@
 --   store                    hash    id of the mark that the store of all objects has; made: once it lies there
 --   janitor                  string  who holds the duty, expires
 --   garbage                  list    messages that were no knocks, with the reason; the newest thousand; expires
+--   unreadable               zset    ids whose records lack what the scripts need, by when that was found; expires
 --   _kombu*                  Celery's own
 
 local P = ARGV[1]
@@ -37,14 +38,20 @@ local function now()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
+-- The command's reply, or nil where a key is of another type. Somebody else put it there: what else there is to write is
+-- written all the same, and the reconciler mends the rest once that key is gone.
+local function try(...)
+  local reply = redis.pcall(...)
+  if type(reply) ~= "table" or not reply.err then return reply end
+  if string.find(reply.err, "WRONGTYPE", 1, true) then return nil end
+  error(reply)
+end
+
 -- Ids rise even when the clock steps back, and one id serves both streams.
 local function next_event_id(ms)
-  local last = redis.call("GET", key("clock"))
+  local last_ms, last_seq = string.match(try("GET", key("clock")) or "", "^(%d+)-(%d+)$")
   local seq = 0
-  if last then
-    local last_ms, last_seq = string.match(last, "(%d+)-(%d+)")
-    if tonumber(last_ms) >= ms then ms, seq = tonumber(last_ms), tonumber(last_seq) + 1 end
-  end
+  if last_ms and tonumber(last_ms) >= ms then ms, seq = tonumber(last_ms), tonumber(last_seq) + 1 end
   local id = string.format("%.0f-%.0f", ms, seq)
   redis.call("SET", key("clock"), id)
   return id
@@ -57,39 +64,71 @@ local FEED_MS = 24 * 3600 * 1000   -- how long the feed keeps a state change
 -- A knock; where the lane's key is of another type the job waits without one, for the janitor.
 local function push(lane, message) redis.pcall("RPUSH", key("queue", lane), message) end
 
+local function tell(stream, trim, threshold, event, fields)
+  return not redis.pcall("XADD", stream, trim, "~", threshold, event, unpack(fields)).err
+end
+
+-- Its id, or nil where it could not be told to all: that must not keep the job from being recorded.
 local function emit(id, tenant, type, data, in_feed)
   local ms = now()
   local event = next_event_id(ms)
-  local time = string.format("%.3f", ms / 1000)
-  redis.call("XADD", key("events", id), "MAXLEN", "~", JOB_EVENTS, event,
-             "type", type, "time", time, "job_id", id, "tenant", tenant, "data", data)
+  local fields = {"type", type, "time", string.format("%.3f", ms / 1000), "job_id", id, "tenant", tenant, "data", data}
+  local told = tell(key("events", id), "MAXLEN", JOB_EVENTS, event, fields)
   if type == "job.progress" then
-    if redis.call("RPUSH", key("steps", id), event) > JOB_STEPS then
-      redis.call("XDEL", key("events", id), redis.call("LPOP", key("steps", id)))
+    if (try("RPUSH", key("steps", id), event) or 0) > JOB_STEPS then
+      try("XDEL", key("events", id), redis.call("LPOP", key("steps", id)))
     end
   end
-  if in_feed then
-    redis.call("XADD", key("feed"), "MINID", "~", string.format("%.0f", ms - FEED_MS), event,
-               "type", type, "time", time, "job_id", id, "tenant", tenant, "data", data)
+  if told and in_feed then
+    told = tell(key("feed"), "MINID", string.format("%.0f", ms - FEED_MS), event, fields)
     redis.call("PEXPIRE", key("feed"), FEED_MS)
   end
+  return told and event or nil
 end
 
--- The record's fields that most scripts need; nil when there is no record.
+local STATES = {queued = true, running = true, succeeded = true, failed = true, canceled = true, expired = true}
+local COUNTS = {created = true, claims = true, failures = false, lost = false}  -- true: every record has it
+
+local function is_lane(text) return string.match(text, "^[%w._-]+:%a+$") ~= nil end
+
+-- Whether the scripts can work with these fields: else an attempt at it would end half-way.
+local function is_whole(fields)
+  for name, needed in pairs(COUNTS) do
+    if (needed and not fields[name]) or (fields[name] and not string.match(fields[name], "^%d+$")) then return false end
+  end
+  return STATES[fields.state] and fields.tenant and string.match(fields.tenant, "^[%w._-]+$")
+    and fields.lane and is_lane(fields.lane)
+end
+
+local FIELDS = {"state", "tenant", "lane", "created", "token", "cancel", "claims", "start_by", "finish_by", "worker",
+                "canceled_at", "failures", "lost"}
+
+-- The record's fields that most scripts need; nil where there is no record, nil and true where it cannot be read.
 local function load(id)
-  local v = redis.call("HMGET", job_key(id), "state", "tenant", "lane", "created", "token", "cancel", "claims",
-                       "start_by", "finish_by", "worker", "canceled_at")
-  if not v[1] then return nil end
-  return {id = id, state = v[1], tenant = v[2], lane = v[3], created = v[4], token = v[5], cancel = v[6] == "1",
-          claims = v[7], start_by = tonumber(v[8] or nil), finish_by = tonumber(v[9] or nil), worker = v[10] or "",
-          canceled_at = tonumber(v[11] or nil)}
+  local values = try("HMGET", job_key(id), unpack(FIELDS))
+  if not values then return nil, true end
+  local job = {id = id}
+  for i, name in ipairs(FIELDS) do job[name] = values[i] or nil end
+  if not is_whole(job) then return nil, redis.call("EXISTS", job_key(id)) == 1 end
+  job.cancel, job.worker = job.cancel == "1", job.worker or ""
+  for _, name in ipairs({"start_by", "finish_by", "canceled_at"}) do job[name] = tonumber(job[name]) end
+  return job
+end
+
+local UNREADABLE = redis.error_reply("the record of this job cannot be read")
+
+-- Tells of a record that cannot be read, for `darkroom doctor`; true the first time.
+local function note_unreadable(id, record_ttl)
+  local added = try("ZADD", key("unreadable"), "NX", now(), id)
+  redis.call("EXPIRE", key("unreadable"), record_ttl)
+  return added == 1
 end
 
 local function move(job, state)
-  redis.call("ZREM", key("index", job.state), job.id)
-  redis.call("ZREM", key("index", job.state, job.tenant), job.id)
-  redis.call("ZADD", key("index", state), job.created, job.id)
-  redis.call("ZADD", key("index", state, job.tenant), job.created, job.id)
+  try("ZREM", key("index", job.state), job.id)
+  try("ZREM", key("index", job.state, job.tenant), job.id)
+  try("ZADD", key("index", state), job.created, job.id)
+  try("ZADD", key("index", state, job.tenant), job.created, job.id)
   redis.call("HSET", job_key(job.id), "state", state)
   job.state = state
 end
@@ -98,28 +137,29 @@ end
 -- of a tenant who never comes back goes with the last of them.
 local function sweep_index(index, record_ttl)
   if redis.call("TTL", index) < tonumber(record_ttl) then redis.call("EXPIRE", index, record_ttl) end
-  for _, id in ipairs(redis.call("ZRANGE", index, 0, 1)) do
+  for _, id in ipairs(try("ZRANGE", index, 0, 1) or {}) do
     if redis.call("EXISTS", job_key(id)) == 0 then redis.call("ZREM", index, id) end
   end
 end
 
+-- Keys of one job that end with its record.
+local PARTS = {"job", "events", "steps", "preview", "attempts"}
+
 -- The one way into a terminal state. `field` and `payload`: what the record keeps of it ("result", "error" or "").
 local function finish(job, state, field, payload, event_data, record_ttl)
-  for _, name in ipairs({"leases", "delayed", "deadlines"}) do redis.call("ZREM", key(name), job.id) end
-  redis.call("ZREM", key("queued", job.lane), job.id)
+  for _, name in ipairs({"leases", "delayed", "deadlines"}) do try("ZREM", key(name), job.id) end
+  try("ZREM", key("queued", job.lane), job.id)
   move(job, state)
   redis.call("HSET", job_key(job.id), "ended", now())
   if field ~= "" then redis.call("HSET", job_key(job.id), field, payload) end
   emit(job.id, job.tenant, "job." .. state, event_data, true)
-  for _, name in ipairs({"job", "events", "steps", "preview", "attempts"}) do
-    redis.call("EXPIRE", key(name, job.id), record_ttl)
-  end
+  for _, name in ipairs(PARTS) do redis.call("EXPIRE", key(name, job.id), record_ttl) end
   sweep_index(key("index", state), record_ttl)
   sweep_index(key("index", state, job.tenant), record_ttl)
 end
 
 local function lease_over(job)
-  local ends = redis.call("ZSCORE", key("leases"), job.id)
+  local ends = try("ZSCORE", key("leases"), job.id)
   return not ends or tonumber(ends) <= now()
 end
 
@@ -164,20 +204,20 @@ end
 local function set_deadline(job)
   local next = job.finish_by
   if waits_for_start(job) and (not next or job.start_by < next) then next = job.start_by end
-  if next then redis.call("ZADD", key("deadlines"), next, job.id) else redis.call("ZREM", key("deadlines"), job.id) end
+  if next then try("ZADD", key("deadlines"), next, job.id) else try("ZREM", key("deadlines"), job.id) end
 end
 
 -- Back into its lane, with the place of its submission. A job with `delay_ms` has no message yet: the janitor knocks.
 local function queue_again(job, message, delay_ms, event)
   redis.call("HDEL", job_key(job.id), "token", "worker", "progress")
   redis.call("HSET", job_key(job.id), "queued", now())
-  redis.call("ZREM", key("leases"), job.id)
+  try("ZREM", key("leases"), job.id)
   move(job, "queued")
   set_deadline(job)
   if delay_ms > 0 then
-    redis.call("ZADD", key("delayed"), now() + delay_ms, job.id)
+    try("ZADD", key("delayed"), now() + delay_ms, job.id)
   else
-    redis.call("ZADD", key("queued", job.lane), job.created, job.id)
+    try("ZADD", key("queued", job.lane), job.created, job.id)
     push(job.lane, message)
   end
   emit(job.id, job.tenant, "job.queued", cjson.encode(event), true)
@@ -186,13 +226,13 @@ end
 -- One line of the job's story. `error` is JSON.
 local function note_attempt(job, error)
   local line = cjson.encode({claim = tonumber(job.claims), worker = job.worker, time = now() / 1000})
-  redis.call("RPUSH", key("attempts", job.id), string.sub(line, 1, -2) .. ',"error":' .. error .. "}")
+  try("RPUSH", key("attempts", job.id), string.sub(line, 1, -2) .. ',"error":' .. error .. "}")
 end
 
 local function give_up(job, error, record_ttl)
   local at = now()
-  redis.call("ZADD", key("dead"), at, job.id)
-  redis.call("ZREMRANGEBYSCORE", key("dead"), "-inf", at - record_ttl * 1000)
+  try("ZADD", key("dead"), at, job.id)
+  try("ZREMRANGEBYSCORE", key("dead"), "-inf", at - record_ttl * 1000)
   redis.call("EXPIRE", key("dead"), record_ttl)
   finish(job, "failed", "error", error, '{"error":' .. error .. "}", record_ttl)
 end
@@ -202,8 +242,8 @@ local MOST_LOSSES = 10        -- of a job, whatever is to blame
 
 local function note_death(worker)
   local at = now()
-  redis.call("ZADD", key("deaths"), at, worker)
-  redis.call("ZREMRANGEBYSCORE", key("deaths"), "-inf", at - DEATHS_MS)
+  try("ZADD", key("deaths"), at, worker)
+  try("ZREMRANGEBYSCORE", key("deaths"), "-inf", at - DEATHS_MS)
   redis.call("PEXPIRE", key("deaths"), DEATHS_MS)
 end
 
@@ -211,14 +251,16 @@ end
 -- it, the surroundings are to blame.
 local function to_blame(job)
   local with, seen = 0, {}
-  for _, line in ipairs(redis.call("LRANGE", key("attempts", job.id), 0, -1)) do
-    local note = cjson.decode(line)
-    if note.error.code == "worker_lost" and not seen[note.worker] then
-      seen[note.worker] = true
-      if redis.call("ZSCORE", key("deaths"), note.worker) then with = with + 1 end
+  for _, line in ipairs(try("LRANGE", key("attempts", job.id), 0, -1) or {}) do
+    local read, note = pcall(cjson.decode, line)
+    local worker = read and type(note) == "table" and type(note.error) == "table" and note.error.code == "worker_lost"
+                   and note.worker
+    if type(worker) == "string" and not seen[worker] then
+      seen[worker] = true
+      if try("ZSCORE", key("deaths"), worker) then with = with + 1 end
     end
   end
-  return redis.call("ZCARD", key("deaths")) - with < with
+  return (try("ZCARD", key("deaths")) or 0) - with < with
 end
 
 -- An attempt ended without a word: its worker died, or was frozen. True where the job may be tried again.

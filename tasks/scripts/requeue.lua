@@ -1,14 +1,19 @@
 -- The janitor looks after one job: its lease is over, its message was lost, its next try is due, its deadline is over.
 -- ARGV: prefix, id, lane or "", reason, message, most attempts without a word, seconds that the record is kept if it
 -- ends here
--- -> "queued" | "knocked" | "canceled" | "expired" | "failed" | "kept"
+-- -> "queued" | "knocked" | "canceled" | "expired" | "failed" | "kept", or, once, "unreadable"
 local _, id, lane, reason, message, most_lost, record_ttl = unpack(ARGV)
-local job = load(id)
-if not job or (job.state ~= "queued" and job.state ~= "running") then
-  for _, name in ipairs({"leases", "delayed", "deadlines"}) do redis.call("ZREM", key(name), id) end
-  if lane ~= "" then redis.call("ZREM", key("queued", lane), id) end
-  return "kept"
+local job, unreadable = load(id)
+local ended = job and job.state ~= "queued" and job.state ~= "running"
+-- Places that it should not have are taken back: it would be looked after in every round.
+if lane ~= "" and (not job or lane ~= job.lane or job.state ~= "queued") then try("ZREM", key("queued", lane), id) end
+if not job or job.state ~= "running" then try("ZREM", key("leases"), id) end
+if not job or job.state ~= "queued" then try("ZREM", key("delayed"), id) end
+if not job or ended then
+  try("ZREM", key("deadlines"), id)
+  return unreadable and note_unreadable(id, record_ttl) and "unreadable" or "kept"
 end
+if lane ~= job.lane then return "kept" end
 if job.state == "running" and not lease_over(job) then return "kept" end
 local over = overtaken(job, record_ttl)
 if over then return over end
@@ -21,11 +26,11 @@ if reason == "deadline" then
   set_deadline(job)
   return "kept"
 end
-local due = redis.call("ZSCORE", key("delayed"), id)
+local due = try("ZSCORE", key("delayed"), id)
 if due then
   if tonumber(due) > now() then return "kept" end
   redis.call("ZREM", key("delayed"), id)
-  redis.call("ZADD", key("queued", job.lane), job.created, id)
+  try("ZADD", key("queued", job.lane), job.created, id)
 end
 push(job.lane, message)
 return "knocked"

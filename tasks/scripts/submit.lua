@@ -1,4 +1,5 @@
--- Record, index, event and message of a new job, all or nothing; safe to repeat under the same id.
+-- Record, index, event and message of a new job, all or nothing: what cannot be written to its end is taken back. Safe to
+-- repeat under the same id.
 -- ARGV: prefix, id, tenant, model, lane, kind, request, digest, warnings, idempotency key or "", its seconds, message,
 -- start_by and finish_by in ms or "", most jobs that may wait in the lane, seconds within which every job ends
 -- -> {"queued" | "repeated" | "conflict", id, request, warnings} or {"full", number that wait}
@@ -14,7 +15,8 @@ end
 local found = existing(id)
 if not found and idem ~= "" then
   local kept = redis.call("GET", key("idempotency", tenant, idem))
-  if kept then found = existing(string.match(kept, "^(%S+)")) end
+  local other = kept and string.match(kept, "^%S+")
+  if other then found = existing(other) end
 end
 if found then return found end
 
@@ -23,18 +25,38 @@ local queue = model .. ":" .. lane
 -- messages of jobs that were canceled stay until a worker reads them
 local waiting = math.max(redis.call("ZCARD", key("queued", queue)), redis.call("LLEN", key("queue", queue)))
 if waiting >= tonumber(most) then return {"full", waiting} end
-redis.call("HSET", job_key(id), "id", id, "tenant", tenant, "model", model, "lane", queue, "kind", kind,
-           "request", request, "digest", digest, "warnings", warnings, "state", "queued", "created", created,
-           "queued", created, "claims", 0, "failures", 0)
-redis.call("ZADD", key("index", "queued"), created, id)
-redis.call("ZADD", key("index", "queued", tenant), created, id)
-redis.call("ZADD", key("queued", queue), created, id)
-redis.call("SADD", key("lanes"), queue)
-if idem ~= "" then redis.call("SET", key("idempotency", tenant, idem), id .. " " .. digest, "EX", idem_ttl) end
-if start_by ~= "" then redis.call("HSET", job_key(id), "start_by", start_by) end
+
 local latest = created + job_ttl * 1000
-redis.call("HSET", job_key(id), "finish_by", math.min(tonumber(finish_by) or latest, latest))
-set_deadline(load(id))
-emit(id, tenant, "job.queued", cjson.encode({model = model, lane = lane, kind = kind, reason = "submitted"}), true)
-redis.call("LPUSH", key("queue", queue), message)
-return {"queued", id, request, warnings}
+finish_by = math.min(tonumber(finish_by) or latest, latest)
+local told  -- the event's id
+
+local function create()
+  redis.call("HSET", job_key(id), "id", id, "tenant", tenant, "model", model, "lane", queue, "kind", kind,
+             "request", request, "digest", digest, "warnings", warnings, "state", "queued", "created", created,
+             "queued", created, "claims", 0, "failures", 0, "finish_by", finish_by)
+  if start_by ~= "" then redis.call("HSET", job_key(id), "start_by", start_by) end
+  redis.call("ZADD", key("index", "queued"), created, id)
+  redis.call("ZADD", key("index", "queued", tenant), created, id)
+  redis.call("ZADD", key("queued", queue), created, id)
+  redis.call("SADD", key("lanes"), queue)
+  if idem ~= "" then redis.call("SET", key("idempotency", tenant, idem), id .. " " .. digest, "EX", idem_ttl) end
+  redis.call("ZADD", key("deadlines"), math.min(tonumber(start_by) or finish_by, finish_by), id)
+  local event = cjson.encode({model = model, lane = lane, kind = kind, reason = "submitted"})
+  told = emit(id, tenant, "job.queued", event, true)
+  if not told then error(redis.error_reply("the event cannot be told: a stream is no stream, or ends in the future")) end
+  redis.call("LPUSH", key("queue", queue), message)
+end
+
+local function take_back()
+  redis.pcall("DEL", job_key(id), key("events", id))
+  for _, name in ipairs({"queued:" .. queue, "index:queued", "index:queued:" .. tenant, "deadlines"}) do
+    redis.pcall("ZREM", key(name), id)
+  end
+  if idem ~= "" then redis.pcall("DEL", key("idempotency", tenant, idem)) end
+  if told then redis.pcall("XDEL", key("feed"), told) end
+end
+
+local made, failure = pcall(create)
+if made then return {"queued", id, request, warnings} end
+take_back()
+return type(failure) == "table" and failure or redis.error_reply(tostring(failure))

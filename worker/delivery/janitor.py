@@ -8,7 +8,7 @@ import time
 import structlog
 
 from darkroom.tasks.claims import overdue, requeue
-from darkroom.tasks.errors import QueueError
+from darkroom.tasks.errors import QueueBroken, QueueError
 from darkroom.tasks.redis_io import BlockingIO, Operation, script
 from darkroom.tasks.settings import TaskSettings
 from darkroom.worker.delivery.duty import Duty
@@ -28,7 +28,10 @@ def sweep(worker: str, rules: TaskSettings, patience: float = PATIENCE_SECONDS) 
     done = {}
     # Each knock goes before all others of its lane, hence the oldest job's last.
     for found in reversed((yield from overdue(patience, MOST))):
-        done[found.job_id] = yield from requeue(found, rules)
+        try:
+            done[found.job_id] = yield from requeue(found, rules)
+        except QueueBroken as error:  # it must not keep the others from being looked after
+            done[found.job_id] = f"refused: {error.message}"
     return done
 
 
@@ -40,6 +43,7 @@ class Janitor(Duty):
         super().__init__("janitor", ROUND_SECONDS)
         self._io, self._worker, self._rules, self._ended = io, worker, rules, ended
         self._begins = 0.0
+        self._said: dict[str, str] = {}  # what was refused in the last round
         self._log = structlog.get_logger()
 
     def round(self) -> None:
@@ -56,7 +60,16 @@ class Janitor(Duty):
             self._log.exception("janitor.round_failed")
             return
         for job_id, what in done.items():
-            if what != "kept":
-                self._log.info("janitor.knocked", job_id=job_id, outcome=what)
+            self._tell(job_id, what)
             if what in ENDS:
                 self._ended(job_id)
+        self._said = {job_id: what for job_id, what in done.items() if what.startswith("refused")}
+
+    def _tell(self, job_id: str, what: str) -> None:
+        if what == "unreadable":
+            self._log.warning("record.unreadable", job_id=job_id)
+        elif what.startswith("refused"):
+            if job_id not in self._said:
+                self._log.warning("janitor.refused", job_id=job_id, outcome=what)
+        elif what != "kept":
+            self._log.info("janitor.knocked", job_id=job_id, outcome=what)
