@@ -10,7 +10,8 @@ from typing import Any
 from darkroom.storage import job_of_output
 from darkroom.tasks import Darkroom, DarkroomError, Fault, InvalidRequest, StoredImage, parse_request
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # one letter is a drive of Windows
+_SOME_KEY = "0/0-0000000000000000.png"  # stands for the one that an upload will give
 _FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
@@ -24,7 +25,7 @@ def with_upload(fields: Mapping[str, Any], client: Darkroom) -> Mapping[str, Any
     if not isinstance(reference, str) or not is_local(reference):
         return fields
     try:
-        tenant = parse_request(fields).tenant
+        tenant = parse_request({**fields, "image": _SOME_KEY}).tenant
     except DarkroomError:
         return fields
     path = Path(reference).expanduser()

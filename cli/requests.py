@@ -17,7 +17,7 @@ TEXTS = (
     "model", "negative_prompt", "scheduler", "image", "output_format", "batching", "lane", "tenant", "idempotency_key",
 )  # fmt: skip
 
-#: A request is at most 256 kB of JSON; a longer line is refused before it is parsed.
+#: A request is at most 320 kB of JSON; a longer line is refused before it is parsed.
 MAX_LINE = 512 * 1024
 
 

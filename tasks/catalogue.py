@@ -38,8 +38,9 @@ SCHEDULERS: dict[str, tuple[str, Prediction]] = {
     "edm_euler": ("EDM Euler", "edm"),
 }
 
-#: Steps that a scheduler's own schedule has, where it cannot do more.
-MOST_STEPS = {"lcm": 50}
+#: Steps that a scheduler's own schedule has, where it cannot do more: LCM was distilled in 50; with nearly as many as
+#: there are of training, others look beyond their tables, or divide by the zero between two that are alike.
+MOST_STEPS = {"lcm": 50, **dict.fromkeys(("ddim", "ddpm", "pndm", "dpmpp_2m", "dpmpp_2m_sde", "unipc"), 990)}
 
 
 def scheduler_id(name: str) -> str:

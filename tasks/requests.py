@@ -5,61 +5,27 @@ no catalogue are found here, all at once. `Txt2Img(...)`, `parse_request` and th
 where pydantic is asked (`model_validate`, a TypeAdapter, another model, FastAPI), it raises its own ValidationError.
 """
 
-import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
-    JsonValue,
-    Strict,
     ValidationError,
     ValidationInfo,
     field_validator,
 )
+from pydantic_core import PydanticCustomError
 
-from darkroom.tasks.catalogue import SCHEDULERS, ModelName, scheduler_id
+from darkroom.tasks.catalogue import ModelName
 from darkroom.tasks.errors import Fault, InvalidRequest
+from darkroom.tasks.fields import Metadata, Moment, Prompt, Reference, SchedulerName, Seed, Side, Tenant, Text
+from darkroom.tasks.references import ReferenceFault, check_reference
 
-MAX_SEED = 2**53 - 1  # safe in JSON: the largest integer that every reader keeps exact
-MAX_REQUEST_BYTES = 256 * 1024
-
-_FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-
-
-def _printable(text: str) -> str:
-    found = _FORBIDDEN.search(text)
-    if found:
-        raise ValueError(f"has the control character U+{ord(found[0]):04X} at position {found.start()}")
-    return text
-
-
-def _not_blank(text: str) -> str:
-    if not text.strip():
-        raise ValueError("is empty")
-    return text
-
-
-def _known_scheduler(name: object) -> object:
-    if not isinstance(name, str):
-        return name  # the type check that follows names the fault
-    if scheduler_id(name) not in SCHEDULERS:
-        raise ValueError(f"no such scheduler; there are: {', '.join(SCHEDULERS)}")
-    return scheduler_id(name)
-
-
-Text = Annotated[str, Field(max_length=10_000), AfterValidator(_printable)]
-Prompt = Annotated[Text, AfterValidator(_not_blank)]
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
-Side = Annotated[int, Field(ge=8, le=16_384, multiple_of=8, description="pixels")]
-Tenant = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-Moment = Annotated[AwareDatetime, Strict(strict=False)]  # ISO 8601 with a zone, in JSON a text
 Lane = Literal["interactive", "bulk"]
 OutputFormat = Literal["png", "jpeg", "webp"]
 Batching = Literal["auto", "solo"]
@@ -87,7 +53,7 @@ class _Generation(BaseModel):
     height: Side | None = None
     num_inference_steps: int | None = Field(default=None, ge=1, le=1000)
     guidance_scale: float | None = Field(default=None, ge=0, le=30, allow_inf_nan=False)
-    scheduler: Annotated[str, BeforeValidator(_known_scheduler)] | None = None
+    scheduler: SchedulerName | None = None
     seed: Seed | None = Field(default=None, description="of the first image; the next ones count up from it")
     num_images: int | None = Field(default=None, ge=1, le=256)
     seeds: list[Seed] | None = Field(default=None, min_length=1, max_length=256, description="one per image")
@@ -102,7 +68,7 @@ class _Generation(BaseModel):
     lane: Lane = "interactive"
     tenant: Tenant = "default"
     idempotency_key: str | None = Field(default=None, min_length=1, max_length=200)
-    metadata: dict[str, JsonValue] = Field(default_factory=dict, description="the caller's own, returned untouched")
+    metadata: Metadata = Field(default_factory=dict, description="the caller's own, returned untouched")
 
     @field_validator("seeds")
     @classmethod
@@ -113,6 +79,14 @@ class _Generation(BaseModel):
         if seeds is not None and images is not None and images != len(seeds):
             raise ValueError(f"{len(seeds)} seeds for {images} images; give one per image")
         return seeds
+
+    @field_validator("finish_by")
+    @classmethod
+    def _ends_after_its_start(cls, finish_by: datetime | None, info: ValidationInfo) -> datetime | None:
+        start_by = info.data.get("start_by")
+        if finish_by is not None and start_by is not None and finish_by < start_by:
+            raise ValueError("is before start_by")
+        return finish_by
 
 
 class Txt2Img(_Generation):
@@ -128,12 +102,20 @@ class Img2Img(_Generation):
     """
 
     kind: Literal["img2img"] = "img2img"
-    image: Annotated[str, Field(min_length=1)] = Field(
-        description="a storage key that the tenant may read, a data: URL, or an https: URL"
-    )
+    image: Reference = Field(description="a storage key that the tenant may read, a data: URL, or an https: URL")
     strength: float | None = Field(
         default=None, ge=0, le=1, allow_inf_nan=False, description="0 keeps the picture, 1 ignores it"
     )
+
+    @field_validator("image")
+    @classmethod
+    def _leads_somewhere(cls, image: str, info: ValidationInfo) -> str:
+        try:
+            if "tenant" in info.data:  # else it is at fault itself
+                check_reference(image, info.data["tenant"])
+        except ReferenceFault as fault:
+            raise PydanticCustomError(fault.code, "{why}", {"why": str(fault)}) from None
+        return image
 
 
 KINDS: dict[str, type[Txt2Img] | type[Img2Img]] = {"txt2img": Txt2Img, "img2img": Img2Img}
@@ -165,7 +147,12 @@ def _faults(error: ValidationError) -> list[Fault]:
     found: dict[tuple[str, str], Fault] = {}
     for item in error.errors(include_url=False, include_input=False, include_context=False):
         message = str(item["msg"]).removeprefix("Value error, ")
-        field = ".".join(str(part) for part in item["loc"])
+        field = ".".join(_shown(part) for part in item["loc"]) or "request"
         code = "invalid_value" if item["type"] == "value_error" else item["type"]
         found.setdefault((field, message), Fault(field, code, message[:1].lower() + message[1:]))
     return list(found.values())
+
+
+def _shown(part: str | int) -> str:
+    """A field's name as it can be printed, of somebody's own making as it may be."""
+    return str(part).encode("utf-8", "backslashreplace").decode()[:100]

@@ -11,18 +11,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from darkroom.tasks.catalogue import MOST_STEPS, SCHEDULERS, Catalogue, ModelOffer, scheduler_id
+from darkroom.tasks.catalogue import MOST_STEPS, SCHEDULERS, Catalogue, Limits, ModelOffer, scheduler_id
 from darkroom.tasks.errors import Fault, InvalidRequest
-from darkroom.tasks.requests import (
-    DEFAULT_KIND,
-    KINDS,
-    MAX_REQUEST_BYTES,
-    MAX_SEED,
-    Img2Img,
-    Request,
-    Txt2Img,
-    parse_request,
-)
+from darkroom.tasks.fields import MAX_SEED
+from darkroom.tasks.requests import DEFAULT_KIND, KINDS, Img2Img, Request, Txt2Img, parse_request
+
+MAX_REQUEST_BYTES = 320 * 1024  # as JSON; the largest data: URL has room in it
+
+#: Pixels a side that an output format can hold, where models may make more.
+LONGEST_SIDE = {"webp": 16_383}
 
 # What CLIP's tokenizer splits a text into before it looks for word pieces; each match is at least one token
 # (openai/CLIP, simple_tokenizer.py).
@@ -43,9 +40,10 @@ def resolve(
 ) -> Resolved:
     """Fills in every default and one seed per image. Raises InvalidRequest with every fault.
 
-    A mapping's faults of form and against the catalogue are named together, as far as its fields can be read.
+    Faults of form and against the catalogue are named together, as far as the fields can be read. A request object is
+    looked at again: `model_copy` and lists that were changed in it pass every check by.
     """
-    asked = request if isinstance(request, Txt2Img | Img2Img) else _parsed(request, catalogue)
+    asked = _parsed(dict(request) if isinstance(request, Txt2Img | Img2Img) else request, catalogue)
     name = asked.model or default_model()
     offer = catalogue.get(name) if name else None
     if offer is None:
@@ -79,14 +77,9 @@ def least_tokens(text: str) -> int:
 
 
 def canonical(request: Request) -> bytes:
-    """The request as JSON bytes, the same for the same request. Raises InvalidRequest where JSON cannot hold it."""
-    try:
-        text = json.dumps(
-            request.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
-        )
-        data = text.encode()
-    except (ValueError, TypeError, RecursionError) as error:
-        raise InvalidRequest([Fault("metadata", "not_json", f"cannot be written as JSON: {error}")]) from None
+    """The request as JSON bytes, the same for the same request. Raises InvalidRequest where these are too many."""
+    fields = request.model_dump(mode="json")
+    data = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
     if len(data) > MAX_REQUEST_BYTES:
         raise InvalidRequest([_too_large(len(data))])
     return data
@@ -102,7 +95,7 @@ def digest(request: Request) -> str:
 
 
 def _too_large(size: int) -> Fault:
-    hint = "upload pictures and pass their keys"
+    hint = "client.upload(path) stores a picture and returns its key"
     return Fault("request", "request_too_large", f"{size} bytes, at most {MAX_REQUEST_BYTES} are allowed; {hint}")
 
 
@@ -160,6 +153,19 @@ def _size_faults(request: Request, entry: ModelOffer) -> Iterable[Fault]:
         missing = "width" if request.width is None else "height"
         yield Fault(missing, "missing", "give width and height, or neither to keep the picture's own size")
     yield from size_faults(request.width, request.height, entry)
+    sides = (request.width, request.height)
+    if isinstance(request, Txt2Img):
+        sides = (request.width or entry.defaults.width, request.height or entry.defaults.height)
+    longest, most = max(side or 0 for side in sides), LONGEST_SIDE.get(request.output_format)
+    if most and longest > most:
+        reason = f"{request.output_format} holds at most {most} pixels a side, not {longest}; png holds more"
+        yield Fault("output_format", "too_large", reason)
+
+
+def source_limits(request: Request, limits: Limits) -> Limits:
+    """The limits that a source picture is scaled into where no size is asked for: the model's, and the format's."""
+    most = LONGEST_SIDE.get(request.output_format, limits.max_side)
+    return limits.model_copy(update={"max_side": min(limits.max_side, most)})
 
 
 def size_faults(width: int | None, height: int | None, entry: ModelOffer) -> Iterable[Fault]:

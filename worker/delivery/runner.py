@@ -143,7 +143,7 @@ class JobRunner:
             prepared = generator.prepare(claim.request)
             if source is not None:  # once for all images; the generator leaves a picture of its own size as it is
                 asked = prepared.asked
-                source = prepare_source(source, asked.width, asked.height, generator.model.entry.limits)
+                source = prepare_source(source, asked.width, asked.height, asked.limits)
         image = _ImageWork(self._around, attempt, generator, store, prepared, source, timings)
         seeds, urgent = claim.request.seeds or [], claim.request.lane == "interactive"
         made = self._around.images.make(image.make, len(seeds), urgent=urgent)

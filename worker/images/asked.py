@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import Any, Self, cast
 
-from darkroom.tasks.catalogue import SCHEDULERS, Kind, ModelOffer
+from darkroom.tasks.catalogue import SCHEDULERS, Kind, Limits, ModelOffer
 from darkroom.tasks.errors import Fault, InvalidRequest
+from darkroom.tasks.validate import source_limits
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One job's wish, apart from its seeds. `width` and `height` None: those of the source picture."""
+    """One job's wish, apart from its seeds. `width` and `height` None: those of the source picture, within `limits`."""
 
     kind: Kind
     prompt: str
@@ -20,6 +21,7 @@ class Asked:
     guidance_scale: float
     scheduler: str
     strength: float
+    limits: Limits
 
     @classmethod
     def of(cls, request: Any, offer: ModelOffer) -> Self:
@@ -28,6 +30,7 @@ class Asked:
         Raises InvalidRequest with every fault: a default that is missing, a kind or scheduler that is not offered.
         """
         values = {name: getattr(request, name, None) for name in cls.__dataclass_fields__}
+        values["limits"] = source_limits(request, offer.limits)
         if values["kind"] != "img2img":
             values["strength"] = 1.0  # pure noise
         faults = [*_missing(values), *_not_offered(values, offer)]

@@ -117,7 +117,8 @@ class Generator:
     def _try(self, kind: Kind, width: int, height: int) -> Call:
         """Two steps of a picture of this size; its first denoiser call."""
         calls: list[Call] = []
-        asked = Asked(kind, "a photograph", "", width, height, 2, 5.0, self.model.entry.defaults.scheduler, 0.5)
+        entry = self.model.entry
+        asked = Asked(kind, "a photograph", "", width, height, 2, 5.0, entry.defaults.scheduler, 0.5, entry.limits)
         source = Image.new("RGB", (width, height)) if kind == "img2img" else None
         self.generate(self._prepared(asked), 0, source, lambda *_: None, Ticket(on_call=calls.append))
         return calls[0]
@@ -153,7 +154,7 @@ class Generator:
             return self._denoise("txt2img", wish, steps, width=asked.width, height=asked.height)
         if wish.source is None:
             raise ValueError("img2img without a source picture")
-        picture = prepare_source(wish.source, asked.width, asked.height, self.model.entry.limits)
+        picture = prepare_source(wish.source, asked.width, asked.height, asked.limits)
         if asked.steps < 1:
             return self._round_trip(picture)
         if asked.from_noise:

@@ -14,7 +14,8 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from darkroom.tasks.catalogue import Catalogue
 from darkroom.tasks.errors import InvalidRequest
-from darkroom.tasks.requests import Img2Img, Request, Seed, Txt2Img, parse_request
+from darkroom.tasks.fields import Seed
+from darkroom.tasks.requests import Img2Img, Request, Txt2Img, parse_request
 from darkroom.tasks.validate import resolve
 from darkroom.worker.errors import ManifestInvalid
 from darkroom.worker.images.records import (

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from darkroom.storage.keys import EXTENSIONS, output_key
 from darkroom.tasks.catalogue import SCHEDULERS, Family, ModelName
-from darkroom.tasks.requests import Seed
+from darkroom.tasks.fields import Seed
 from darkroom.worker.batching.placements import MAX_LENGTH, PATTERN
 from darkroom.worker.images.schedulers import scheduler_record
 from darkroom.worker.models.loading import LoadedModel

@@ -67,9 +67,11 @@ def make_scheduler(name: str, template: Any, family: Family, seed: int) -> Any:
 
 
 def _counting_on_the_host(kind: type[Any]) -> type[Any]:
-    """The class, with time steps that stay in the host's memory.
+    """The class, with time steps that stay in the host's memory, and that begins with the first of them.
 
     Schedulers look into tables there by their time step; one that lay on a GPU would be waited for at every step.
+    Where the first two are alike (Karras' sigmas and zero terminal SNR), they would begin with the second and run out
+    at the end. Pipelines that begin further on say so afterwards.
     """
     asked = signature(kind.set_timesteps)
 
@@ -78,6 +80,8 @@ def _counting_on_the_host(kind: type[Any]) -> type[Any]:
         bound = asked.bind(*args, **kwargs)
         bound.arguments["device"] = "cpu"
         kind.set_timesteps(*bound.args, **bound.kwargs)
+        if hasattr(kind, "set_begin_index"):
+            bound.arguments["self"].set_begin_index(0)
 
     return type(kind.__name__, (kind,), {"set_timesteps": set_timesteps, "__module__": kind.__module__})
 

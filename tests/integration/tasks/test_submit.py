@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from darkroom.tasks import Darkroom, IdempotencyConflict, Img2Img, InvalidRequest, State, TaskSettings, Txt2Img
-from darkroom.tasks.requests import MAX_REQUEST_BYTES
+from darkroom.tasks.validate import MAX_REQUEST_BYTES
 from tests.integration.hand import Hand
 
 from .conftest import Faces
@@ -52,7 +52,7 @@ def test_a_refused_request_leaves_nothing(client: Darkroom, raw: "redis.Redis[st
     assert {fault.field for fault in caught.value.faults} == {"prompt", "width", "num_inference_steps"}
     with pytest.raises(InvalidRequest, match="no-such-model"):
         client.submit(Txt2Img(prompt="a cat", model="no-such-model"))
-    with pytest.raises(InvalidRequest, match="262144"):
+    with pytest.raises(InvalidRequest, match="at most 327680"):
         client.submit({"prompt": "a cat", "metadata": {"a": "x" * MAX_REQUEST_BYTES}})
     assert dump(raw, task_settings) == before
 

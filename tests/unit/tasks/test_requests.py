@@ -2,14 +2,31 @@
 
 import json
 import math
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
 from darkroom.tasks import Fault, Img2Img, InvalidRequest, Txt2Img, parse_request
-from darkroom.tasks.requests import MAX_SEED
+from darkroom.tasks.fields import MAX_SEED
+from darkroom.tasks.validate import canonical
 
 PICTURE = "inputs/default/cat.png"
+
+
+def nested(levels: int) -> list[Any]:
+    """Lists in a list, `levels` deep in all."""
+    found: list[Any] = []
+    for _ in range(levels - 1):
+        found = [found]
+    return found
+
+
+def circle() -> dict[str, Any]:
+    """Metadata that contains itself."""
+    found: dict[str, Any] = {}
+    found["again"] = [found, found]
+    return found
 
 
 def faults(**fields: Any) -> list[Fault]:
@@ -68,6 +85,31 @@ def faults(**fields: Any) -> list[Fault]:
         ("idempotency_key", "k" * 201, "string_too_long"),
         ("idempotency_key", "\ud800", "string_unicode"),
         ("metadata", [1], "dict_type"),
+        ("metadata", "{bad", "dict_type"),
+        ("metadata", {"\ud800": 1}, "not_json"),
+        ("metadata", {"a": ["\ud800"]}, "not_json"),
+        ("metadata", {"a": math.nan}, "not_json"),
+        ("metadata", {"a": -math.inf}, "not_json"),
+        ("metadata", {"a": 10**5000}, "not_json"),
+        ("metadata", {"a": nested(50)}, "too_deep"),
+        ("metadata", circle(), "too_deep"),
+        ("width", 10**400, "less_than_equal"),
+        ("guidance_scale", 10**400, "float_type"),
+        ("guidance_scale", True, "float_type"),
+        ("num_images", True, "int_type"),
+        ("start_by", 5, "invalid_time"),
+        ("start_by", 1.5e9, "invalid_time"),
+        ("start_by", "1700000000", "invalid_time"),
+        ("start_by", True, "invalid_time"),
+        ("start_by", "tomorrow", "invalid_time"),
+        ("start_by", "", "invalid_time"),
+        ("start_by", "2030-01-31", "invalid_time"),
+        ("start_by", "2030-01-31T18:00:00", "invalid_time"),
+        ("start_by", "2030-02-30T18:00:00Z", "invalid_time"),
+        ("start_by", "\ud800", "invalid_time"),
+        ("start_by", datetime(2030, 1, 31), "invalid_time"),
+        ("start_by", date(2030, 1, 31), "invalid_time"),
+        ("finish_by", "9999-12-31T23:59:59-01:00", "invalid_time"),
         ("model", "/etc/passwd", "string_pattern_mismatch"),
         ("model", "https://example.com/model", "string_pattern_mismatch"),
         ("image", PICTURE, "extra_forbidden"),
@@ -75,16 +117,18 @@ def faults(**fields: Any) -> list[Fault]:
         ("kind", "inpaint", "unknown_kind"),
         ("kind", ["txt2img"], "unknown_kind"),
         ("wdith", 512, "extra_forbidden"),
+        ("x" * 1000, 512, "extra_forbidden"),
     ],
 )
 def test_one_bad_field(field: str, value: object, code: str) -> None:
-    assert [(fault.field, fault.code) for fault in faults(**{field: value})] == [(field, code)]
+    assert [(fault.field, fault.code) for fault in faults(**{field: value})] == [(field[:100], code)]
 
 
 @pytest.mark.parametrize(
     ("field", "value", "code"),
     [
-        ("image", "", "string_too_short"),
+        ("image", "", "input_reference_invalid"),
+        ("image", "\ud800", "invalid_value"),
         ("image", None, "string_type"),
         ("strength", -0.1, "greater_than_equal"),
         ("strength", 1.1, "less_than_equal"),
@@ -178,6 +222,54 @@ def test_a_request_survives_json(request_: Txt2Img | Img2Img) -> None:
 @pytest.mark.parametrize("metadata", [{"a": {1: "one"}}, {"a": object()}, {"a": b"x"}, {"a": (1, 2)}, {1: 2}])
 def test_metadata_that_would_not_come_back_as_it_was(metadata: dict[Any, Any]) -> None:
     assert {fault.field.partition(".")[0] for fault in faults(metadata=metadata)} == {"metadata"}
+
+
+@pytest.mark.parametrize(
+    "metadata", [{"a": nested(49)}, {"é": "日本\u2028"}, {"a": 10**4000}, {"a": 1e-320}, {"": None}]
+)
+def test_metadata_comes_back_untouched(metadata: dict[str, Any]) -> None:
+    sent = canonical(Txt2Img(prompt="a cat", metadata=metadata))
+    assert parse_request(json.loads(sent)).metadata == metadata
+
+
+def test_the_same_part_twice_is_no_circle() -> None:
+    part = {"b": [1]}
+    assert Txt2Img(prompt="a", metadata={"x": part, "y": [part, part]}).metadata["y"] == [part, part]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "2030-01-31T18:00:00Z",
+        "2030-01-31T18:00Z",
+        "2030-01-31 19:00:00+01:00",
+        "2030-01-31T12:30:00.000-05:30",
+        "2030-01-31T19:00:30+01:00:30",
+        "20300131T180000Z",
+        datetime(2030, 1, 31, 18, tzinfo=UTC),
+        datetime(2030, 1, 31, 19, 0, 30, tzinfo=timezone(timedelta(hours=1, seconds=30))),
+    ],
+)
+def test_a_time_is_kept_in_utc(written: str | datetime) -> None:
+    """Not with its own offset: JSON has no seconds in offsets."""
+    request = parse_request({"prompt": "a", "start_by": written})
+    assert request.start_by == datetime(2030, 1, 31, 18, tzinfo=UTC)
+    assert json.loads(canonical(request))["start_by"] == "2030-01-31T18:00:00Z"
+    assert parse_request(json.loads(canonical(request))) == request
+
+
+def test_an_end_before_the_start() -> None:
+    (fault,) = faults(start_by="2030-01-31T18:00:00Z", finish_by="2030-01-31T18:59:59+01:00")
+    assert (fault.field, fault.message) == ("finish_by", "is before start_by")
+    at_once = {"start_by": "2030-01-31T18:00:00Z", "finish_by": "2030-01-31T19:00:00+01:00"}
+    assert Txt2Img(prompt="a", **at_once).finish_by  # type: ignore[arg-type]
+
+
+def test_a_fault_can_be_printed_whatever_the_field_is_called() -> None:
+    for field in ("\ud800", "x\n" * 500, "é"):
+        for fault in faults(**{field: 1}, metadata={"a": [field, object()]}):
+            assert json.dumps(fault.as_dict(), ensure_ascii=False).encode()
+            assert len(fault.field) <= 100
 
 
 def test_requests_do_not_change() -> None:

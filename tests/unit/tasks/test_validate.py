@@ -6,8 +6,18 @@ import pytest
 
 from darkroom.tasks import Fault, Img2Img, InvalidRequest, Txt2Img
 from darkroom.tasks.catalogue import Defaults, FolderSource, Limits, ModelEntry, builtin_catalogue
-from darkroom.tasks.requests import MAX_REQUEST_BYTES, MAX_SEED
-from darkroom.tasks.validate import Resolved, canonical, digest, least_tokens, resolve, warnings_of
+from darkroom.tasks.fields import MAX_SEED
+from darkroom.tasks.validate import (
+    LONGEST_SIDE,
+    MAX_REQUEST_BYTES,
+    Resolved,
+    canonical,
+    digest,
+    least_tokens,
+    resolve,
+    source_limits,
+    warnings_of,
+)
 
 MODEL = ModelEntry(
     name="small",
@@ -118,6 +128,76 @@ def test_a_scheduler_with_fewer_steps_than_the_model_allows() -> None:
             resolve(asked, {"small": model}, lambda: None)
         assert resolve({**asked, "scheduler": "euler"}, {"small": model}, lambda: None)
         assert resolve({**asked, "num_inference_steps": 50}, {"small": model}, lambda: None)
+
+
+LARGE = MODEL.model_copy(
+    update={
+        "defaults": MODEL.defaults.model_copy(update={"width": 16_384, "height": 64}),
+        "limits": Limits(min_side=64, max_side=16_384, max_pixels=2**28),
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("fields", "fits"),
+    [
+        ({"output_format": "webp", "width": 16_384, "height": 64}, False),
+        ({"output_format": "webp", "height": 64}, False),
+        ({"output_format": "webp", "width": 16_376, "height": 64}, True),
+        ({"output_format": "webp", "width": 64, "height": 16_384}, False),
+        ({"output_format": "webp", "width": 64, "height": 16_384, "kind": "img2img", "image": PICTURE}, False),
+        ({"output_format": "webp", "kind": "img2img", "image": PICTURE}, True),
+        ({"output_format": "jpeg", "width": 16_384, "height": 64}, True),
+        ({"width": 16_384, "height": 64}, True),
+    ],
+)
+def test_a_size_that_the_format_cannot_hold(fields: dict[str, Any], *, fits: bool) -> None:
+    asked = {"prompt": "a cat", "model": "small", **fields}
+    if fits:
+        assert resolve(asked, {"small": LARGE}, lambda: None)
+        return
+    with pytest.raises(InvalidRequest, match="webp holds at most 16383 pixels a side, not 16384") as caught:
+        resolve(asked, {"small": LARGE}, lambda: None)
+    assert [fault.field for fault in caught.value.faults] == ["output_format"]
+
+
+def test_a_picture_that_keeps_its_size_is_scaled_into_what_the_format_holds() -> None:
+    request = Img2Img(prompt="a cat", image=PICTURE, output_format="webp")
+    assert source_limits(request, LARGE.limits).max_side == LONGEST_SIDE["webp"]
+    assert source_limits(request, MODEL.limits) == MODEL.limits
+    assert source_limits(request.model_copy(update={"output_format": "png"}), LARGE.limits) == LARGE.limits
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [({"prompt": 5}, "prompt"), ({"width": 7}, "width"), ({"seeds": [-1]}, "seeds.0")],
+)
+def test_what_was_changed_in_a_request_is_looked_at(change: dict[str, Any], field: str) -> None:
+    request = Txt2Img.model_construct(**{**dict(Txt2Img(prompt="a cat", model="small")), **change})
+    with pytest.raises(InvalidRequest) as caught:
+        resolve(request, CATALOGUE, lambda: None)
+    assert [fault.field for fault in caught.value.faults] == [field]
+
+
+class Noted(Txt2Img):
+    """A user's own class, with a field that no worker knows."""
+
+    note: str
+
+
+def test_a_field_of_a_users_own_is_a_fault() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        resolve(Noted(prompt="a cat", model="small", note="x"), CATALOGUE, lambda: None)
+    assert [(fault.field, fault.code) for fault in caught.value.faults] == [("note", "extra_forbidden")]
+
+
+def test_lists_that_were_changed_in_a_request_are_looked_at() -> None:
+    request = Txt2Img(prompt="a cat", model="small", seeds=[1], metadata={"a": 1})
+    request.metadata["b"] = float("nan")
+    (request.seeds or []).append(-1)
+    with pytest.raises(InvalidRequest) as caught:
+        resolve(request, CATALOGUE, lambda: None)
+    assert [fault.field for fault in caught.value.faults] == ["seeds.1", "metadata"]
 
 
 def test_the_message_says_what_would_be_right() -> None:

@@ -79,7 +79,7 @@ def test_every_schedulers_record_comes_back(manifest: Manifest, models: Models, 
 def test_the_largest_request_comes_back_too(manifest: Manifest, models: Models) -> None:
     entry = models("sdxl").entry
     nested: Any = [1] * 100_000
-    for _ in range(60):
+    for _ in range(48):
         nested = [nested]
     request = manifest.request.model_copy(update={"metadata": {"l": nested}})
     largest = manifest.model_copy(update={"request": request})

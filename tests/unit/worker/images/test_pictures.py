@@ -43,6 +43,7 @@ def asked(**changes: object) -> Asked:
         "guidance_scale": 7.0,
         "scheduler": "euler_a",
         "strength": 1.0,
+        "limits": Limits(),
     }
     return Asked(**{**fields, **changes})  # type: ignore[arg-type]
 

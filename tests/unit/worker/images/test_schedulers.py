@@ -1,5 +1,6 @@
 """Schedulers by id: the model's training config, the id's sampling, one object an image."""
 
+import inspect
 import json
 import sys
 
@@ -7,7 +8,7 @@ import diffusers
 import pytest
 import torch
 
-from darkroom.tasks.catalogue import SCHEDULERS, builtin_catalogue
+from darkroom.tasks.catalogue import MOST_STEPS, SCHEDULERS, builtin_catalogue
 from darkroom.worker.errors import ModelIncompatible
 from darkroom.worker.images.schedulers import check_schedulers, fits, make_scheduler, scheduler_record
 from tests.unit.worker.conftest import DIFFUSION, EDM, Models
@@ -154,3 +155,35 @@ def test_a_scheduler_that_divides_by_the_signal_is_refused_at_zero_snr(name: str
     template = diffusers.DDIMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True)
     with pytest.raises(ModelIncompatible, match="zero terminal SNR"):
         make_scheduler(name, template, "sdxl", seed=0)
+
+
+def run(name: str, template: object, steps: int) -> torch.Tensor:
+    """Latents after so many steps of a denoiser that sees little noise."""
+    made = make_scheduler(name, template, "sd", seed=7)
+    made.set_timesteps(steps)
+    generator = torch.Generator().manual_seed(7)
+    latents = torch.randn(1, 4, 2, 2, generator=generator) * made.init_noise_sigma
+    noise = {"generator": generator} if "generator" in inspect.signature(made.step).parameters else {}
+    for moment in made.timesteps:
+        seen = made.scale_model_input(latents, moment)
+        latents = made.step(seen * 0.1, moment, latents, return_dict=False, **noise)[0]
+    return latents
+
+
+@pytest.mark.parametrize("name", MOST_STEPS)
+def test_the_most_steps_that_may_be_asked_for(name: str) -> None:
+    """One of them more, and LCM raises; the others do beyond 994."""
+    template = diffusers.DDIMScheduler(beta_schedule="scaled_linear", steps_offset=1)
+    assert torch.isfinite(run(name, template, MOST_STEPS[name])).all()
+
+
+@pytest.mark.parametrize("name", [name for name in DIFFUSION if name not in ("pndm", "dpmpp_sde")])
+def test_many_steps_from_zero_snr(name: str) -> None:
+    """Karras' first sigmas then lie so close that their time steps are alike."""
+    template = diffusers.DDIMScheduler(
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+    )
+    assert torch.isfinite(run(name, template, 33)).all()
