@@ -11,8 +11,8 @@ from bench.table import Row
 from darkroom.cli.demo.server import LocalServer
 from darkroom.tasks import Darkroom, JobError, JobResult, StoredImage, TaskSettings, Txt2Img, claims
 from darkroom.tasks.claims import Claim
+from darkroom.tasks.reconcile import walk_all
 from darkroom.tasks.redis_io import BlockingIO
-from darkroom.tasks.sweeping import sweep_indexes
 
 JOBS, ROUND = 100_000, 2_000
 RECORD_SECONDS = 60  # the least that the setting allows
@@ -33,7 +33,7 @@ def measure() -> list[Row]:
             peak = max(_round(client, io, raw, settings, first) for first in range(0, JOBS, ROUND))
             rate = JOBS / (time.perf_counter() - began)
         _expired(raw, settings)
-        io.run(sweep_indexes())
+        io.run(walk_all(RECORD_SECONDS))
         left, memory, feed = _kinds(raw, settings), _memory(raw), raw.xlen(f"{settings.redis_prefix}feed")
         feed_memory = (raw.memory_usage(f"{settings.redis_prefix}feed", samples=0) or 0) / 2**20
         io.close()

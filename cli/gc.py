@@ -15,9 +15,9 @@ from darkroom.storage import open_store
 from darkroom.tasks import TaskSettings
 from darkroom.tasks.job import no_store
 from darkroom.tasks.marks import expecting
+from darkroom.tasks.reconcile import walk_all
 from darkroom.tasks.records import get_each
 from darkroom.tasks.redis_io import BlockingIO
-from darkroom.tasks.sweeping import sweep_indexes
 
 
 def gc(
@@ -33,7 +33,7 @@ def gc(
     keys: list[str] = []
     try:
         looked_after = {} if dry_run else _look_after(io, rules)
-        ids = 0 if dry_run else io.run(sweep_indexes())
+        repairs = {} if dry_run else dict(io.run(walk_all(rules.record_ttl)))
         oldest = datetime.now(UTC) - timedelta(seconds=rules.record_ttl) if expired else None
         with _counter(screen, "objects looked at") as count:
             search = Search(lambda job_ids: io.run(get_each(job_ids, no_store)), oldest, count)
@@ -46,8 +46,8 @@ def gc(
     unreadable = list(search.unreadable)
     if unreadable:
         screen.note(f"left alone, with records that cannot be read: {', '.join(unreadable)}")
-    done = {"objects": keys, "index_entries": ids, "jobs": looked_after, "unreadable": unreadable, "dry_run": dry_run}
-    counts = {"objects": len(keys), "index entries": ids, "jobs looked after": len(looked_after)}
+    done = {"objects": keys, "repairs": repairs, "jobs": looked_after, "unreadable": unreadable, "dry_run": dry_run}
+    counts = {"objects": len(keys), "jobs looked after": len(looked_after)} | repairs
     screen.result(done, pairs(counts.items()))
 
 
@@ -58,7 +58,7 @@ def _look_after(io: BlockingIO, rules: TaskSettings) -> dict[str, str]:
 
     configure_logs("auto", "warning")
     done: dict[str, str] = {}
-    while (found := io.run(sweep("gc", rules))).keys() - done.keys():
+    while (found := io.run(sweep("gc", rules)) or {}).keys() - done.keys():
         done |= found
     return {job_id: what for job_id, what in done.items() if what != "kept"}
 

@@ -26,6 +26,7 @@
 --   store                    hash    id of the mark that the store of all objects has; made: once it lies there
 --   janitor                  string  who holds the duty, expires
 --   garbage                  list    messages that were no knocks, with the reason; the newest thousand; expires
+--   walk                     string  how far the walk of `reconcile` has come (JSON); empty while it rests; expires
 --   unreadable               zset    ids whose records lack what the scripts need, by when that was found; expires
 --   _kombu*                  Celery's own
 

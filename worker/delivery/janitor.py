@@ -1,14 +1,17 @@
 """The janitor knocks again for jobs that nobody looks after: their lease is over, or their message was lost.
 
-A duty of every worker, done by one at a time under a lock in Redis.
+A duty of every worker, done by one at a time under a lock in Redis. Beside it records are reconciled, slice by slice.
 """
 
 import time
+from collections import Counter
+from collections.abc import Mapping
 
 import structlog
 
 from darkroom.tasks.claims import overdue, requeue
 from darkroom.tasks.errors import QueueBroken, QueueError
+from darkroom.tasks.reconcile import REFUSED, SWEPT, UNREADABLE, walk_on
 from darkroom.tasks.redis_io import BlockingIO, Operation, script
 from darkroom.tasks.settings import TaskSettings
 from darkroom.worker.delivery.duty import Duty
@@ -17,14 +20,15 @@ from darkroom.worker.delivery.leftovers import Sweep
 ROUND_SECONDS = 2.0
 PATIENCE_SECONDS = 30.0  # after a later job of the lane was claimed, a message counts as lost
 MOST = 200  # jobs a round
+WALK_SECONDS = 0.1  # of a round, for the reconciler: about two thousand keys
 GRACE_SECONDS = 5.0  # after Redis was away, so that workers renew what they hold before it is given to others
 ENDS = frozenset({"canceled", "expired", "failed"})  # outcomes
 
 
-def sweep(worker: str, rules: TaskSettings, patience: float = PATIENCE_SECONDS) -> Operation[dict[str, str]]:
-    """One round, if nobody else has the duty; what was done, by job id."""
+def sweep(worker: str, rules: TaskSettings, patience: float = PATIENCE_SECONDS) -> Operation[dict[str, str] | None]:
+    """One round: what was done, by job id; None where somebody else has the duty."""
     if not (yield script("duty", worker, round(ROUND_SECONDS * 900))):
-        return {}
+        return None
     done = {}
     # Each knock goes before all others of its lane, hence the oldest job's last.
     for found in reversed((yield from overdue(patience, MOST))):
@@ -38,12 +42,18 @@ def sweep(worker: str, rules: TaskSettings, patience: float = PATIENCE_SECONDS) 
 class Janitor(Duty):
     """Does the rounds on a thread of its own, so that a slow round delays no lease."""
 
-    def __init__(self, io: BlockingIO, worker: str, rules: TaskSettings, ended: Sweep) -> None:
-        """`ended` is told of each job that ended here: its last worker may have died with objects stored."""
+    def __init__(
+        self, io: BlockingIO, worker: str, rules: TaskSettings, ended: Sweep, repairs: Counter[str] | None = None
+    ) -> None:
+        """`ended` is told of each job that ended here: its last worker may have died with objects stored.
+
+        `repairs` counts what the reconciler mended, by its name.
+        """
         super().__init__("janitor", ROUND_SECONDS)
         self._io, self._worker, self._rules, self._ended = io, worker, rules, ended
+        self._repairs = Counter[str]() if repairs is None else repairs
         self._begins = 0.0
-        self._said: dict[str, str] = {}  # what was refused in the last round
+        self._refused: set[str] = set()  # said already
         self._log = structlog.get_logger()
 
     def round(self) -> None:
@@ -52,24 +62,37 @@ class Janitor(Duty):
             return
         try:
             done = self._io.run(sweep(self._worker, self._rules))
+            if done is not None:
+                self._look_after(done)
+                self._reconcile()
         except QueueError as error:
             self._log.warning("janitor.round_failed", code=error.code)
             self._begins = time.monotonic() + GRACE_SECONDS
-            return
         except Exception:  # noqa: BLE001 - the next round must come
             self._log.exception("janitor.round_failed")
-            return
+
+    def _look_after(self, done: Mapping[str, str]) -> None:
         for job_id, what in done.items():
-            self._tell(job_id, what)
+            if what == UNREADABLE:
+                self._log.warning("record.unreadable", job_id=job_id)
+            elif what.startswith("refused"):
+                self._say_refused(job_id, what)
+            elif what != "kept":
+                self._log.info("janitor.knocked", job_id=job_id, outcome=what)
             if what in ENDS:
                 self._ended(job_id)
-        self._said = {job_id: what for job_id, what in done.items() if what.startswith("refused")}
 
-    def _tell(self, job_id: str, what: str) -> None:
-        if what == "unreadable":
-            self._log.warning("record.unreadable", job_id=job_id)
-        elif what.startswith("refused"):
-            if job_id not in self._said:
-                self._log.warning("janitor.refused", job_id=job_id, outcome=what)
-        elif what != "kept":
-            self._log.info("janitor.knocked", job_id=job_id, outcome=what)
+    def _reconcile(self) -> None:
+        for repair in self._io.run(walk_on(self._rules.record_ttl, WALK_SECONDS)):
+            self._repairs[repair.what] += 1
+            if repair.what == UNREADABLE:
+                self._log.warning("record.unreadable", job_id=repair.job_id)
+            elif repair.what == REFUSED:
+                self._say_refused(repair.job_id, repair.what)
+            elif repair.what != SWEPT:
+                self._log.warning("record.repaired", job_id=repair.job_id, repair=repair.what)
+
+    def _say_refused(self, job_id: str, what: str) -> None:
+        if job_id not in self._refused and len(self._refused) < MOST:
+            self._refused.add(job_id)
+            self._log.warning("janitor.refused", job_id=job_id, outcome=what)

@@ -4,6 +4,7 @@ import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Thread
+from types import MappingProxyType
 from typing import Any
 from wsgiref.simple_server import WSGIServer
 
@@ -20,10 +21,15 @@ PROCESSES = 64  # of one host that may serve metrics, each at the next free port
 
 
 class EngineCollector(Collector):
-    """The engine's numbers and those of the kept prompts, by model, in Prometheus's form."""
+    """The engine's numbers, those of the kept prompts, by model, and what was mended, in Prometheus's form."""
 
-    def __init__(self, engine: Callable[[], EngineStats], prompts: Mapping[str, EmbeddingCache[Any]]) -> None:
-        self._engine, self._prompts = engine, prompts
+    def __init__(
+        self,
+        engine: Callable[[], EngineStats],
+        prompts: Mapping[str, EmbeddingCache[Any]],
+        repairs: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        self._engine, self._prompts, self._repairs = engine, prompts, repairs
 
     def collect(self) -> Iterable[Metric]:
         """One reading."""
@@ -39,6 +45,10 @@ class EngineCollector(Collector):
             cache.add_metric([model, "yes"], prompts.hits)
             cache.add_metric([model, "no"], prompts.misses)
         yield cache
+        mended = CounterMetricFamily("darkroom_repairs", "records and indexes that were mended", labels=["repair"])
+        for repair, count in sorted(dict(self._repairs).items()):
+            mended.add_metric([repair], count)
+        yield mended
 
 
 @contextmanager

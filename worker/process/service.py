@@ -4,6 +4,7 @@ import os
 import platform
 import secrets
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
@@ -46,6 +47,7 @@ class Service:
         self._tasks, self._settings = tasks, worker
         self._entries = _entries(models, worker)
         self.name = f"{platform.node()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self._repairs = Counter[str]()  # by the janitor, for the metrics
         self._log = structlog.get_logger().bind(worker=self.name)
 
     def run(self) -> None:
@@ -71,7 +73,7 @@ class Service:
             guard = HangGuard(engine, self._settings.call_seconds, drain)
             leases = LeaseKeeper(io, self._settings.lease_seconds, self._tasks, drain, [guard.look, presence.beat])
             sweep = stack.enter_context(LaterSweep(sweeper(io, store)))
-            for duty in (leases, Janitor(io, self.name, self._tasks, sweep)):
+            for duty in (leases, Janitor(io, self.name, self._tasks, sweep, self._repairs)):
                 duty.start()
                 stack.callback(duty.close)
             at_a_time = images_at_a_time(placement, max_batch)
@@ -118,7 +120,7 @@ class Service:
             self._log.info("model.warmed", model=name, seconds=round(time.monotonic() - began, 2))
         if self._settings.metrics_port:
             prompts = {name: generator.embeddings for name, generator in generators.items()}
-            collector = EngineCollector(engine.stats, prompts)
+            collector = EngineCollector(engine.stats, prompts, self._repairs)
             stack.enter_context(metrics_server(collector, self._settings.metrics_host, self._settings.metrics_port))
         return engine, generators
 

@@ -17,7 +17,7 @@ from darkroom.tasks import (
     operations,
 )
 from darkroom.tasks.dead import garbage
-from darkroom.tasks.sweeping import sweep_indexes
+from darkroom.tasks.reconcile import walk_all
 from tests.integration.hand import RULES, Hand
 
 OURS = JobError(code="internal_error", message="oh")
@@ -120,7 +120,7 @@ def test_members_that_are_no_ids_are_taken_off_the_list(
     raw.zadd(f"{prefix}dead", {b"\xff": 1, "x": 2})  # type: ignore[dict-item]
     raw.zadd(f"{prefix}index:failed", {b"\xff": 1})  # type: ignore[dict-item]
     assert client.dead() == []
-    assert hand.io.run(sweep_indexes()) == 1
+    assert hand.io.run(walk_all(RULES.record_ttl)) == {"swept": 1}
     assert raw.zcard(f"{prefix}dead") == 0
 
 

@@ -9,7 +9,7 @@ import redis
 from darkroom.tasks import Darkroom, Job, JobError, JobNotFound, QueueFull, State, TaskSettings
 from darkroom.tasks import claims as c
 from darkroom.tasks.claims import Claim, Overdue
-from darkroom.tasks.sweeping import sweep_indexes
+from darkroom.tasks.reconcile import walk_all
 from darkroom.worker.delivery.janitor import sweep
 from tests.integration.hand import RESULT, RULES, Hand
 
@@ -270,7 +270,7 @@ def test_indexes_forget_records_that_expired(counter: Counter) -> None:
     for job_id in (kept, *gone):
         counter.hand.run(job_id)
     counter.raw.delete(*(f"{counter.prefix}job:{job_id}" for job_id in gone))
-    assert counter.hand.io.run(sweep_indexes()) == 6  # of all tenants, and of this one
+    assert counter.hand.io.run(walk_all(RULES.record_ttl)) == {"swept": 6}  # of all tenants, and of this one
     assert counter.raw.zrange(f"{counter.prefix}index:succeeded:acme", 0, -1) == [kept]
     with pytest.raises(JobNotFound):
         counter.get(gone[0])

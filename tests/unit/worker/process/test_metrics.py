@@ -42,13 +42,14 @@ def test_what_was_done_can_be_read(engine: Engine, port: int) -> None:
     prompts: EmbeddingCache[Any] = EmbeddingCache()
     for _ in range(3):
         prompts.get("a star", lambda: 1)
-    collector = EngineCollector(engine.stats, {"tiny": prompts})
+    collector = EngineCollector(engine.stats, {"tiny": prompts}, {"lease_missing": 2})
     with metrics_server(collector, "127.0.0.1", port) as found:
         assert read(found)["darkroom_rows_total"] == 0
         with engine.image() as ticket:
             engine.denoise(lambda sample: (sample,), (torch.zeros(3, 4),), {}, ticket)
         told = read(found)
     assert told["darkroom_model_calls_total,4"] == 1
+    assert told["darkroom_repairs_total,lease_missing"] == 2
     assert told["darkroom_rows_total"] == 3
     assert told["darkroom_padding_rows_total"] == 1
     assert told["darkroom_row_cap"] == 32
