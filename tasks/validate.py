@@ -5,7 +5,6 @@ Everything that a worker needs is decided here, at submit, so that a job means t
 
 import hashlib
 import json
-import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,15 +14,12 @@ from darkroom.tasks.catalogue import MOST_STEPS, SCHEDULERS, Catalogue, Limits, 
 from darkroom.tasks.errors import Fault, InvalidRequest
 from darkroom.tasks.fields import MAX_SEED
 from darkroom.tasks.requests import DEFAULT_KIND, KINDS, Img2Img, Request, Txt2Img, parse_request
+from darkroom.tasks.tokens import least_tokens
 
 MAX_REQUEST_BYTES = 320 * 1024  # as JSON; the largest data: URL has room in it
 
 #: Pixels a side that an output format can hold, where models may make more.
 LONGEST_SIDE = {"webp": 16_383}
-
-# What CLIP's tokenizer splits a text into before it looks for word pieces; each match is at least one token
-# (openai/CLIP, simple_tokenizer.py).
-_CLIP_WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|[^\s\w]+|_+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +65,6 @@ def warnings_of(request: Request, entry: ModelOffer) -> list[str]:
     """
     texts = [request.prompt, request.negative_prompt or ""]
     return ["prompt_truncated"] if any(least_tokens(text) > entry.prompt_tokens for text in texts) else []
-
-
-def least_tokens(text: str) -> int:
-    """How many CLIP tokens a text has at the least."""
-    return len(_CLIP_WORDS.findall(text))
 
 
 def canonical(request: Request) -> bytes:

@@ -1,0 +1,42 @@
+"""How many CLIP tokens a text has at the least: a bound that takes no vocabulary.
+
+CLIP's tokenizer composes a text, makes it lower case, and splits it into words, digits and runs of other characters;
+each is one token or more (transformers, `models/clip/tokenization_clip.py`; openai/CLIP, `simple_tokenizer.py`).
+"""
+
+import re
+import unicodedata
+
+# The tokenizer's own pattern, with one letter for all letters that it does not name, a nought for all numbers.
+_PIECES = re.compile(r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[a-z]+|0|[^a-z0 ]+")
+
+
+def _kind(point: int) -> str:
+    """A character that stands for all of its kind."""
+    character = chr(point)
+    if character.isspace():
+        return " "
+    category = unicodedata.category(character)
+    if category[0] == "N":
+        return "0"
+    if character.isascii():
+        return character
+    if category == "Cn":
+        return ""  # to a newer Unicode it may be a letter or none: without it the pieces are not more
+    return "a" if category[0] == "L" else "-"
+
+
+class _Kinds(dict[int, str]):
+    """For `str.translate`; does not grow with what strangers write."""
+
+    def __missing__(self, point: int) -> str:
+        return _kind(point)
+
+
+_KINDS = _Kinds({point: _kind(point) for point in range(0x250)})  # Latin
+
+
+def least_tokens(text: str) -> int:
+    """Without start and end."""
+    plain = unicodedata.normalize("NFC", text).lower().translate(_KINDS)
+    return len(_PIECES.findall(plain))
