@@ -91,6 +91,8 @@ def told(event: Event) -> str:
             return _queued(data)
         case "started":
             return f"started on {data['worker']}" if "worker" in data else "started"
+        case "waiting":
+            return f"waits for the store: {data.get('code', 'it cannot be used')}"
         case "failed":
             error = data.get("error") or {}
             hint = f" ({error['hint']})" if error.get("hint") else ""
@@ -105,6 +107,8 @@ def _queued(data: dict[str, Any]) -> str:
             return "queued again: its worker was lost"
         case "drained":
             return "queued again: its worker stops"
+        case "storage_away":
+            return "queued again: its worker's store cannot be used"
         case "retry":
             return f"queued again, tried in {data.get('delay_s', 0):.0f} s: {data.get('code', 'it failed')}"
         case _:
@@ -147,6 +151,13 @@ class Lines:
         pass
 
 
+#: What an event tells of the job as a whole, where that is not its own name.
+_STATES = {
+    **dict.fromkeys(("job.started", "job.progress", "job.image"), "running"),
+    "job.waiting": "waiting for the store",
+}
+
+
 class Bar:
     """A progress bar over all steps of all pictures, for terminals."""
 
@@ -167,9 +178,8 @@ class Bar:
         data = event.data
         if event.type == "job.progress":
             self._step(data)
-        elif event.type != "job.image":
-            state = "running" if event.type == "job.started" else event.type.removeprefix("job.")
-            self._progress.update(self._task, description=f"{self._label}: {state}")
+        state = _STATES.get(event.type) or event.type.removeprefix("job.")
+        self._progress.update(self._task, description=f"{self._label}: {state}")
         if event.type == "job.succeeded":
             self._progress.update(self._task, total=1, completed=1)
         elif event.terminal:

@@ -14,7 +14,7 @@ from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.job import JobError, JobResult, State, StoredImage
 from darkroom.tasks.message import knock, queue_name
-from darkroom.tasks.redis_io import Operation, script
+from darkroom.tasks.redis_io import Key, Operation, command, script
 from darkroom.tasks.requests import Request, parse_request
 from darkroom.tasks.settings import TaskSettings
 
@@ -117,6 +117,12 @@ def progress(held: Claim, data: Mapping[str, object], preview: bytes | None) -> 
     return Hold(reply.decode())
 
 
+def waiting(held: Claim, reason: str, code: str) -> Operation[Hold]:
+    """Tells those who watch that the job waits for something, and the code of what is wrong with it."""
+    reply = yield script("waiting", held.job_id, held.token, json.dumps({"reason": reason, "code": code}))
+    return Hold(reply.decode())
+
+
 def image(held: Claim, stored: StoredImage) -> Operation[Hold]:
     """Records one picture that is in the store."""
     reply = yield script("image", held.job_id, held.token, stored.index, stored.model_dump_json())
@@ -147,12 +153,13 @@ def backoff(failures: int, first: float) -> float:
     return min(first * 4.0**failures, LONGEST_BACKOFF_SECONDS) * random.uniform(0.5, 1.0)
 
 
-def hand_back(held: Claim, rules: TaskSettings) -> Operation[bool]:
+def hand_back(held: Claim, rules: TaskSettings, reason: str = "drained") -> Operation[bool]:
     """Gives the job to another worker at once; costs no attempt. One that is canceled or too late by now ends instead.
 
     False where the claim was lost.
     """
-    reply = yield script("hand_back", held.job_id, held.token, knock(held.job_id, held.queue), rules.record_ttl)
+    message = knock(held.job_id, held.queue)
+    reply = yield script("hand_back", held.job_id, held.token, message, rules.record_ttl, reason)
     return bool(reply == b"done")
 
 
@@ -188,6 +195,13 @@ def requeue(found: Overdue, rules: TaskSettings) -> Operation[str]:
     message = knock(found.job_id, queue_name(*found.lane.rsplit(":", 1))) if found.lane else ""
     reply = yield script("requeue", found.job_id, found.lane, found.reason, message, rules.max_losses, rules.record_ttl)
     return str(reply.decode())
+
+
+def knock_again(job_id: str, rules: TaskSettings) -> Operation[None]:
+    """Puts back a knock that was not followed, before all others of its lane; nothing for a job that needs none."""
+    lane = yield command("HGET", Key(f"job:{job_id}"), "lane")
+    if lane:
+        yield from requeue(Overdue(job_id, lane.decode(), "not_taken"), rules)
 
 
 def serve(worker: str, about: Mapping[str, object], ttl: int, offers: Sequence[ModelOffer]) -> Operation[None]:

@@ -17,6 +17,7 @@ EventType = Literal[
     "job.queued",
     "job.started",
     "job.progress",
+    "job.waiting",
     "job.image",
     "job.succeeded",
     "job.failed",

@@ -71,6 +71,8 @@ def workers() -> Iterator[Check]:
         io.close()
     for worker in up:
         yield Check("workers", "ok", f"{worker.name} serves {', '.join(worker.models)} on {worker.device}")
+        if worker.waits_for:
+            yield Check("workers", "warning", f"{worker.name} takes no jobs: {worker.waits_for}")
         if worker.version != version("darkroom"):
             hint = "update both sides to one version"
             yield Check("workers", "warning", f"{worker.name} runs darkroom {worker.version}", hint)

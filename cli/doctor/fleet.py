@@ -17,6 +17,7 @@ class Worker:
     models: list[str]
     device: str
     version: str
+    waits_for: str = ""  # why it takes no jobs now
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -45,4 +46,5 @@ def _worker(name: str, word: bytes) -> Worker:
         models = [str(model) for model in said.get("models", [])]
     except (ValueError, AttributeError, TypeError, RecursionError):
         said, models = {}, []
-    return Worker(name, name.split(":")[0], models, str(said.get("device", "")), str(said.get("version", "")))
+    device, version, waits_for = (str(said.get(field, "")) for field in ("device", "version", "waits_for"))
+    return Worker(name, name.split(":")[0], models, device, version, waits_for)

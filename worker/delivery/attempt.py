@@ -25,6 +25,10 @@ class Drained(Stopped):
     """This worker stops before the job would be done: another one takes it."""
 
 
+class OutOfPatience(Stopped):
+    """The store could not be used for longer than a job waits: it is handed back, at no cost."""
+
+
 class LeaseLost(Stopped):
     """The job belongs to another worker now, or to nobody: nothing more may be written."""
 

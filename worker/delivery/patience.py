@@ -1,7 +1,8 @@
-"""A store that may be away: what was made waits on the local disk, and is stored when it is back."""
+"""A job's patience with its store: what was made waits on the local disk, and is stored when the store is back."""
 
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -10,55 +11,82 @@ from typing import TypeVar
 
 import structlog
 
-from darkroom.storage import InputError, ObjectStore, StorageError
+from darkroom.storage import InputError, StorageError
+from darkroom.worker.delivery.attempt import OutOfPatience
+from darkroom.worker.delivery.storekeeper import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, StoreKeeper
 
 T = TypeVar("T")
-FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 2.0
+ASK_SECONDS = 0.5  # between two questions whether to wait on
 PREFIX = "darkroom-waiting-"  # of files that wait; then the process's id
 
 
 class PatientStore:
-    """The store of a job, for which its threads wait until it has been away for `patience` seconds."""
+    """The store of a job, for which its threads wait until it could not be used for `patience` seconds."""
 
-    def __init__(self, store: ObjectStore, patience: float, keep_on: Callable[[], None]) -> None:
-        """`keep_on` is asked before each new try, and raises where waiting is in vain."""
-        self._store, self._patience, self._keep_on = store, patience, keep_on
-        self._away_since: float | None = None
+    def __init__(
+        self,
+        keeper: StoreKeeper,
+        patience: float,
+        keep_on: Callable[[], None],
+        tell: Callable[[StorageError], None] = lambda _: None,
+    ) -> None:
+        """`keep_on` is asked again and again, and raises where waiting is in vain; `tell` hears once that it began."""
+        self._keeper, self._patience, self._keep_on, self._tell = keeper, patience, keep_on, tell
+        self._since: float | None = None
+        self._telling, self._told = threading.Lock(), False
 
     def put(self, key: str, data: bytes, content_type: str, sha256: str) -> None:
-        """Stores an object; while the store is away it lies in the folder for temporary files.
+        """Stores an object; while the store cannot be used it lies in the folder for temporary files.
 
-        Raises StorageError, and what `keep_on` raises.
+        Raises StorageError for a fault that is this object's own, OutOfPatience, and what `keep_on` raises.
         """
-        about = {"sha256": sha256}
+        store, about = self._keeper.store, {"sha256": sha256}
         try:
-            self._store.put(key, data, content_type=content_type, metadata=about)
+            store.put(key, data, content_type=content_type, metadata=about)
         except StorageError as error:
-            if not _passes(error):
+            if self._keeper.heard(error, len(data)) is None and not _passes(error):
                 raise
         else:
             return
         with _spooled(data) as waiting:
-            self.retry(lambda: self._store.put(key, waiting, content_type=content_type, metadata=about))
+            self.retry(lambda: store.put(key, waiting, content_type=content_type, metadata=about), size=len(data))
 
-    def retry(self, action: Callable[[], T]) -> T:
+    def retry(self, action: Callable[[], T], size: int = 0) -> T:
         """What an action on the store returns once it does not fail. Raises as `put`."""
         wait = FIRST_WAIT_SECONDS
         while True:
             try:
                 found = action()
             except StorageError as error:
-                now = time.monotonic()
-                self._away_since = self._away_since or now
-                if not _passes(error) or now >= self._away_since + self._patience:
+                trouble = self._keeper.heard(error, size)
+                if trouble is None and not _passes(error):
                     raise
-                structlog.get_logger().warning("storage.away", code=error.code, error=error.message)
+                self._endure(error, trouble, wait)
+                wait = min(wait * 2, LONGEST_WAIT_SECONDS)
             else:
-                self._away_since = None
+                self._since, self._told = None, False
                 return found
+
+    def _endure(self, error: StorageError, trouble: StorageError | None, seconds: float) -> None:
+        """Waits until the store can be used; where nothing is wrong with it as a whole, so many seconds."""
+        since = self._since = self._since or time.monotonic()
+        if trouble:
+            self._tell_once(trouble)
+        while time.monotonic() < since + self._patience:
             self._keep_on()
-            time.sleep(wait)
-            wait = min(wait * 2, LONGEST_WAIT_SECONDS)
+            if trouble is None:
+                return time.sleep(seconds)
+            if self._keeper.wait(ASK_SECONDS):
+                return None
+        if trouble is None:
+            raise error
+        raise OutOfPatience(trouble.code) from error
+
+    def _tell_once(self, trouble: StorageError) -> None:
+        with self._telling:
+            told, self._told = self._told, True
+        if not told:
+            self._tell(trouble)
 
 
 @contextmanager

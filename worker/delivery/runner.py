@@ -4,24 +4,26 @@ import hashlib
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import uuid4
 
 import structlog
 import torch
 from PIL import Image
 
-from darkroom.storage import ObjectStore, StorageSettings
+from darkroom.storage import StorageError, StorageSettings
 from darkroom.storage.images import open_image
 from darkroom.storage.inputs import read_input
 from darkroom.tasks import claims
 from darkroom.tasks.claims import Claim, Refusal
+from darkroom.tasks.errors import QueueError
 from darkroom.tasks.job import JobResult, StoredImage
 from darkroom.tasks.operations import owner
 from darkroom.tasks.redis_io import BlockingIO, Operation
 from darkroom.tasks.requests import Img2Img, Request
 from darkroom.tasks.settings import TaskSettings
 from darkroom.worker.batching.placements import Ticket
-from darkroom.worker.delivery.attempt import Attempt, Canceled, Drained, Expired, LeaseLost
+from darkroom.worker.delivery.attempt import Attempt, Canceled, Drained, Expired, LeaseLost, OutOfPatience
 from darkroom.worker.delivery.endings import INTERNAL_ERROR, job_error
 from darkroom.worker.delivery.image_threads import ImageThreads
 from darkroom.worker.delivery.leases import LeaseKeeper
@@ -29,6 +31,7 @@ from darkroom.worker.delivery.leftovers import Sweep
 from darkroom.worker.delivery.patience import PatientStore
 from darkroom.worker.delivery.publisher import ProgressPublisher
 from darkroom.worker.delivery.results import encode_picture, store_manifest, store_picture
+from darkroom.worker.delivery.storekeeper import StoreKeeper
 from darkroom.worker.delivery.timings import Timings
 from darkroom.worker.errors import DeviceBroken
 from darkroom.worker.images.generate import Generator, OnStep, PreparedJob
@@ -50,7 +53,7 @@ class Surroundings:
     """What all jobs of a process share. `generators` by model name; times in seconds; `leave` ends the process."""
 
     io: BlockingIO
-    store: ObjectStore
+    keeper: StoreKeeper
     storage: StorageSettings
     generators: Mapping[str, Generator]
     images: ImageThreads
@@ -72,10 +75,12 @@ class JobRunner:
         self._log = structlog.get_logger()
 
     def __call__(self, job_id: str) -> None:
-        """One knock, to its end."""
+        """One knock, to its end. While the store cannot be used it is put back: the job may have another worker."""
+        if trouble := self._around.keeper.trouble:
+            return self._put_back(job_id, trouble.code)
         claim = self._claim(job_id)
         if claim is None:
-            return
+            return None
         log = self._log.bind(job_id=claim.job_id, model=claim.request.model, tenant=claim.request.tenant)
         log.info("job.claimed", claim=claim.number, waited_s=round(claim.waited, 3))
         with self._around.leases.hold(claim) as attempt:
@@ -90,6 +95,14 @@ class JobRunner:
             log.warning("job.lease_lost")
         if claim.number > 1 or not held or ending.action != "job.succeeded":
             self._around.sweep(claim.job_id)
+        return None
+
+    def _put_back(self, job_id: str, reason: str) -> None:
+        try:
+            self._around.leases.persist(lambda: claims.knock_again(job_id, self._around.rules))
+        except LeaseLost as error:  # the janitor will knock again
+            reason = str(error)
+        self._log.info("job.not_taken", job_id=job_id, reason=reason)
 
     def _claim(self, job_id: str) -> Claim | None:
         around = self._around
@@ -118,6 +131,8 @@ class JobRunner:
             return Ending(lambda: claims.confirm_expired(claim, rules), "job.expired")
         except Drained:
             return Ending(lambda: claims.hand_back(claim, rules), "job.handed_back")
+        except OutOfPatience:
+            return Ending(lambda: claims.hand_back(claim, rules, "storage_away"), "job.handed_back")
         except LeaseLost:
             raise
         except BaseException as error:  # noqa: BLE001 - a SystemExit or MemoryError must end the job, not the worker
@@ -137,7 +152,8 @@ class JobRunner:
         claim, generator = attempt.claim, self._around.generators[str(attempt.claim.request.model)]
         attempt.check()
         with timings.phase("inputs"):
-            store = PatientStore(self._around.store, self._around.patience, attempt.check)
+            tell = partial(self._tell_waiting, attempt)
+            store = PatientStore(self._around.keeper, self._around.patience, attempt.check, tell)
             source, input_sha256 = store.retry(lambda: self._source(claim.request))
         with timings.phase("prepare"):
             prepared = generator.prepare(claim.request)
@@ -162,11 +178,18 @@ class JobRunner:
         data = read_input(
             request.image,
             tenant=request.tenant,
-            store=around.store,
+            store=around.keeper.store,
             settings=around.storage,
             owns_output=lambda job_id: around.leases.persist(lambda: owner(job_id)) == request.tenant,
         )
         return open_image(data, max_pixels=around.storage.input_max_pixels), hashlib.sha256(data).hexdigest()
+
+    def _tell_waiting(self, attempt: Attempt, trouble: StorageError) -> None:
+        """Tells those who watch the job; a courtesy, as progress is."""
+        try:
+            attempt.heard(self._around.io.run(claims.waiting(attempt.claim, "storage_away", trouble.code)))
+        except QueueError as error:
+            self._log.warning("job.progress_not_told", code=error.code)
 
 
 class _Abandoned(Exception):

@@ -19,8 +19,13 @@ from darkroom.worker.errors import ConsumerFailed
 from darkroom.worker.process import transport
 
 
-def make_app(settings: TaskSettings, models: Sequence[str], run: Callable[[str], None]) -> Celery:
-    """An app with one task, which runs a job by its id."""
+def make_app(
+    settings: TaskSettings,
+    models: Sequence[str],
+    run: Callable[[str], None],
+    may_take: Callable[[], bool] = lambda: True,
+) -> Celery:
+    """An app with one task, which runs a job by its id. No message is read while `may_take` says no."""
     transport.install()
     address = settings.redis_url.get_secret_value()
     app = Celery("darkroom", broker=_broker(address), set_as_current=False)
@@ -43,7 +48,7 @@ def make_app(settings: TaskSettings, models: Sequence[str], run: Callable[[str],
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_use_ssl=tls_options(address) or None,  # kombu's own default checks no certificate
-        broker_transport_options=_transport(settings) | _sentinels(settings),
+        broker_transport_options=_transport(settings) | _sentinels(settings) | {"may_take": may_take},
     )
 
     @app.task(name=TASK_NAME, shared=False, lazy=False)  # type: ignore[untyped-decorator]

@@ -21,15 +21,16 @@ PROCESSES = 64  # of one host that may serve metrics, each at the next free port
 
 
 class EngineCollector(Collector):
-    """The engine's numbers, those of the kept prompts, by model, and what was mended, in Prometheus's form."""
+    """What the engine did, the kept prompts by model, what was mended, and the store's state, in Prometheus's form."""
 
     def __init__(
         self,
         engine: Callable[[], EngineStats],
         prompts: Mapping[str, EmbeddingCache[Any]],
         repairs: Mapping[str, int] = MappingProxyType({}),
+        store_usable: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._engine, self._prompts, self._repairs = engine, prompts, repairs
+        self._engine, self._prompts, self._repairs, self._store_usable = engine, prompts, repairs, store_usable
 
     def collect(self) -> Iterable[Metric]:
         """One reading."""
@@ -49,6 +50,8 @@ class EngineCollector(Collector):
         for repair, count in sorted(dict(self._repairs).items()):
             mended.add_metric([repair], count)
         yield mended
+        words = "whether the store can be used; while it cannot, no jobs are taken"
+        yield GaugeMetricFamily("darkroom_storage_usable", words, float(self._store_usable()))
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """A worker's word that it lives and what it serves: given when it is ready, repeated, taken back when it stops."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -17,8 +17,16 @@ REPEAT_SECONDS = 5.0
 class Presence:
     """What one worker process says of itself."""
 
-    def __init__(self, io: BlockingIO, worker: str, offers: Sequence[ModelOffer], about: Mapping[str, object]) -> None:
-        self._io, self._worker, self._offers = io, worker, offers
+    def __init__(
+        self,
+        io: BlockingIO,
+        worker: str,
+        offers: Sequence[ModelOffer],
+        about: Mapping[str, object],
+        waits_for: Callable[[], str] = str,
+    ) -> None:
+        """`waits_for` tells why it takes no jobs now; empty where it does."""
+        self._io, self._worker, self._offers, self._waits_for = io, worker, offers, waits_for
         self._about = {**about, "models": [offer.name for offer in offers], "started": time.time()}
         self._next: float | None = None  # nothing is said before `begin`
 
@@ -36,7 +44,7 @@ class Presence:
         now = time.monotonic()
         if self._next is None or now < self._next:
             return
-        self._io.run(serve(self._worker, self._about, WORD_SECONDS, self._offers))
+        self._io.run(serve(self._worker, {**self._about, "waits_for": self._waits_for()}, WORD_SECONDS, self._offers))
         self._next = now + REPEAT_SECONDS
 
     def retire(self) -> None:

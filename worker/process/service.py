@@ -27,6 +27,7 @@ from darkroom.worker.delivery.leases import LeaseKeeper
 from darkroom.worker.delivery.leftovers import LaterSweep, sweeper
 from darkroom.worker.delivery.patience import forget_the_dead
 from darkroom.worker.delivery.runner import JobRunner, Surroundings
+from darkroom.worker.delivery.storekeeper import StoreKeeper
 from darkroom.worker.errors import ModelUnknown
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.models.device import Placement, choose_placement, default_max_batch, images_at_a_time
@@ -59,20 +60,24 @@ class Service:
         storage = load_settings()
         placement = choose_placement(self._settings)
         store = open_store(storage)
-        store.check()
         forget_the_dead()
         with ExitStack() as stack:
             io = BlockingIO(self._tasks)
             stack.callback(io.close)
             self._knock_at_redis(io)
+            keeper = StoreKeeper(io, store)
+            keeper.begin()
+            keeper.start()
+            stack.callback(keeper.close)
             max_batch = self._settings.max_batch or default_max_batch(placement)
-            engine, generators = self._models(stack, placement, max_batch)
-            presence = Presence(io, self.name, [entry.offer() for entry in self._entries], _about(placement))
+            engine, generators = self._models(stack, placement, max_batch, keeper)
+            offers = [entry.offer() for entry in self._entries]
+            presence = Presence(io, self.name, offers, _about(placement), lambda: str(keeper.trouble or ""))
             stack.callback(presence.retire)
             drain = Drain(self._settings.drain_seconds)
             guard = HangGuard(engine, self._settings.call_seconds, drain)
             leases = LeaseKeeper(io, self._settings.lease_seconds, self._tasks, drain, [guard.look, presence.beat])
-            sweep = stack.enter_context(LaterSweep(sweeper(io, store)))
+            sweep = stack.enter_context(LaterSweep(sweeper(io, keeper.store)))
             for duty in (leases, Janitor(io, self.name, self._tasks, sweep, self._repairs)):
                 duty.start()
                 stack.callback(duty.close)
@@ -81,7 +86,7 @@ class Service:
             stack.callback(images.close)
             around = Surroundings(
                 io=io,
-                store=store,
+                keeper=keeper,
                 storage=storage,
                 generators=generators,
                 images=images,
@@ -94,7 +99,7 @@ class Service:
                 patience=self._settings.storage_patience,
                 leave=drain.leave,
             )
-            app = make_app(self._tasks, list(generators), JobRunner(around))
+            app = make_app(self._tasks, list(generators), JobRunner(around), lambda: keeper.trouble is None)
             consume(app, self._settings.concurrency or at_a_time, presence.begin, drain)
             if drain.cause:
                 raise drain.cause
@@ -109,7 +114,9 @@ class Service:
                 raise
             self._log.warning("queue.away", code=error.code, error=error.message)
 
-    def _models(self, stack: ExitStack, placement: Placement, max_batch: int) -> tuple[Engine, dict[str, Generator]]:
+    def _models(
+        self, stack: ExitStack, placement: Placement, max_batch: int, keeper: StoreKeeper
+    ) -> tuple[Engine, dict[str, Generator]]:
         """The engine and the models by name, loaded and warm; the engine's metrics are served from then on."""
         engine = stack.enter_context(make_engine(placement, _policy(max_batch, self._settings.batch_window)))
         generators = {entry.name: self._loaded(entry, placement, engine) for entry in self._entries}
@@ -120,7 +127,7 @@ class Service:
             self._log.info("model.warmed", model=name, seconds=round(time.monotonic() - began, 2))
         if self._settings.metrics_port:
             prompts = {name: generator.embeddings for name, generator in generators.items()}
-            collector = EngineCollector(engine.stats, prompts, self._repairs)
+            collector = EngineCollector(engine.stats, prompts, self._repairs, lambda: keeper.trouble is None)
             stack.enter_context(metrics_server(collector, self._settings.metrics_host, self._settings.metrics_port))
         return engine, generators
 

@@ -51,7 +51,15 @@ def job_id_of(raw: bytes) -> str:
 
 
 class _Guard:
-    """Delivers clean knocks only, and asks the server for nothing else; mixed into kombu's channels."""
+    """Delivers clean knocks only, and asks the server for nothing else; mixed into kombu's channels.
+
+    The option `may_take` says whether messages may be read now: those that are not stay for other workers.
+    """
+
+    @staticmethod
+    def may_take() -> bool:
+        """Always, where the option is not given."""
+        return True
 
     def _queue_bind(self: Any, *_: Any) -> None:
         """Nothing: the submit script knows its list. Stock, a full server or a replica refuses, and the worker ends."""
@@ -59,6 +67,10 @@ class _Guard:
     def _size(self: Any, _queue: str) -> int:
         """Nobody wants to know. Stock, a key of another type ends the worker, and with it its other lanes."""
         return 0
+
+    def _brpop_start(self: Any, timeout: float | None = None) -> None:
+        if self.may_take():  # else asked again at the loop's next turn, within a second
+            super()._brpop_start(timeout)  # type: ignore[misc]
 
     def _brpop_read(self: Any, **options: Any) -> bool:
         # As in kombu 5.7, but for the reading of the message and for a server that refuses.
@@ -118,9 +130,13 @@ class _Guard:
 class Channel(_Guard, redis.Channel):  # type: ignore[misc]
     """Reads a server."""
 
+    from_transport_options = (*redis.Channel.from_transport_options, "may_take")
+
 
 class SentinelChannel(_Guard, redis.SentinelChannel):  # type: ignore[misc]
     """Reads the master that the sentinels name."""
+
+    from_transport_options = (*redis.SentinelChannel.from_transport_options, "may_take")
 
 
 class Transport(redis.Transport):  # type: ignore[misc]

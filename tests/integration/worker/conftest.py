@@ -20,6 +20,7 @@ from darkroom.worker.delivery.image_threads import ImageThreads
 from darkroom.worker.delivery.leases import LeaseKeeper
 from darkroom.worker.delivery.leftovers import sweeper
 from darkroom.worker.delivery.runner import JobRunner, Surroundings
+from darkroom.worker.delivery.storekeeper import StoreKeeper
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.models.device import Placement
 from darkroom.worker.models.loading import load_model
@@ -103,6 +104,12 @@ class Desk:
         JobRunner(self.around)(job_id)
         return self.client.get(job_id)
 
+    @property
+    def trouble(self) -> str | None:
+        """The code of what is wrong with the store."""
+        found = self.around.keeper.trouble
+        return found.code if found else None
+
     def hand(self) -> Hand:
         """Another worker's."""
         return Hand(self.io)
@@ -119,14 +126,16 @@ def open_desk(settings: TaskSettings, generator: Generator, store: ObjectStore) 
     entry, io, meddled = generator.model.entry, BlockingIO(settings), MeddledStore(store)
     io.run(claims.serve("here", {}, TTL, [entry.offer()]))
     leases = LeaseKeeper(io, 30, settings)
+    keeper = StoreKeeper(io, meddled)
+    keeper.start()
     around = Surroundings(
         io=io,
-        store=meddled,
+        keeper=keeper,
         storage=StorageSettings(),
         generators={entry.name: generator},
         images=ImageThreads(0),  # one after the other
         leases=leases,
-        sweep=sweeper(io, meddled),
+        sweep=sweeper(io, keeper.store),
         worker="here",
         lease_seconds=30,
         rules=settings,
@@ -136,6 +145,7 @@ def open_desk(settings: TaskSettings, generator: Generator, store: ObjectStore) 
     )
     with Darkroom(settings, storage=store) as client:
         yield Desk(client, io, meddled, around)
+    keeper.close()
     leases.close()
     io.close()
 

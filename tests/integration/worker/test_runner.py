@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -17,9 +18,13 @@ from structlog.testing import capture_logs
 
 from darkroom.cli.demo.server import LocalServer
 from darkroom.storage import ObjectStore, StorageSettings, open_store
+from darkroom.storage.errors import StorageDenied
 from darkroom.tasks import Job, State, TaskSettings
+from darkroom.tasks.marks import adopt
+from darkroom.tasks.streams import first
 from darkroom.worker.delivery.image_threads import ImageThreads
 from darkroom.worker.delivery.runner import JobRunner
+from darkroom.worker.delivery.storekeeper import StoreKeeper
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.manifest import parse_manifest
 from darkroom.worker.images.replay import Replay
@@ -90,42 +95,98 @@ def full_disk() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+def handed_back(job: Job) -> bool:
+    """It waits as it did, and nothing was charged to it."""
+    return (job.state, job.failures, job.attempts, job.error) == (State.QUEUED, 0, [], None)
+
+
 def test_disk_full(desk: Desk) -> None:
     with full_disk():
         job = desk.run(width=256, height=256)
-    assert job.error is not None
-    assert (job.state, job.error.code) == (State.FAILED, "storage_full")
+        assert handed_back(job)
+        assert desk.trouble == "storage_full"
+        assert desk.around.keeper.look()  # there is no room for as much, though there is for a small probe
     assert list(desk.store.list("")) == []
-    assert desk.run(width=256, height=256).state is State.SUCCEEDED
+    assert desk.client.position(job.id) == 0
+    told = [event for event in desk.io.run(first(job.id, None)).events if event.type in ("job.queued", "job.waiting")]
+    assert [(event.type, event.data["reason"]) for event in told] == [
+        ("job.queued", "submitted"),
+        ("job.waiting", "storage_away"),
+        ("job.queued", "storage_away"),
+    ]
+    assert told[1].data["code"] == "storage_full"
+    assert desk.around.keeper.look() is None
+    JobRunner(desk.around)(job.id)
+    assert desk.client.get(job.id).state is State.SUCCEEDED
 
 
 def changed(desk: Desk, settings: StorageSettings, **change: object) -> Desk:
-    store = open_store(settings.model_copy(update=change))
-    return replace(desk, around=replace(desk.around, store=store))
+    keeper = StoreKeeper(desk.io, open_store(settings.model_copy(update=change)))
+    return replace(desk, around=replace(desk.around, keeper=keeper))
 
 
 def test_bucket_missing(desk: Desk, s3_settings: StorageSettings) -> None:
-    job = changed(desk, s3_settings, storage_url="s3://not-made-yet/prefix").run()
-    assert job.error is not None
-    assert (job.state, job.error.code, job.error.retryable) == (State.FAILED, "bucket_missing", False)
-    assert "not-made-yet" in job.error.message
-    assert "create it" in job.error.hint
+    without = changed(desk, s3_settings, storage_url="s3://not-made-yet/prefix")
+    assert handed_back(without.run())
+    assert without.trouble == "bucket_missing"
+    desk.io.run(adopt(open_store(s3_settings)))  # until now it was the desk's own folder
     assert changed(desk, s3_settings).run().state is State.SUCCEEDED
 
 
 def test_credentials_wrong(desk: Desk, s3_settings: StorageSettings) -> None:
-    with enable_iam_authentication():
-        job = changed(desk, s3_settings, s3_access_key_id="AKIAWRONG").run()
-    assert job.error is not None
-    assert (job.state, job.error.code) == (State.FAILED, "storage_denied")
-    assert "darkroom-secret" not in job.model_dump_json()
+    wrong = changed(desk, s3_settings, s3_access_key_id="AKIAWRONG")
+    with enable_iam_authentication(), capture_logs() as logs:
+        assert handed_back(wrong.run())
+    assert wrong.trouble == "storage_denied"
+    assert "darkroom-secret" not in str(logs)
 
 
 def test_storage_away(desk: Desk, s3_settings: StorageSettings) -> None:
     away = changed(desk, s3_settings, s3_endpoint_url="http://127.0.0.1:9", s3_attempts=1)
-    job = away.run()
-    (attempt,) = job.attempts  # it waits for its next try
-    assert (job.state, attempt.error.code, attempt.error.retryable) == (State.QUEUED, "storage_unavailable", True)
+    assert handed_back(away.run())
+    assert away.trouble == "storage_unavailable"
+
+
+def test_no_job_is_taken_while_the_store_cannot_be_used(
+    desk: Desk, s3_settings: StorageSettings, raw: "redis.Redis[str]", task_settings: TaskSettings
+) -> None:
+    """A knock that came all the same goes back to the head of its lane: the job may have another worker."""
+    away = changed(desk, s3_settings, storage_url="s3://not-made-yet/prefix")
+    assert away.around.keeper.look()
+    lane = f"{task_settings.redis_prefix}queue:tiny-sdxl:interactive"
+    older, newer = desk.submit(), desk.submit()
+    assert older in str(raw.rpop(lane))
+    JobRunner(away.around)(older)
+    job = desk.client.get(older)
+    assert (job.state, job.claims) == (State.QUEUED, 0)
+    assert [older in str(raw.rpop(lane)), newer in str(raw.rpop(lane))] == [True, True]
+
+
+def test_an_input_that_is_gone_is_the_callers(desk: Desk) -> None:
+    """The store is there, and says so by its mark."""
+    job = desk.run(kind="img2img", image=f"inputs/default/{'a' * 64}.png")
+    assert job.error is not None
+    assert (job.state, job.error.code, job.error.callers_fault) == (State.FAILED, "input_missing", True)
+    assert desk.trouble is None
+
+
+def test_an_input_in_a_store_that_is_away_is_waited_for(desk: Desk, tmp_path: Path) -> None:
+    assert desk.run().state is State.SUCCEEDED
+    (tmp_path / "store").rename(tmp_path / "unmounted")
+    job = desk.run(kind="img2img", image=f"inputs/default/{'a' * 64}.png")
+    assert handed_back(job)
+    assert desk.trouble == "storage_away"
+    assert not (tmp_path / "store").exists()
+
+
+def test_one_object_that_is_denied_stops_nobody_else(desk: Desk) -> None:
+    def deny(key: str) -> None:
+        raise StorageDenied(f"{key} is somebody else's")
+
+    desk.store.before_put = deny
+    job = desk.run()
+    assert job.error is not None
+    assert (job.state, job.error.code, desk.trouble) == (State.FAILED, "storage_denied", None)
 
 
 def test_a_late_writer_replaces_nothing(desk: Desk, raw: "redis.Redis[str]", task_settings: TaskSettings) -> None:

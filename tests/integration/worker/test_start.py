@@ -126,18 +126,6 @@ def test_a_bucket_that_does_not_exist(start: Start, s3_endpoint: str) -> None:
     assert "s3cret-value" not in str(said)
 
 
-def test_a_store_that_is_away_may_come_back(start: Start) -> None:
-    code, said = start(
-        "tiny-sdxl",
-        DARKROOM_STORAGE_URL="s3://pictures",
-        DARKROOM_S3_ENDPOINT_URL="http://127.0.0.1:9",
-        DARKROOM_S3_ATTEMPTS="1",
-        DARKROOM_S3_ACCESS_KEY_ID="a",
-        DARKROOM_S3_SECRET_ACCESS_KEY="b",
-    )
-    assert (code, said["code"]) == (75, "storage_unavailable")
-
-
 def test_a_device_that_is_not_here(start: Start) -> None:
     code, said = start("tiny-sdxl", DARKROOM_DEVICE="cuda:99")
     assert (code, said["code"]) == (6, "device_unavailable")

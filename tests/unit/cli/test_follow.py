@@ -27,6 +27,8 @@ def test_words() -> None:
     assert told(event("queued", reason="submitted", model="sdxl")) == "queued"
     assert told(event("queued", reason="lease_expired")) == "queued again: its worker was lost"
     assert told(event("queued", reason="drained")) == "queued again: its worker stops"
+    assert told(event("queued", reason="storage_away")) == "queued again: its worker's store cannot be used"
+    assert told(event("waiting", reason="storage_away", code="storage_full")) == "waits for the store: storage_full"
     again = event("queued", reason="retry", code="out_of_memory", delay_s=1.7, failures=1)
     assert told(again) == "queued again, tried in 2 s: out_of_memory"
     image = event("image", index=0, key="k/0.png", width=64, height=32, seed=7)
@@ -59,6 +61,13 @@ def test_the_bar_counts_over_all_images(ending: str) -> None:
         assert task.finished is (ending == "succeeded")
     assert f"sdxl: {ending}" in screen.getvalue()
     assert "step 5/10 of image 2/2" in screen.getvalue()
+
+
+def test_the_bar_shows_what_a_job_waits_for() -> None:
+    with Bar(Console(file=io.StringIO(), force_terminal=True, width=100), 1, "sdxl") as bar:
+        for kind, words in (("waiting", "waiting for the store"), ("image", "running"), ("queued", "queued")):
+            bar.tell(event(kind))
+            assert bar._progress.tasks[0].description == f"sdxl: {words}"
 
 
 @pytest.mark.parametrize(

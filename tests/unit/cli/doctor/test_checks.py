@@ -13,9 +13,10 @@ from darkroom.cli.demo.server import LocalServer
 from darkroom.cli.doctor import checks, queue_checks
 from darkroom.cli.doctor.checks import Check, guarded
 from darkroom.tasks import Darkroom, TaskSettings
-from darkroom.tasks.catalogue import FolderSource, load_catalogue
+from darkroom.tasks.catalogue import FolderSource, builtin_catalogue, load_catalogue
 from darkroom.tasks.redis_io import BlockingIO
 from darkroom.worker.models.sources import verify_model
+from darkroom.worker.process.presence import Presence
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
 from tests.integration.hand import Hand
@@ -85,6 +86,15 @@ def test_jobs_are_late_by_the_servers_clock(own_server: LocalServer, monkeypatch
         Hand(io).claim(lost, lease=-30)
         monkeypatch.setattr(time, "time", lambda: behind)
         assert state(list(queue_checks.jobs()), "1 have lost their worker") == "warning"
+    io.close()
+
+
+def test_a_worker_that_waits_for_its_store_is_told_of(own_server: LocalServer) -> None:
+    io, offer = BlockingIO(TaskSettings()), builtin_catalogue()["sdxl"].offer()
+    Presence(io, "one", [offer], {}, lambda: "the folder /srv is not the store that Redis knows").begin()
+    Presence(io, "two", [offer], {}).begin()
+    found = [check.message for check in checks.workers() if "takes no jobs" in check.message]
+    assert found == ["one takes no jobs: the folder /srv is not the store that Redis knows"]
     io.close()
 
 

@@ -66,6 +66,12 @@ def test_two_processes_of_one_host_serve_at_two_ports(engine: Engine, port: int)
         assert again == one
 
 
+@pytest.mark.parametrize("usable", [True, False])
+def test_whether_the_store_can_be_used(engine: Engine, port: int, usable: bool) -> None:
+    with metrics_server(EngineCollector(engine.stats, {}, store_usable=lambda: usable), "127.0.0.1", port) as found:
+        assert read(found)["darkroom_storage_usable"] == usable
+
+
 def test_an_address_of_another_machine_is_refused(engine: Engine, port: int) -> None:
     with (
         pytest.raises(MetricsUnavailable, match=r"cannot serve metrics at 192\.0\.2\.1"),
