@@ -4,7 +4,6 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -17,6 +16,10 @@ from darkroom.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, Report, report
 from darkroom.cli.options import set_environment
 from darkroom.cli.replay import replay
 from darkroom.cli.screen import Screen
+from darkroom.storage import StorageSettings
+from darkroom.tasks import TaskSettings, __version__
+from darkroom.tasks.misspelt import misspelt
+from darkroom.worker.settings import WorkerSettings
 
 app = typer.Typer(
     name="darkroom",
@@ -48,7 +51,7 @@ app.command("health", epilog="In a Dockerfile: HEALTHCHECK CMD darkroom health")
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print(f"darkroom {version('darkroom')}")
+        print(f"darkroom {__version__}")
         raise typer.Exit
 
 
@@ -66,6 +69,8 @@ def everywhere(
 ) -> None:
     """Global options become this process's environment, which is where settings, and workers it starts, look."""
     set_environment(redis_url=redis_url, storage_url=storage_url)
+    for variable, near in misspelt(TaskSettings, StorageSettings, WorkerSettings):
+        Screen().note(f"note: {variable} is no setting; {near} is")
 
 
 def run(argv: Sequence[str]) -> int:

@@ -30,6 +30,10 @@ _OPTIONS = {
 }
 
 
+#: What the command takes beside the forms that the request's own message names.
+_MORE_FORMS = {"invalid_time": ", or +SECONDS from now"}
+
+
 class Screen:
     """Both streams of one command."""
 
@@ -78,7 +82,7 @@ class Screen:
 def described(fault: Fault) -> str:
     """A fault by the option that caused it."""
     name = _OPTIONS.get(fault.field) or f"--{fault.field.replace('_', '-')}"
-    return printable(f"{name}: {fault.message}")
+    return printable(f"{name}: {fault.message}{_MORE_FORMS.get(fault.code, '')}")
 
 
 def printable(text: str) -> str:

@@ -9,6 +9,8 @@ A first job:
         job.images[0].save("lighthouse.png")
 """
 
+from importlib.metadata import version
+
 from darkroom.tasks.aio import AsyncDarkroom, AsyncJobHandle
 from darkroom.tasks.catalogue import SCHEDULERS, ModelOffer
 from darkroom.tasks.client import Darkroom, JobHandle
@@ -80,5 +82,8 @@ __all__ = [
     "TaskSettings",
     "Txt2Img",
     "WaitTimeout",
+    "__version__",
     "parse_request",
 ]
+
+__version__ = version("darkroom")

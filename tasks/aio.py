@@ -17,7 +17,7 @@ from darkroom.tasks.models import Market, read_market
 from darkroom.tasks.objects import StoreFinder, delete_objects, upload
 from darkroom.tasks.operations import Asked, CancelAnswer, Draft, Handle, Outcome
 from darkroom.tasks.redis_io import BLOCK_SECONDS, AsyncIO
-from darkroom.tasks.settings import TaskSettings
+from darkroom.tasks.settings import TaskSettings, read_settings
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class AsyncDarkroom:
     """As Darkroom, for one event loop. Pictures of its jobs are read with `aread`, `asave` and `aurl`."""
 
     def __init__(self, settings: TaskSettings | None = None, *, storage: ObjectStore | None = None) -> None:
-        self._settings = settings or TaskSettings()
+        self._settings = settings or read_settings()
         self._io = AsyncIO(self._settings)
         self._store = StoreFinder(storage, self._settings)
         self._market: Market | None = None

@@ -16,7 +16,7 @@ from darkroom.tasks.models import Market, read_market
 from darkroom.tasks.objects import StoreFinder, delete_objects, upload
 from darkroom.tasks.operations import Asked, CancelAnswer, Draft, Handle, Outcome
 from darkroom.tasks.redis_io import BLOCK_SECONDS, BlockingIO
-from darkroom.tasks.settings import TaskSettings
+from darkroom.tasks.settings import TaskSettings, read_settings
 
 BATCH = 128  # requests that submit_many writes in one pipeline
 BATCH_SECONDS = 0.1  # a batch that a slow source took this long to fill is written with its next request
@@ -56,7 +56,7 @@ class Darkroom:
     """
 
     def __init__(self, settings: TaskSettings | None = None, *, storage: ObjectStore | None = None) -> None:
-        self._settings = settings or TaskSettings()
+        self._settings = settings or read_settings()
         self._io = BlockingIO(self._settings)
         self._store = StoreFinder(storage, self._settings)
         self._market: Market | None = None

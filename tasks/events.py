@@ -28,9 +28,18 @@ EVENT_TYPES: tuple[str, ...] = get_args(EventType)
 TERMINAL_EVENTS = frozenset({"job.succeeded", "job.failed", "job.canceled", "job.expired"})
 
 
+class DataUrl(str):
+    """A picture as a data: URL: a text like any other, which is short where it is shown among other values."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<data: URL of {len(self)} characters>"
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event. `time` is in seconds since 1970, UTC; `data` depends on the type (docs/events.md)."""
+    """One event. `time` is in seconds since 1970, UTC; `data` depends on the type (docs/03-events.md)."""
 
     id: str
     type: str

@@ -53,7 +53,7 @@ def _json_object(value: object) -> object:
     """Pydantic checks the types; here is looked at what JSON cannot carry, or other readers would not take."""
     if not isinstance(value, dict):
         raise PydanticCustomError(
-            "dict_type", "is no JSON object, such as {example}", {"example": '{"channel": "art"}'}
+            "dict_type", "is not a JSON object, such as {example}", {"example": '{"channel": "art"}'}
         )
     if _deeper(value, MAX_METADATA_DEPTH):
         raise PydanticCustomError("too_deep", "is nested over {most} levels deep", {"most": MAX_METADATA_DEPTH})

@@ -1,5 +1,6 @@
 """The task API's settings: environment variables with the prefix DARKROOM_, read here and nowhere else."""
 
+import logging
 from typing import Any, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, SecretStr, ValidationError, field_validator, model_validator
@@ -7,6 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from darkroom.tasks.addresses import check_address
 from darkroom.tasks.errors import SettingsInvalid
+from darkroom.tasks.misspelt import misspelt
 
 DAY = 24 * 3600
 
@@ -54,6 +56,13 @@ class TaskSettings(Settings):
     def _is_redis(cls, value: SecretStr) -> SecretStr:
         check_address(value.get_secret_value())
         return value
+
+
+def read_settings() -> TaskSettings:
+    """Those of the environment. Variables that look misspelt are told of in the log (a warning could be an error)."""
+    for variable, near in misspelt(TaskSettings):
+        logging.getLogger(__name__).warning("%s is no setting of Darkroom's; %s is", variable, near)
+    return TaskSettings()
 
 
 def _faults(error: ValidationError) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from darkroom.tasks.errors import Fault, InvalidRequest, JobNotFound, QueueBroken
-from darkroom.tasks.events import Event
+from darkroom.tasks.events import DataUrl, Event
 from darkroom.tasks.job import State
 from darkroom.tasks.redis_io import BLOCK_SECONDS, Call, Key, Operation, command
 
@@ -116,5 +116,5 @@ def _show(events: list[Event], picture: bytes | None) -> None:
     """Puts the newest preview into the newest event that has one; Redis keeps no older ones."""
     for event in reversed(events):
         if picture and event.data.get("preview"):
-            event.data["preview"] = "data:image/jpeg;base64," + base64.b64encode(picture).decode()
+            event.data["preview"] = DataUrl("data:image/jpeg;base64," + base64.b64encode(picture).decode())
             return

@@ -11,8 +11,9 @@ from typing import NoReturn
 
 import structlog
 
-from darkroom.storage import StorageError
+from darkroom.storage import StorageError, StorageSettings
 from darkroom.tasks.errors import DarkroomError
+from darkroom.tasks.misspelt import misspelt
 from darkroom.tasks.settings import TaskSettings
 from darkroom.worker.process.logs import configure_logs
 from darkroom.worker.process.service import Service
@@ -28,6 +29,8 @@ def main() -> NoReturn:
     try:
         settings = WorkerSettings()
         configure_logs(settings.log_format, settings.log_level)
+        for variable, near in misspelt(TaskSettings, StorageSettings, WorkerSettings):
+            structlog.get_logger().warning("settings.misspelt", variable=variable, near=near)
         if settings.lifeline:
             threading.Thread(target=_follow_parent, name="darkroom-lifeline", daemon=True).start()
         Service(sys.argv[1:], TaskSettings(), settings).run()

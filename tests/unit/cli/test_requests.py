@@ -8,6 +8,7 @@ import pytest
 
 from darkroom.cli import requests
 from darkroom.cli.requests import read_lines, request_fields, with_kind
+from darkroom.cli.screen import described
 from darkroom.tasks import InvalidRequest, parse_request
 
 
@@ -42,6 +43,18 @@ def test_not_a_number_is_named_with_the_other_faults() -> None:
     with pytest.raises(InvalidRequest) as caught:
         parse_request(with_kind(fields))
     assert [fault.field for fault in caught.value.faults] == ["prompt", "width", "guidance_scale", "seeds.0"]
+
+
+def test_words_for_what_is_mistaken_at_a_terminal() -> None:
+    """Each message says what would be right."""
+    fields = request_fields({"prompt": "a", "metadata": "{bad", "start_by": "tomorrow", "image": "file:///x.png"})
+    with pytest.raises(InvalidRequest) as caught:
+        parse_request(with_kind(fields))
+    image, metadata, start_by = sorted(described(fault) for fault in caught.value.faults)
+    assert start_by.startswith("--start-by: is no time with a zone: write ISO 8601")
+    assert start_by.endswith(", or +SECONDS from now")
+    assert metadata == '--metadata: is not a JSON object, such as {"channel": "art"}'
+    assert image.startswith("--image: is a file: URL")
 
 
 def test_kind_follows_from_what_only_img2img_has() -> None:

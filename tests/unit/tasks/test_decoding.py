@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from darkroom.tasks import Event, Job, JobFailed, QueueBroken, State, StorageNotConfigured, Txt2Img
+from darkroom.tasks.events import DataUrl
 from darkroom.tasks.models import read_market
 
 EVENT = {b"type": b"job.image", b"time": b"1700000000.250", b"job_id": b"j", b"tenant": b"t", b"data": b'{"index": 1}'}
@@ -55,6 +56,16 @@ def test_an_event_that_lacks_a_field(name: bytes) -> None:
 def test_an_event_that_is_garbage(change: dict[bytes, bytes]) -> None:
     with pytest.raises(QueueBroken):
         Event.decode(b"5-1", {**EVENT, **change})
+
+
+def test_a_preview_is_short_where_it_is_shown() -> None:
+    """Who prints an event's data wants no base64, and who uses it wants all of it."""
+    url = DataUrl("data:image/jpeg;base64," + "A" * 5000)
+    event = Event("5-1", "job.progress", 1.0, "j", "t", {"step": 1, "preview": url})
+    assert str(event.data) == "{'step': 1, 'preview': <data: URL of 5023 characters>}"
+    assert len(repr(event)) < 200
+    assert event.data["preview"] == str(url) == f"{url}" and len(url) == 5023
+    assert json.loads(json.dumps(event.as_dict()))["data"]["preview"] == url
 
 
 def test_an_event_of_a_later_version_is_read() -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import darkroom.tasks
 
@@ -51,6 +52,7 @@ def test_public_names() -> None:
         "TaskSettings",
         "Txt2Img",
         "WaitTimeout",
+        "__version__",
         "parse_request",
     }
 
@@ -59,6 +61,10 @@ def test_every_public_name_is_there_and_documented() -> None:
     for name in darkroom.tasks.__all__:
         found = getattr(darkroom.tasks, name)
         assert not isinstance(found, type) or found.__doc__, name
+
+
+def test_the_version_is_the_packages() -> None:
+    assert darkroom.tasks.__version__ == version("darkroom")
 
 
 def test_the_two_clients_have_the_same_calls() -> None:
