@@ -17,6 +17,7 @@ from darkroom.cli.app import run
 from darkroom.cli.demo.server import LocalServer
 from darkroom.tasks import Darkroom, TaskSettings
 from tests.conftest import TinyModels
+from tests.nursery import nursery
 
 MODEL = "tiny-sdxl"
 COMMAND = [sys.executable, "-m", "darkroom.cli"]
@@ -58,15 +59,8 @@ class Installation:
 
     def command(self, *arguments: str | Path, text: str | None = None, **environment: str) -> Told:
         """The real command, in a process of its own."""
-        done = subprocess.run(
-            [*COMMAND, *map(str, arguments)],
-            env={**os.environ, **self.environment, **environment},
-            input=text,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        asked = ["-m", "darkroom.cli", *map(str, arguments)]
+        done = nursery().run(asked, {**self.environment, **environment}, text=text)
         return Told(done.returncode, done.stdout, done.stderr)
 
 

@@ -2,9 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +9,8 @@ from types import TracebackType
 from typing import Self
 
 import psutil
+
+from tests.nursery import Fork, nursery
 
 PATIENCE = 120.0  # seconds; for what takes one where nobody disturbs it
 
@@ -28,38 +27,17 @@ class Workers:
     """Processes of one model, out of a nursery; each has a log of its own in `folder`."""
 
     def __init__(self, model: str, environment: Mapping[str, str], folder: Path) -> None:
-        self._model, self._folder, self._count = model, folder, 0
-        self._living: list[int] = []
-        self._logs: dict[int, Path] = {}
-        self.codes: dict[int, int] = {}  # of those that ended, by process id
-        self._changed = threading.Condition()
-        self._warm = False
-        self._nursery = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.nursery"],
-            env={**os.environ, **environment},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        self._model, self._environment, self._folder = model, environment, folder
+        self._logs: dict[Fork, Path] = {}
 
     @property
     def living(self) -> list[int]:
         """Process ids, the oldest first."""
-        with self._changed:
-            return [*self._living]
+        return [fork.pid for fork in self._logs if fork.poll() is None]
 
     def start(self, count: int = 1) -> list[int]:
         """Starts workers; returns their process ids at once, before they are ready."""
-        assert self._nursery.stdin
-        for _ in range(count):
-            self._count += 1
-            self._nursery.stdin.write(f"{self._model} {self._folder / f'worker-{self._count}.log'}\n")
-        self._nursery.stdin.flush()
-        wanted = self._count
-        self._wait(lambda: [*self._logs], wanted)
-        return [*self._logs][wanted - count :]
+        return [self._start() for _ in range(count)]
 
     def ready(self, pid: int) -> bool:
         """Whether it takes jobs."""
@@ -67,7 +45,7 @@ class Workers:
 
     def said(self, pid: int, action: str) -> bool:
         """Whether there is a line of this action in its log."""
-        log = self._logs[pid]
+        log = next(log for fork, log in self._logs.items() if fork.pid == pid)
         return log.exists() and f'"action": "{action}"' in log.read_text(errors="replace")
 
     def kill(self, pid: int) -> None:
@@ -77,8 +55,7 @@ class Workers:
 
     def end_of(self, pid: int) -> int:
         """The exit code, as soon as the process has ended; negative: the signal."""
-        self._wait(lambda: [pid] if pid in self.codes else [], 1)
-        return self.codes[pid]
+        return nursery().code_of(pid, PATIENCE)
 
     def threads(self) -> list[int]:
         """How many threads each has."""
@@ -96,36 +73,18 @@ class Workers:
         return "".join(path.read_text(errors="replace") for path in sorted(self._folder.glob("worker-*.log")))
 
     def __enter__(self) -> Self:
-        with self._changed:
-            assert self._changed.wait_for(lambda: self._warm, PATIENCE)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._nursery.stdin
-        assert self._nursery.stdout
-        self._nursery.stdin.close()
-        self._nursery.wait(PATIENCE)
-        self._listener.join()
-        self._nursery.stdout.close()
+        for pid in self.living:
+            self.kill(pid)
 
-    def _wait(self, found: Callable[[], list[int]], count: int) -> list[int]:
-        with self._changed:
-            assert self._changed.wait_for(lambda: len(found()) >= count, PATIENCE), "the nursery says nothing"
-            return found()
-
-    def _listen(self) -> None:
-        assert self._nursery.stdout
-        for line in self._nursery.stdout:
-            what, *told = line.split()
-            with self._changed:
-                if what == "warm":
-                    self._warm = True
-                elif what == "started":
-                    self._living.append(int(told[0]))
-                    self._logs[int(told[0])] = Path(told[1])
-                else:
-                    self._living.remove(int(told[0]))
-                    self.codes[int(told[0])] = int(told[1])
-                self._changed.notify_all()
+    def _start(self) -> int:
+        log = self._folder / f"worker-{len(self._logs) + 1}.log"
+        with log.open("ab") as file, Path(os.devnull).open("rb") as nothing:
+            arguments = ["-m", "darkroom.worker", self._model]
+            fork = nursery().start(arguments, self._environment, stdin=nothing.fileno(), stderr=file.fileno())
+        self._logs[fork] = log
+        return fork.pid

@@ -4,12 +4,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
+
+from tests.nursery import nursery
 
 Line = dict[str, Any]
 PATIENCE = 60.0  # seconds; a busy machine is slow, a broken program never comes
@@ -19,14 +20,12 @@ class Process:
     """A Python program whose standard error is lines of JSON, heard on a thread."""
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-        self.inner = subprocess.Popen(
-            [sys.executable, *arguments],
-            env={**os.environ, **environment},
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        stdin, told = os.pipe()
+        said, stderr = os.pipe()
+        self.inner = nursery().start(arguments, environment, stdin=stdin, stderr=stderr)
+        os.close(stdin)
+        os.close(stderr)
+        self._stdin, self._stderr = os.fdopen(told, "w"), os.fdopen(said)
         self.lines: list[Line] = []
         self._heard = threading.Condition()
         self._ended = False
@@ -55,9 +54,8 @@ class Process:
 
     def tell(self, text: str) -> None:
         """To its standard input."""
-        assert self.inner.stdin
-        self.inner.stdin.write(text)
-        self.inner.stdin.flush()
+        self._stdin.write(text)
+        self._stdin.flush()
 
     def send(self, number: signal.Signals) -> None:
         self.inner.send_signal(number)
@@ -79,9 +77,7 @@ class Process:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self.inner.stdin
-        assert self.inner.stderr
-        self.inner.stdin.close()
+        self._stdin.close()
         if self.inner.poll() is None:
             self.send(signal.SIGCONT)
             self.send(signal.SIGTERM)
@@ -91,11 +87,10 @@ class Process:
                 os.killpg(self.pid, signal.SIGKILL)
                 self.inner.wait()
         self._listener.join(10)
-        self.inner.stderr.close()
+        self._stderr.close()
 
     def _listen(self) -> None:
-        assert self.inner.stderr
-        for text in self.inner.stderr:
+        for text in self._stderr:
             try:
                 line = json.loads(text)
             except ValueError:
