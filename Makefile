@@ -1,12 +1,23 @@
 # Darkroom's commands. Needs Python 3.11+ and make; everything else is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types faults bench starter evaluate gallery clean
+.PHONY: help demo test check lint types faults bench starter evaluate gallery clean
 
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(if $(shell command -v $(p) 2>/dev/null),$(p))))
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 PACKAGES := tasks storage worker cli
+
+# Which build of PyTorch is installed. Empty: what pip picks, on Linux the one with CUDA. cpu: the one for CPUs alone, on
+# Linux from PyTorch's own index; elsewhere there is no other.
+TORCH ?=
+TORCH_RELEASE := torch==2.13.0
+ifneq ($(filter-out cpu,$(TORCH)),)
+$(error TORCH is "$(TORCH)"; it can be cpu, or empty for what pip picks)
+endif
+ifeq ($(TORCH)$(shell uname -s),cpuLinux)
+TORCH_RELEASE := $(TORCH_RELEASE)+cpu --extra-index-url https://download.pytorch.org/whl/cpu
+endif
 
 # pip says what it fetches, from where and how large; its bars are for a terminal.
 INSTALL = $(BIN)/pip install --disable-pip-version-check --progress-bar $$(test -t 1 && echo on || echo off) -c constraints.txt
@@ -17,9 +28,9 @@ help:  ## what can be made
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Darkroom needs Python 3.11 or newer (PYTHON=... picks one)"; exit 1; }
 	@echo "Installing Darkroom and its libraries into $(abspath $(VENV)); what is there already stays."
-	@echo "The largest is PyTorch: 0.7 GB on disk for CPUs, about 5 GB with CUDA; the rest takes 1 GB. Unpacking needs some minutes, too."
+	@echo "The largest is PyTorch: 0.7 GB on disk for CPUs (TORCH=cpu), about 5 GB with CUDA; the rest takes 1 GB. Unpacking needs some minutes, too."
 	@$(PYTHON) -m venv $(VENV)
-	@echo "1 of 2: PyTorch" && $(INSTALL) torch==2.13.0
+	@echo "1 of 2: PyTorch" && $(INSTALL) $(TORCH_RELEASE)
 	@echo "2 of 2: the other libraries, and Darkroom" && $(INSTALL) -e '.[dev]'
 	@du -sh $(VENV) | sed -E 's/^([^[:space:]]+).*/Installed: \1 in all./'
 	@touch $@
@@ -30,8 +41,14 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## a server, a worker and two pictures, start to end
 	@$(BIN)/darkroom demo
 
+# How many test processes; a core has use for one.
+PROCESSES ?= auto
+
 test: lint types $(READY)  ## lint, strict types and all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(PROCESSES) --maxprocesses 4 --dist loadfile
+
+check: lint types $(READY)  ## lint, types, and the unit tests of what changed: for the minute between two edits
+	@$(BIN)/python -m pytest -q -n $(PROCESSES) --maxprocesses 4 $$($(BIN)/python -m ops.changed)
 
 lint: $(READY)  ## ruff: rules and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -39,7 +56,8 @@ lint: $(READY)  ## ruff: rules and format
 types: $(READY) .types/darkroom  ## mypy, strict
 	@$(BIN)/mypy $(foreach p,$(PACKAGES),-p darkroom.$(p)) -p bench -p ops
 
-faults: $(READY)  ## the long fault tests: whole storms, and a search through the life of jobs
+faults: $(READY)  ## the long tests: whole storms, a search through the life of jobs, every combination
+	@$(BIN)/python -m pytest tests/unit -m thorough
 	@$(BIN)/python -m pytest tests/faults -s --storms=10 --hypothesis-profile=long
 
 bench: $(READY)  ## the measured tables

@@ -6,6 +6,9 @@ from functools import cache
 
 import pytest
 
+# Before torch is imported: tiny models gain nothing from a second thread, and other tests run beside.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 from darkroom.tasks.catalogue import Family, ModelEntry
 
 TinyModels = Callable[[Family], ModelEntry]

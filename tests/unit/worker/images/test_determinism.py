@@ -25,7 +25,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 Job = tuple[Generator, int, Image.Image | None, dict[str, Any]]
 
 SOURCES: dict[Kind, Image.Image | None] = {"txt2img": None, "img2img": photo()}
-ALL = [(family, name) for family in FAMILIES for name in (EDM if family == "playground" else DIFFUSION)]
+#: Every scheduler, and each family with some: what a scheduler does is no matter of the family.
+TURNS = [("playground", name) for name in EDM] + [(("sd", "sdxl")[i % 2], name) for i, name in enumerate(DIFFUSION)]
+OTHERS = [(("sdxl", "sd")[i % 2], name) for i, name in enumerate(DIFFUSION)]
+ALL = [*TURNS, *(pytest.param(*pair, marks=pytest.mark.thorough) for pair in OTHERS)]
 
 
 @pytest.mark.parametrize("kind", SOURCES)

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
@@ -35,8 +36,14 @@ def called(unet: Any, rows: int = 2, height: int = 8, width: int = 8) -> torch.T
     return found
 
 
-@pytest.mark.parametrize("family", ["sdxl", "sd"])
-@pytest.mark.parametrize("speedup", ["channels_last", "fuse", "compile"])
+@pytest.mark.parametrize(
+    ("speedup", "family"),
+    [
+        *product(["channels_last", "fuse"], ["sdxl", "sd"]),
+        ("compile", "sdxl"),
+        pytest.param("compile", "sd", marks=pytest.mark.thorough),
+    ],
+)
 def test_only_rounding_changes(loaded: Callable[[Family], LoadedModel], family: Family, speedup: str) -> None:
     model = loaded(family)
     before = called(model.components["unet"])
