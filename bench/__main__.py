@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from bench import hygiene, imports, neighbours, overhead, replay, serve, speedups, submit, worker_memory
+from bench import hygiene, imports, neighbours, overhead, replay, serve, speedups, submit, watch, worker_memory
 from bench.table import Row, show
 
 BENCHES: dict[str, Callable[[], list[Row]]] = {
@@ -12,6 +12,7 @@ BENCHES: dict[str, Callable[[], list[Row]]] = {
     "overhead": overhead.measure,
     "worker_memory": worker_memory.measure,
     "hygiene": hygiene.measure,
+    "watch": watch.measure,
     "neighbours": neighbours.measure,
     "replay": replay.measure,
     "speedups": speedups.measure,

@@ -13,11 +13,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from darkroom.tasks import Event, QueueUnavailable, WaitTimeout, streams
-from darkroom.tasks.redis_io import BLOCK_SECONDS, BlockingIO
+from darkroom.tasks.following import SharedReader
+from darkroom.tasks.redis_io import BlockingIO
 from darkroom.tasks.streams import Batch
 
 PATIENCE_SECONDS = 30.0
 RETRY_SECONDS = 0.2
+CHECK_SECONDS = 1.0
 LINE_SECONDS = 1.0  # at the least between two lines of progress where there is no terminal
 
 
@@ -36,23 +38,26 @@ def events(
     Raises JobNotFound, QueueError, and WaitTimeout after `timeout` seconds.
     """
     deadline = math.inf if timeout is None else time.monotonic() + timeout
-    batch, heard = io.run(streams.first(job_id, after)), time.monotonic()
-    while True:
-        yield from batch.events
-        if batch.ended:
-            return
-        check()
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise WaitTimeout(f"job {job_id} has not ended within {timeout:g} s", hint="it goes on")
-        try:
-            batch = io.run(streams.following(job_id, batch.cursor, block=min(left, BLOCK_SECONDS), previews=previews))
-            heard = time.monotonic()
-        except QueueUnavailable:
-            if time.monotonic() - heard > PATIENCE_SECONDS:
-                raise
-            batch = Batch([], batch.cursor)
-            time.sleep(RETRY_SECONDS)
+    batch, away_since = io.run(streams.first(job_id, after)), math.inf
+    with SharedReader(io).reading(streams.of_job(job_id), batch) as reading:
+        while True:
+            yield from batch.events
+            if batch.ended:
+                return
+            check()
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise WaitTimeout(f"job {job_id} has not ended within {timeout:g} s", hint="it goes on")
+            try:
+                batch = reading.next(min(left, CHECK_SECONDS))  # after an error it asks the server at once
+                batch = io.run(streams.shown(job_id, batch)) if previews else batch
+                away_since = math.inf
+            except QueueUnavailable:
+                away_since = min(away_since, time.monotonic())
+                if time.monotonic() - away_since > PATIENCE_SECONDS:
+                    raise
+                batch = Batch([], batch.cursor)
+                time.sleep(RETRY_SECONDS)
 
 
 @contextmanager

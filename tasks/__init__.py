@@ -15,6 +15,7 @@ from darkroom.tasks.aio import AsyncDarkroom, AsyncJobHandle
 from darkroom.tasks.catalogue import SCHEDULERS, ModelOffer
 from darkroom.tasks.client import Darkroom, JobHandle
 from darkroom.tasks.errors import (
+    ClientClosed,
     DarkroomError,
     Fault,
     IdempotencyConflict,
@@ -47,6 +48,7 @@ __all__ = [
     "TERMINAL_EVENTS",
     "AsyncDarkroom",
     "AsyncJobHandle",
+    "ClientClosed",
     "Darkroom",
     "DarkroomError",
     "Event",

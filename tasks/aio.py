@@ -12,11 +12,12 @@ from darkroom.tasks import dead, operations, records, streams
 from darkroom.tasks.client import BATCH, BATCH_SECONDS
 from darkroom.tasks.errors import DarkroomError, InvalidRequest, QueueError, WaitTimeout
 from darkroom.tasks.events import Event
+from darkroom.tasks.following import AsyncSharedReader
 from darkroom.tasks.job import Job, Jobs, ObjectStore, State, canonical_id
 from darkroom.tasks.models import Market, read_market
 from darkroom.tasks.objects import StoreFinder, delete_objects, upload
 from darkroom.tasks.operations import Asked, CancelAnswer, Draft, Handle, Outcome
-from darkroom.tasks.redis_io import BLOCK_SECONDS, AsyncIO
+from darkroom.tasks.redis_io import AsyncIO
 from darkroom.tasks.settings import TaskSettings, read_settings
 
 
@@ -53,6 +54,7 @@ class AsyncDarkroom:
     def __init__(self, settings: TaskSettings | None = None, *, storage: ObjectStore | None = None) -> None:
         self._settings = settings or read_settings()
         self._io = AsyncIO(self._settings)
+        self._reader = AsyncSharedReader(self._io)
         self._store = StoreFinder(storage, self._settings)
         self._market: Market | None = None
 
@@ -84,32 +86,34 @@ class AsyncDarkroom:
         loop = asyncio.get_running_loop()
         deadline = math.inf if timeout is None else loop.time() + timeout
         batch = await self._io.run(streams.latest(job_id))
-        while not batch.ended:
-            left = deadline - loop.time()
-            if left <= 0:
-                raise WaitTimeout(f"job {job_id} has not ended within {timeout:g} s")
-            batch = await self._io.run(streams.following(job_id, batch.cursor, block=min(left, BLOCK_SECONDS)))
+        with self._reader.reading(streams.of_job(job_id), batch) as reading:
+            while not batch.ended:
+                left = deadline - loop.time()
+                if left <= 0:
+                    raise WaitTimeout(f"job {job_id} has not ended within {timeout:g} s")
+                batch = await reading.next(left)
         return await self.get(job_id)
 
     async def watch(self, job_id: str, after: str | None = None) -> AsyncIterator[Event]:
         """As Darkroom.watch."""
         job_id = canonical_id(job_id)
         batch = await self._io.run(streams.first(job_id, after))
-        while True:
-            for event in batch.events:
-                yield event
-            if batch.ended:
-                return
-            batch = await self._io.run(streams.following(job_id, batch.cursor, previews=True))
+        with self._reader.reading(streams.of_job(job_id), batch) as reading:
+            while True:
+                for event in batch.events:
+                    yield event
+                if batch.ended:
+                    return
+                batch = await self._io.run(streams.shown(job_id, await reading.next()))
 
     async def feed(self, after: str | None = None) -> AsyncIterator[Event]:
         """As Darkroom.feed."""
-        cursor = after if after is not None else await self._io.run(streams.newest_feed_id())
-        while True:
-            batch = await self._io.run(streams.feed(cursor))
-            cursor = batch.cursor
-            for event in batch.events:
-                yield event
+        batch = await self._io.run(streams.newest() if after is None else streams.feed(after))
+        with self._reader.reading(streams.of_all(), batch) as reading:
+            while True:
+                for event in batch.events:
+                    yield event
+                batch = await reading.next()
 
     async def cancel(self, job_id: str) -> CancelAnswer:
         """As Darkroom.cancel."""
@@ -166,7 +170,8 @@ class AsyncDarkroom:
         await self._io.run(operations.ping())
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """As Darkroom.close."""
+        await self._reader.close()
         await self._io.close()
 
     async def __aenter__(self) -> Self:

@@ -11,11 +11,12 @@ from typing import Self
 from darkroom.tasks import dead, operations, records, streams
 from darkroom.tasks.errors import DarkroomError, InvalidRequest, QueueError, WaitTimeout
 from darkroom.tasks.events import Event
+from darkroom.tasks.following import SharedReader
 from darkroom.tasks.job import Job, Jobs, ObjectStore, State, canonical_id
 from darkroom.tasks.models import Market, read_market
 from darkroom.tasks.objects import StoreFinder, delete_objects, upload
 from darkroom.tasks.operations import Asked, CancelAnswer, Draft, Handle, Outcome
-from darkroom.tasks.redis_io import BLOCK_SECONDS, BlockingIO
+from darkroom.tasks.redis_io import BlockingIO
 from darkroom.tasks.settings import TaskSettings, read_settings
 
 BATCH = 128  # requests that submit_many writes in one pipeline
@@ -58,6 +59,7 @@ class Darkroom:
     def __init__(self, settings: TaskSettings | None = None, *, storage: ObjectStore | None = None) -> None:
         self._settings = settings or read_settings()
         self._io = BlockingIO(self._settings)
+        self._reader = SharedReader(self._io)
         self._store = StoreFinder(storage, self._settings)
         self._market: Market | None = None
 
@@ -96,29 +98,31 @@ class Darkroom:
         job_id = canonical_id(job_id)
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         batch = self._io.run(streams.latest(job_id))
-        while not batch.ended:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise WaitTimeout(f"job {job_id} has not ended within {timeout:g} s")
-            batch = self._io.run(streams.following(job_id, batch.cursor, block=min(left, BLOCK_SECONDS)))
+        with self._reader.reading(streams.of_job(job_id), batch) as reading:
+            while not batch.ended:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise WaitTimeout(f"job {job_id} has not ended within {timeout:g} s")
+                batch = reading.next(left)
         return self.get(job_id)
 
     def watch(self, job_id: str, after: str | None = None) -> Iterator[Event]:
         """Events of a job from the start, or after an event id, to its end. Raises JobNotFound."""
         job_id = canonical_id(job_id)
         batch = self._io.run(streams.first(job_id, after))
-        yield from batch.events
-        while not batch.ended:
-            batch = self._io.run(streams.following(job_id, batch.cursor, previews=True))
+        with self._reader.reading(streams.of_job(job_id), batch) as reading:
             yield from batch.events
+            while not batch.ended:
+                batch = self._io.run(streams.shown(job_id, reading.next()))
+                yield from batch.events
 
     def feed(self, after: str | None = None) -> Iterator[Event]:
         """State changes of all jobs from now on, or after an event id; never ends."""
-        cursor = after if after is not None else self._io.run(streams.newest_feed_id())
-        while True:
-            batch = self._io.run(streams.feed(cursor))
-            cursor = batch.cursor
+        batch = self._io.run(streams.newest() if after is None else streams.feed(after))
+        with self._reader.reading(streams.of_all(), batch) as reading:
             yield from batch.events
+            while True:
+                yield from reading.next().events
 
     def cancel(self, job_id: str) -> CancelAnswer:
         """`canceled` (at once), `cancellation_requested` (at the next step), `already_finished` or `not_found`."""
@@ -184,7 +188,8 @@ class Darkroom:
         self._io.run(operations.ping())
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Closes the connections; who watches or waits meanwhile is told with ClientClosed."""
+        self._reader.close()
         self._io.close()
 
     def __enter__(self) -> Self:

@@ -9,6 +9,7 @@ DarkroomError
 ├── JobNotFailed              job_not_failed           the call needs a job that failed
 ├── JobFailed                 job_failed               the job ended without images; `.error` says why
 ├── WaitTimeout               wait_timeout             the job had not ended in the time given
+├── ClientClosed              client_closed            the client was closed in mid-call
 ├── QueueError                                         Redis did not do as asked
 │   ├── QueueUnavailable      queue_unavailable  (r)   not reachable, or no answer in time
 │   │   └── QueueBusy         queue_busy         (r)   it answers, but this client makes more calls than it can send
@@ -128,6 +129,12 @@ class WaitTimeout(DarkroomError):
 
     code = "wait_timeout"
     exit_code = 9
+
+
+class ClientClosed(DarkroomError):
+    """The client was closed while the call waited for events; the job goes on."""
+
+    code = "client_closed"
 
 
 class QueueError(DarkroomError):

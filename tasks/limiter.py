@@ -14,6 +14,7 @@ from darkroom.tasks.errors import QueueBusy, QueueUnavailable
 
 TURNS = 20  # in the time-out of one command: how long a call waits while the server answers others
 SILENCE = 2  # in the same: how long it waits while the server answers nobody
+TICKS = 10  # in the same
 
 Turn = TypeVar("Turn", threading.Event, "asyncio.Future[None]")
 
@@ -27,27 +28,24 @@ class _Line(Generic[Turn]):
         self._waiting: OrderedDict[Turn, float] = OrderedDict()  # since when
         self._answered = 0.0
 
+    def now(self) -> float:
+        """Seconds of the clock that waiting is measured with."""
+        raise NotImplementedError
+
     def answered(self) -> None:
         """The server has answered a call: those that wait may hope."""
-        self._answered = time.monotonic()
+        self._answered = self.now()
 
     def _seconds_left(self, turn: Turn) -> float:
         since = self._waiting[turn]
         patience = max(since, self._answered) + SILENCE * self._timeout
-        return min(patience, since + TURNS * self._timeout) - time.monotonic()
+        return min(patience, since + TURNS * self._timeout) - self.now()
 
     def _refusal(self, turn: Turn) -> QueueUnavailable:
-        waited = time.monotonic() - self._waiting[turn]
+        waited = self.now() - self._waiting[turn]
         if waited < TURNS * self._timeout:
             return QueueUnavailable(f"Redis did not answer: all {self._size} connections wait for it")
         return QueueBusy(f"no connection to Redis came free within {waited:.1f} s: calls hold all {self._size}")
-
-    def _next(self) -> Turn | None:
-        """Whose turn it is now that a connection came free; it is taken for them."""
-        if self._waiting:
-            return self._waiting.popitem(last=False)[0]
-        self._free += 1
-        return None
 
 
 class Limiter(_Line[threading.Event]):
@@ -57,13 +55,16 @@ class Limiter(_Line[threading.Event]):
         super().__init__(size, timeout)
         self._lock = threading.Lock()
 
+    def now(self) -> float:
+        return time.monotonic()
+
     def __enter__(self) -> Self:
         with self._lock:
             if self._free:
                 self._free -= 1
                 return self
             turn = threading.Event()
-            self._waiting[turn] = time.monotonic()
+            self._waiting[turn] = self.now()
         try:
             self._wait(turn)
         except BaseException:
@@ -86,27 +87,36 @@ class Limiter(_Line[threading.Event]):
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            turn = self._next()
-        if turn:
-            turn.set()
+            if self._waiting:
+                self._waiting.popitem(last=False)[0].set()
+            else:
+                self._free += 1
 
 
 class AsyncLimiter(_Line["asyncio.Future[None]"]):
-    """The same for one event loop."""
+    """The same for one event loop. Its clock stands still while the loop does: nobody could be answered meanwhile."""
+
+    def __init__(self, size: int, timeout: float) -> None:
+        super().__init__(size, timeout)
+        self._clock = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def now(self) -> float:
+        return self._clock
 
     async def __aenter__(self) -> Self:
         if self._free:
             self._free -= 1
             return self
         turn = asyncio.get_running_loop().create_future()
-        self._waiting[turn] = time.monotonic()
+        self._waiting[turn] = self._clock
+        if self._timer is None:
+            self._wind()
         try:
-            while not turn.done():
-                await asyncio.wait([turn], timeout=self._seconds_left(turn))
-                if not turn.done() and self._seconds_left(turn) <= 0:
-                    raise self._refusal(turn)
+            await turn
         except BaseException:
-            if self._waiting.pop(turn, None) is None:  # it was given the connection meanwhile
+            self._waiting.pop(turn, None)
+            if turn.done() and not turn.cancelled() and not turn.exception():  # it was given the connection meanwhile
                 self._hand_on()
             raise
         return self
@@ -115,6 +125,26 @@ class AsyncLimiter(_Line["asyncio.Future[None]"]):
         self._hand_on()
 
     def _hand_on(self) -> None:
-        turn = self._next()
-        if turn:
-            turn.set_result(None)
+        while self._waiting:
+            turn, _ = self._waiting.popitem(last=False)
+            if not turn.done():  # cancelled, and not awake since
+                turn.set_result(None)
+                return
+        self._free += 1
+
+    def _wind(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._timeout / TICKS, self._tick)
+
+    def _tick(self) -> None:
+        """One for all: who waits longest is the first to give up."""
+        self._clock += self._timeout / TICKS
+        self._timer = None
+        while self._waiting:
+            turn = next(iter(self._waiting))
+            if self._seconds_left(turn) > 0:
+                self._wind()
+                return
+            refusal = self._refusal(turn)
+            del self._waiting[turn]
+            if not turn.done():
+                turn.set_exception(refusal)

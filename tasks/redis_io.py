@@ -4,7 +4,7 @@ An operation yields a Call, or a list of them (one pipeline), and is sent the re
 redis-py become ours here and nowhere else.
 """
 
-import asyncio
+import contextlib
 import hashlib
 import os
 from collections.abc import Generator, Sequence
@@ -12,14 +12,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
-import redis.asyncio.sentinel
-import redis.sentinel
-from redis.backoff import NoBackoff
-from redis.connection import parse_url
 from redis.exceptions import (
     AuthenticationError,
     MasterDownError,
@@ -31,14 +26,14 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from darkroom.tasks.addresses import is_sentinels, sentinels_of
+from darkroom.tasks.addresses import is_sentinels
+from darkroom.tasks.connections import BLOCK_SECONDS, connect, sentinels_behind
 from darkroom.tasks.errors import QueueAuthFailed, QueueBroken, QueueError, QueueFull, QueueUnavailable
 from darkroom.tasks.limiter import AsyncLimiter, Limiter
+from darkroom.tasks.patience import Patience
 from darkroom.tasks.settings import TaskSettings
 
 T = TypeVar("T")
-BLOCK_SECONDS = 1.0  # how long one blocking read waits at the server
-BLOCKING_READS = 1000  # of one client at a time; they take none of the connections that the other calls share
 
 
 class Key(str):
@@ -108,59 +103,6 @@ def ours(error: Exception) -> QueueError:
     return QueueUnavailable(f"Redis did not answer: {text}")
 
 
-def tls_options(address: str) -> dict[str, Any]:
-    """What a rediss:// URL says of TLS, for clients that do not read it themselves; empty for other URLs.
-
-    Certificates are checked unless the URL says otherwise.
-    """
-    parts = urlsplit(address)
-    if not parts.scheme.startswith("rediss"):
-        return {}
-    asked = {name: value for name, value in parse_url(f"rediss://_?{parts.query}").items() if name.startswith("ssl_")}
-    return {"ssl_cert_reqs": "required", **asked}
-
-
-def _options(settings: TaskSettings, *, blocking: bool) -> dict[str, Any]:
-    # A blocking read must outlast the server's wait. Nothing is retried here: the command that timed out may have run,
-    # and a producer on a stuck server must hear of it within seconds.
-    timeout = settings.redis_timeout + (BLOCK_SECONDS if blocking else 0)
-    return {
-        "socket_timeout": timeout,
-        "socket_connect_timeout": settings.redis_timeout,
-        "socket_keepalive": True,
-        "health_check_interval": 0,
-        "protocol": 2,
-        "max_connections": BLOCKING_READS if blocking else settings.redis_connections,
-        "client_name": "darkroom",
-    }
-
-
-def sentinel_options(settings: TaskSettings, kind: Any = redis) -> dict[str, Any]:
-    """How redis-py is to ask the sentinels: all of them together may take as long as one command."""
-    address = settings.redis_url.get_secret_value()
-    found = sentinels_of(address)
-    share = settings.redis_timeout / len(found.hosts)
-    return {"socket_timeout": share, "socket_connect_timeout": share, "retry": kind.retry.Retry(NoBackoff(), 0),
-            "ssl": found.tls, **tls_options(address), **found.own_login}  # fmt: skip
-
-
-def _connect(kind: Any, settings: TaskSettings, *, blocking: bool) -> Any:
-    """A client of the server, or of the master that the sentinels name; `kind` is redis or redis.asyncio."""
-    address, retry = settings.redis_url.get_secret_value(), kind.retry.Retry(NoBackoff(), 0)
-    options = {**_options(settings, blocking=blocking), "retry": retry}
-    if not is_sentinels(address):
-        return kind.Redis.from_url(address, **options)
-    found, asking = sentinels_of(address), sentinel_options(settings, kind)
-    options |= {"db": found.db, "ssl": found.tls, **found.login, **tls_options(address)}
-    return kind.sentinel.Sentinel(found.hosts, sentinel_kwargs=asking, **options).master_for(found.master, kind.Redis)
-
-
-def _sentinels_behind(client: Any) -> list[Any]:
-    """Clients of their own, which nobody else closes."""
-    manager = getattr(client.connection_pool, "sentinel_manager", None)
-    return manager.sentinels if manager else []
-
-
 def _conversation(operation: Operation[T], prefix: str) -> Generator["Batch", list[Any], T]:
     """What both drivers need around an operation: scripts the server lacks are loaded, errors become ours."""
     try:
@@ -208,15 +150,15 @@ class BlockingIO:
     """Runs operations on redis-py's blocking client. Safe to share between threads."""
 
     def __init__(self, settings: TaskSettings) -> None:
-        self._prefix = settings.redis_prefix
-        self._client: redis.Redis = _connect(redis, settings, blocking=False)
-        self._reader: redis.Redis = _connect(redis, settings, blocking=True)
+        self.prefix = settings.redis_prefix
+        self._client: redis.Redis = connect(redis, settings, blocking=False)
+        self._reader: redis.Redis = connect(redis, settings, blocking=True)
         self._size, self._timeout = settings.redis_connections, settings.redis_timeout
         self._limiter, self._pid = Limiter(self._size, self._timeout), os.getpid()
 
     def run(self, operation: Operation[T]) -> T:
         """The operation's result. Raises QueueError where Redis fails and the operation does not handle it."""
-        talk = _conversation(operation, self._prefix)
+        talk = _conversation(operation, self.prefix)
         try:
             batch = next(talk)
             while True:
@@ -250,54 +192,50 @@ class BlockingIO:
             return pipe.execute(raise_on_error=False)
 
     def close(self) -> None:
-        """Gives the connections back."""
+        """Gives the connections back; one with a blocking read under way is closed by whoever reads."""
+        self._client.close()
+        self.close_reader()
         for client in (self._client, self._reader):
-            client.close()
-            for sentinel in _sentinels_behind(client):
+            for sentinel in sentinels_behind(client):
                 sentinel.close()
+
+    def close_reader(self) -> None:
+        """Closes the connections for blocking reads that nobody uses."""
+        self._reader.connection_pool.disconnect(inuse_connections=False)
 
 
 class AsyncIO:
     """Runs operations on redis-py's asyncio client. Belongs to one event loop."""
 
     def __init__(self, settings: TaskSettings) -> None:
-        self._prefix = settings.redis_prefix
-        self._client: redis.asyncio.Redis = _connect(redis.asyncio, settings, blocking=False)
-        self._reader: redis.asyncio.Redis = _connect(redis.asyncio, settings, blocking=True)
-        self._limiter = AsyncLimiter(settings.redis_connections, settings.redis_timeout)
+        self.prefix = settings.redis_prefix
+        self._client: redis.asyncio.Redis = connect(redis.asyncio, settings, blocking=False)
+        self._reader: redis.asyncio.Redis = connect(redis.asyncio, settings, blocking=True)
+        self._timeout = settings.redis_timeout * (2 if is_sentinels(settings.redis_url.get_secret_value()) else 1)
+        self._limiter = AsyncLimiter(settings.redis_connections, self._timeout)
 
     async def run(self, operation: Operation[T]) -> T:
         """As BlockingIO.run."""
-        talk = _conversation(operation, self._prefix)
+        talk = _conversation(operation, self.prefix)
         try:
             batch = next(talk)
             while True:
-                batch = talk.send(await self._uncancelled(batch))
+                batch = talk.send(await self._send(batch))
         except StopIteration as stop:
             result: T = stop.value
             return result
 
-    async def _uncancelled(self, batch: Batch) -> list[Any]:
-        """Sends, and raises the CancelledError that got lost meanwhile.
-
-        Redis-py writes under asyncio.wait_for, which swallows a cancel that comes as it ends (Python 3.11): a wait that
-        was given up would go on for ever.
-        """
-        task = asyncio.current_task()
-        before = task.cancelling() if task else 0
-        replies = await self._send(batch)
-        if task and task.cancelling() > before:
-            raise asyncio.CancelledError
-        return replies
-
     async def _send(self, batch: Batch) -> list[Any]:
         try:
             if batch[0].blocks:
-                return [await self._reader.execute_command(*batch[0].args)]
-            async with self._limiter as limiter:
+                async with Patience(self._timeout + BLOCK_SECONDS):
+                    return [await self._reader.execute_command(*batch[0].args)]
+            async with self._limiter as limiter, Patience(self._timeout):
                 replies = await self._exchange(batch)
                 limiter.answered()
                 return replies
+        except TimeoutError:
+            return [QueueUnavailable(f"Redis did not answer within {self._timeout:g} s")] * len(batch)
         except (QueueError, RedisError, OSError, UnicodeError) as error:
             return [error] * len(batch)
 
@@ -312,6 +250,10 @@ class AsyncIO:
     async def close(self) -> None:
         """Gives the connections back."""
         for client in (self._client, self._reader):
-            await client.aclose()
-            for sentinel in _sentinels_behind(client):
-                await sentinel.aclose()
+            with contextlib.suppress(
+                TimeoutError, RedisError, OSError
+            ):  # a server that is stuck takes no leave, either
+                async with Patience(self._timeout):
+                    await client.aclose()
+                    for sentinel in sentinels_behind(client):
+                        await sentinel.aclose()

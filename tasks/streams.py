@@ -1,29 +1,48 @@
-"""Reading events: a job's own stream to its end, and the feed of all jobs."""
+"""Reading events page by page: a job's own stream to its end, and the feed of all jobs."""
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from darkroom.tasks.errors import Fault, InvalidRequest, JobNotFound, QueueBroken
 from darkroom.tasks.events import DataUrl, Event
 from darkroom.tasks.job import State
-from darkroom.tasks.redis_io import BLOCK_SECONDS, Call, Key, Operation, command
+from darkroom.tasks.redis_io import Key, Operation, command
 
 START = "0-0"
-Entries = list[tuple[bytes, Mapping[bytes, bytes]]]  # of a stream: id and fields
-_PAGE = 256
+Entry = tuple[bytes, Mapping[bytes, bytes]]  # id and fields
+PAGE = 256
 _EVENT_ID = re.compile(r"[0-9]{1,18}(-[0-9]{1,18})?")  # shorter than what overflows at the server
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some events, the id to go on from, and whether none will follow."""
+    """Some events, the id to go on from, whether none will follow, and whether more are there already."""
 
     events: list[Event]
     cursor: str
     ended: bool = False
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A stream that can be followed: its key, how a page of it is read after an id, and the job whose end it has."""
+
+    key: Key
+    page: Callable[[str], Operation[Batch]]
+    job_id: str | None = None
+
+
+def of_job(job_id: str) -> Source:
+    """A job's own stream."""
+    return Source(Key(f"events:{job_id}"), lambda cursor: first(job_id, cursor), job_id)
+
+
+def of_all() -> Source:
+    """The feed."""
+    return Source(Key("feed"), feed)
 
 
 def first(job_id: str, after: str | None) -> Operation[Batch]:
@@ -31,9 +50,9 @@ def first(job_id: str, after: str | None) -> Operation[Batch]:
     cursor = _cursor(after)
     state, entries = yield [
         command("HGET", Key(f"job:{job_id}"), "state"),
-        command("XRANGE", Key(f"events:{job_id}"), f"({cursor}", "+", "COUNT", _PAGE),
+        command("XRANGE", Key(f"events:{job_id}"), f"({cursor}", "+", "COUNT", PAGE),
     ]
-    return _batch(entries, cursor, ended=_has_ended(job_id, state) and not entries)
+    return batch_of(entries, cursor, ended=_has_ended(job_id, state) and not entries)
 
 
 def latest(job_id: str) -> Operation[Batch]:
@@ -55,33 +74,17 @@ def _has_ended(job_id: str, state: bytes | None) -> bool:
         raise QueueBroken(f"the record cannot be read: {error}") from None
 
 
-def following(job_id: str, cursor: str, *, block: float = BLOCK_SECONDS, previews: bool = False) -> Operation[Batch]:
-    """What comes next in a job's stream; waits `block` seconds for it. Raises JobNotFound."""
-    reply = yield _read(Key(f"events:{job_id}"), cursor, block)
-    batch = _batch(_of_stream(reply), cursor)
-    if batch.cursor == cursor:
-        return (yield from first(job_id, cursor))
-    if previews and any(event.data.get("preview") for event in batch.events):
-        picture = yield command("GET", Key(f"preview:{job_id}"))
-        _show(batch.events, picture)
-    return batch
-
-
-def newest_feed_id() -> Operation[str]:
-    """The id after which the feed's next event comes."""
+def newest() -> Operation[Batch]:
+    """No events, and the id after which the feed's next one comes."""
     entries = yield command("XREVRANGE", Key("feed"), "+", "-", "COUNT", 1)
-    return entries[0][0].decode() if entries else START
+    return Batch([], entries[0][0].decode() if entries else START)
 
 
-def feed(cursor: str) -> Operation[Batch]:
-    """State changes of all jobs after an event id; waits about a second. Raises InvalidRequest."""
-    reply = yield _read(Key("feed"), _cursor(cursor), BLOCK_SECONDS)
-    return _batch(_of_stream(reply), cursor)
-
-
-def _read(stream: Key, cursor: str, block: float) -> Call:
-    wait_ms = max(1, round(block * 1000))  # 0 would wait for ever
-    return command("XREAD", "COUNT", _PAGE, "BLOCK", wait_ms, "STREAMS", stream, cursor, blocks=True)
+def feed(after: str) -> Operation[Batch]:
+    """State changes of all jobs after an event id, without waiting. Raises InvalidRequest."""
+    cursor = _cursor(after)
+    entries = yield command("XRANGE", Key("feed"), f"({cursor}", "+", "COUNT", PAGE)
+    return batch_of(entries, cursor)
 
 
 def _cursor(after: str | None) -> str:
@@ -92,19 +95,16 @@ def _cursor(after: str | None) -> str:
     return after
 
 
-def _batch(entries: Entries, cursor: str, *, ended: bool = False) -> Batch:
+def batch_of(entries: Sequence[Entry], cursor: str, *, ended: bool = False) -> Batch:
+    """The entries that came after `cursor`, decoded."""
     if not entries:
         return Batch([], cursor, ended)
     events = [event for event in map(_event, entries) if event is not None]
-    return Batch(events, entries[-1][0].decode(), bool(events) and events[-1].terminal)
+    ended = bool(events) and events[-1].terminal
+    return Batch(events, entries[-1][0].decode(), ended, more=len(entries) >= PAGE and not ended)
 
 
-def _of_stream(reply: Any) -> Entries:
-    streams = list(reply.values()) if isinstance(reply, Mapping) else [entries for _, entries in reply or []]
-    return [entry for entries in streams for entry in entries]
-
-
-def _event(entry: tuple[bytes, Mapping[bytes, bytes]]) -> Event | None:
+def _event(entry: Entry) -> Event | None:
     """None for an entry that is none of ours: it must not keep a reader from what comes after it."""
     try:
         return Event.decode(*entry)
@@ -112,9 +112,12 @@ def _event(entry: tuple[bytes, Mapping[bytes, bytes]]) -> Event | None:
         return None
 
 
-def _show(events: list[Event], picture: bytes | None) -> None:
-    """Puts the newest preview into the newest event that has one; Redis keeps no older ones."""
-    for event in reversed(events):
-        if picture and event.data.get("preview"):
-            event.data["preview"] = DataUrl("data:image/jpeg;base64," + base64.b64encode(picture).decode())
-            return
+def shown(job_id: str, batch: Batch) -> Operation[Batch]:
+    """Puts the job's newest preview into the newest event that has one; Redis keeps no older ones."""
+    for event in reversed(batch.events):
+        if event.data.get("preview"):
+            picture = yield command("GET", Key(f"preview:{job_id}"))
+            if picture:
+                event.data["preview"] = DataUrl("data:image/jpeg;base64," + base64.b64encode(picture).decode())
+            break
+    return batch

@@ -22,6 +22,7 @@
 --   idempotency:{tenant}:{k} string  "id digest", expires
 --   models                   hash    name -> offer (JSON) of every model that was served
 --   serving:{model}          zset    workers that serve it, by the end of their word; expires
+--   wake:{client}            stream  ends the blocking read of a client that is to follow more streams; expires
 --   worker:{name}            string  what a worker says of itself (JSON), expires
 --   store                    hash    id of the mark that the store of all objects has; made: once it lies there
 --   janitor                  string  who holds the duty, expires

@@ -124,7 +124,12 @@ def test_boto3_has_one_door() -> None:
 def test_redis_has_one_door() -> None:
     """Only the driver, Celery's transport and the server for demos speak redis-py."""
     users = {module for module in modules() if "redis" in roots(module)}
-    assert users == {"darkroom.tasks.redis_io", "darkroom.worker.process.transport", "darkroom.cli.demo.server"}
+    assert users == {
+        "darkroom.tasks.connections",
+        "darkroom.tasks.redis_io",
+        "darkroom.worker.process.transport",
+        "darkroom.cli.demo.server",
+    }
 
 
 def test_there_are_no_circles() -> None:

@@ -11,8 +11,8 @@ from celery.worker import state
 from kombu import Exchange, Queue
 
 from darkroom.tasks.addresses import is_sentinels, sentinels_of
+from darkroom.tasks.connections import sentinel_options, tls_options
 from darkroom.tasks.message import LANES, TASK_NAME, queue_name
-from darkroom.tasks.redis_io import sentinel_options, tls_options
 from darkroom.tasks.settings import TaskSettings
 from darkroom.worker.delivery.drain import Drain
 from darkroom.worker.errors import ConsumerFailed

@@ -15,6 +15,7 @@ CODES = {
     "job_not_failed": 7,
     "job_failed": 8,
     "wait_timeout": 9,
+    "client_closed": 1,
     "queue_unavailable": 3,
     "queue_busy": 3,
     "queue_auth_failed": 3,

@@ -17,6 +17,7 @@ def test_public_names() -> None:
         "TERMINAL_EVENTS",
         "AsyncDarkroom",
         "AsyncJobHandle",
+        "ClientClosed",
         "Darkroom",
         "DarkroomError",
         "Event",

@@ -1,0 +1,170 @@
+"""Following streams: each `Reading` is one follower, and all those of a client share one blocking read.
+
+The read is made by a thread, or by a task of the event loop, for as long as somebody follows.
+"""
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+
+from darkroom.tasks.errors import ClientClosed, QueueBroken
+from darkroom.tasks.redis_io import AsyncIO, BlockingIO
+from darkroom.tasks.streams import Batch, Source
+from darkroom.tasks.watchlist import Watcher, Watchlist
+
+CLOSED = "the client was closed while it followed a job"
+ENDED = "events are read no more: {!r}"
+LONGEST = 3600.0  # seconds of one wait: clocks of the system cannot take any number
+
+
+class SharedReader:
+    """For threads. Safe to share; what was begun before a fork goes on in the child, too."""
+
+    def __init__(self, io: BlockingIO) -> None:
+        self.io = io
+        self._watchlist, self._pid = Watchlist(io.prefix), os.getpid()
+
+    def reading(self, source: Source, begin: Batch) -> "Reading":
+        """Follows a stream from the end of a batch on; to be closed."""
+        return Reading(self, source, begin)
+
+    def watchlist(self) -> Watchlist:
+        """That of this process: a thread of the parent does not read for a child."""
+        if self._pid != os.getpid():
+            self._watchlist, self._pid = Watchlist(self.io.prefix), os.getpid()
+        return self._watchlist
+
+    def attend(self, watchlist: Watchlist) -> None:
+        """Sees to it that the list is read, with all of its streams."""
+        if watchlist.begin():
+            # A daemon: it must not keep a program that forgot to close its client from its end.
+            try:
+                threading.Thread(target=self._read, args=(watchlist,), name="darkroom-events", daemon=True).start()
+            except RuntimeError as error:  # as many as the system allows are there
+                watchlist.fail(QueueBroken(ENDED.format(error)))
+        else:
+            self.io.run(watchlist.interrupt())
+
+    def _read(self, watchlist: Watchlist) -> None:
+        try:
+            while self.io.run(watchlist.turn()):
+                time.sleep(watchlist.rest)
+        except BaseException as error:
+            watchlist.fail(QueueBroken(ENDED.format(error)))
+            raise
+        finally:
+            self.io.close_reader()  # the client may be closed already: it leaves this connection to its user
+
+    def close(self) -> None:
+        """Ends all readings with ClientClosed; the thread ends a second later at most."""
+        self.watchlist().fail(ClientClosed(CLOSED))
+
+
+class Reading:
+    """One follower of one stream; a context manager that ends it."""
+
+    def __init__(self, reader: SharedReader, source: Source, begin: Batch) -> None:
+        self._reader, self._bell = reader, threading.Event()
+        self._watcher = Watcher(source, begin, self._bell.set)
+
+    def next(self, timeout: float = LONGEST) -> Batch:
+        """What comes next, in one batch; after `timeout` seconds, an hour at most, an empty one.
+
+        Raises JobNotFound, QueueError, ClientClosed; afterwards it may be asked again, and goes on where it was.
+        """
+        while True:
+            self._bell.clear()
+            watchlist = self._reader.watchlist()
+            found = watchlist.look(self._watcher)
+            if isinstance(found, Batch):
+                return found
+            if found is not None:
+                return self._reader.io.run(found)
+            self._reader.attend(watchlist)
+            if not self._bell.wait(min(timeout, LONGEST)):
+                return Batch([], self._watcher.cursor)
+
+    def __enter__(self) -> "Reading":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._watcher.leave()
+
+
+class AsyncSharedReader:
+    """For event loops; in each loop a list and a task of its own."""
+
+    def __init__(self, io: AsyncIO) -> None:
+        self.io = io
+        self._watchlist: Watchlist | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def reading(self, source: Source, begin: Batch) -> "AsyncReading":
+        """As SharedReader.reading."""
+        return AsyncReading(self, source, begin)
+
+    def watchlist(self) -> Watchlist:
+        """That of the running loop."""
+        if self._watchlist is None or self._loop is not asyncio.get_running_loop():
+            self._watchlist, self._loop = Watchlist(self.io.prefix), asyncio.get_running_loop()
+        return self._watchlist
+
+    async def attend(self, watchlist: Watchlist) -> None:
+        """As SharedReader.attend."""
+        if watchlist.begin():
+            self._task = asyncio.create_task(self._read(watchlist), name="darkroom-events")
+        else:
+            await self.io.run(watchlist.interrupt())
+
+    async def _read(self, watchlist: Watchlist) -> None:
+        try:
+            while await self.io.run(watchlist.turn()):
+                await asyncio.sleep(watchlist.rest)
+        except asyncio.CancelledError:
+            watchlist.fail(ClientClosed(CLOSED))
+            raise
+        except BaseException as error:
+            watchlist.fail(QueueBroken(ENDED.format(error)))
+            raise
+
+    async def close(self) -> None:
+        """As SharedReader.close; ends the task."""
+        self.watchlist().fail(ClientClosed(CLOSED))
+        if self._task and self._task.get_loop() is asyncio.get_running_loop():
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+
+class AsyncReading:
+    """As Reading, awaited."""
+
+    def __init__(self, reader: AsyncSharedReader, source: Source, begin: Batch) -> None:
+        self._reader, self._bell = reader, asyncio.Event()
+        self._watcher = Watcher(source, begin, self._bell.set)
+
+    async def next(self, timeout: float = LONGEST) -> Batch:
+        """As Reading.next."""
+        while True:
+            self._bell.clear()
+            watchlist = self._reader.watchlist()
+            found = watchlist.look(self._watcher)
+            if isinstance(found, Batch):
+                return found
+            if found is not None:
+                return await self._reader.io.run(found)
+            await self._reader.attend(watchlist)
+            try:
+                async with asyncio.timeout(min(timeout, LONGEST)):
+                    await self._bell.wait()
+            except TimeoutError:
+                return Batch([], self._watcher.cursor)
+
+    def __enter__(self) -> "AsyncReading":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._watcher.leave()
