@@ -31,7 +31,7 @@ class Cell:
     @property
     def in_flight(self) -> int:
         """Of a closed load."""
-        return 1 if self.kind == "alone" else IN_FLIGHT
+        return 1 if self.kind == "alone" else min(IN_FLIGHT, self.count)
 
     @property
     def about(self) -> str:
@@ -41,7 +41,7 @@ class Cell:
             "alone": "one at a time, sides in turn",
             "flight": f"{IN_FLIGHT} in flight",
             "open": f"Poisson arrivals at {self.share:.0%} of (a)'s capacity",
-            "gap": f"{IN_FLIGHT} in flight, the denoiser free",
+            "gap": f"{self.in_flight} in flight, the denoiser free",
         }
         return f"{self.model} on {self.device}, {sizes} px, {steps} steps: {loads[self.kind]}"
 
@@ -67,7 +67,7 @@ def _cpu() -> list[Cell]:
         flight,
         *_open(replace(base, count=300), "cpu", "cpu-16"),
         replace(flight, name="cpu-mixed", sizes=(64, 96, 128), steps=(10, 20, 30)),
-        _gap("cpu-gap", "cpu"),
+        *_gaps("cpu-gap", "cpu"),
     ]
 
 
@@ -94,8 +94,9 @@ def _open(base: Cell, stem: str, capacity_from: str, kind: str = "") -> list[Cel
     ]
 
 
-def _gap(name: str, device: Literal["cpu", "cuda"]) -> Cell:
-    return Cell(name, "gap", device, "tiny-sdxl", ("stock", "darkroom"), (512,), (10, 60), IN_FLIGHT, 5, 170.0)
+def _gaps(name: str, device: Literal["cpu", "cuda"]) -> list[Cell]:
+    many = Cell(name, "gap", device, "tiny-sdxl", ("stock", "darkroom"), (512,), (10, 60), IN_FLIGHT, 5, 170.0)
+    return [many, replace(many, name=f"{name}-alone", steps=(10, 140), count=1, rounds=9)]
 
 
 CELLS = {
@@ -104,6 +105,6 @@ CELLS = {
         *_cpu(),
         *_gpu("sdxl", "random-sdxl", (512, 1024), (512, 768, 1024)),
         *_gpu("sd", "random-sd", (512, 1024), (512, 640, 768)),
-        _gap("gpu-gap", "cuda"),
+        *_gaps("gpu-gap", "cuda"),
     ]
 }

@@ -1,7 +1,7 @@
 """How many rows a GPU's memory has room for."""
 
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -20,13 +20,15 @@ class Capacity:
         self._limit, self._share = limit, share
         self._largest: dict[Hashable, Measured] = {}
 
-    @contextmanager
-    def measured(self, group: Hashable, bucket: int, device: torch.device) -> Iterator[None]:
+    def measured(self, group: Hashable, bucket: int, device: torch.device) -> AbstractContextManager[None]:
         """Around one model call. Reads the allocator's books only, so nothing waits for the GPU."""
+        if device.type != "cuda" or bucket <= self._largest.get(group, (0, 0))[0]:
+            return nullcontext()
+        return self._measured(group, bucket, device)
+
+    @contextmanager
+    def _measured(self, group: Hashable, bucket: int, device: torch.device) -> Iterator[None]:
         before = self._largest.get(group, (0, 0))
-        if device.type != "cuda" or bucket <= before[0]:
-            yield
-            return
         torch.cuda.reset_peak_memory_stats(device)
         there = torch.cuda.memory_allocated(device)
         yield

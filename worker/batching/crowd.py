@@ -1,6 +1,5 @@
 """The images that step their schedulers between two denoiser calls: who may be waited for."""
 
-from collections import Counter
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
 
@@ -44,9 +43,13 @@ class Crowd:
         self._calling.discard(ticket)
         self._returned(ticket, None)
 
-    def coming(self, now: float) -> Counter[Hashable]:
-        """Images whose next call has not come yet, by the group of their last."""
-        return Counter(group for group, of in self._stepping.values() if now - of.began <= PATIENCE)
+    def coming(self, now: float) -> dict[Hashable, int]:
+        """How many images' next call has not come yet, by the group of their last."""
+        found: dict[Hashable, int] = {}
+        for group, of in self._stepping.values():
+            if now - of.began <= PATIENCE:
+                found[group] = found.get(group, 0) + 1
+        return found
 
     def __len__(self) -> int:
         return len(self._stepping)

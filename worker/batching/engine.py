@@ -8,7 +8,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -24,6 +23,7 @@ from darkroom.worker.batching.neighbours import Neighbours
 from darkroom.worker.batching.pace import Pace
 from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.batching.policy import Batch, Policy, Waiting
+from darkroom.worker.batching.reply import Reply
 from darkroom.worker.batching.stacking import Call
 from darkroom.worker.batching.stats import EngineStats
 from darkroom.worker.batching.streams import Handed, Streams
@@ -51,7 +51,7 @@ class _Pending:
     def __init__(self, call: Call, ticket: Ticket, arguments: Handed[None]) -> None:
         self.call, self.ticket, self.arguments = call, ticket, arguments
         self.since = time.monotonic()
-        self.result: Future[Handed[Any]] = Future()
+        self.reply = Reply[Handed[Any]]()
         self.waiting = Waiting(call.group, call.rows, self.since, ticket.urgent, ticket.solo or call.group is None)
 
 
@@ -95,16 +95,13 @@ class Engine:
         """
         if threading.current_thread() is self._thread:
             return fn(*args, **kwargs)
-        result: Future[Handed[T]] = Future()
+        reply = Reply[Handed[T]]()
         work = partial(self._beside, self.streams.handed(None), fn, *args, **kwargs)
         with self._changed:
             self._refuse_if_closed()
-            self._calls.append(partial(_answer, result, work))
+            self._calls.append(partial(_answer, reply, work))
             self._changed.notify()
-        try:
-            return result.result().take()
-        finally:
-            del result  # a raised exception's traceback would hold the future, and the future the exception
+        return reply.take().take()
 
     def denoise(self, module: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], ticket: Ticket) -> Any:
         """`module(*args, **kwargs)`, stacked with the calls of other images that fit; blocks.
@@ -121,11 +118,8 @@ class Engine:
             self._crowd.called(ticket, pending.since)
             self._waiting.append(pending)
             self._changed.notify()
-        try:
-            with span("denoise"):
-                return pending.result.result().take()
-        finally:
-            del pending
+        with span("denoise"):
+            return pending.reply.take().take()
 
     def leave(self, ticket: Ticket) -> None:
         """Nobody waits for this image any more; a call of its that waits raises ImageLeft. May be repeated."""
@@ -135,7 +129,7 @@ class Engine:
             self._waiting = [pending for pending in self._waiting if pending.ticket is not ticket]
             self._changed.notify()
         for pending in gone:
-            pending.result.set_exception(ImageLeft("the image was taken out"))
+            pending.reply.fail(ImageLeft("the image was taken out"))
 
     @contextmanager
     def image(self, *, urgent: bool = True, solo: bool = False, script: Script | None = None) -> Iterator[Ticket]:
@@ -264,16 +258,16 @@ class Engine:
             )
         for pending, outcome in zip(batch, outcomes, strict=True):
             if outcome.error is not None:
-                pending.result.set_exception(outcome.error)
+                pending.reply.fail(outcome.error)
             else:
                 pending.ticket.placements.add(outcome.places)
-                pending.result.set_result(replace(handed, value=outcome.result))
+                pending.reply.give(Handed(outcome.result, handed.event))
 
     def _fail(self, error: BaseException) -> None:
         with self._changed:
             failed, self._waiting = self._waiting, []
         for pending in failed:
-            pending.result.set_exception(error)
+            pending.reply.fail(error)
 
     def _ran(self, group: Hashable, bucket: int, seconds: float) -> None:
         self._stats.measured(seconds)
@@ -285,8 +279,8 @@ class Engine:
         self.policy.gap(self._stats.gap)
 
 
-def _answer(result: Future[T], work: Callable[[], T]) -> None:
+def _answer(reply: Reply[T], work: Callable[[], T]) -> None:
     try:
-        result.set_result(work())
+        reply.give(work())
     except BaseException as error:  # noqa: BLE001 - the caller gets it; this thread has to live on
-        result.set_exception(error)
+        reply.fail(error)

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 import torch
 
-from darkroom.worker.batching.stacking import Tree, joined, tensors_of
+from darkroom.worker.batching.stacking import Tree, changed, joined, tensors_of
 from darkroom.worker.batching.streams import RECORDING
 
 MOST = 128  # calls that are known: buckets times sizes
@@ -85,7 +85,7 @@ class Graphs:
 
 
 def _copied(tree: Tree) -> Tree:
-    copy: Tree = joined([tree], lambda tensors: tensors[0].clone())
+    copy: Tree = changed(tree, torch.clone)
     return copy
 
 
@@ -105,14 +105,14 @@ class _Graph:
 
     def __init__(self, graph: torch.cuda.CUDAGraph, module: Module, tree: Tree, pool: Any) -> None:
         self._graph, self._tree = graph, tree
-        given: Tree = joined([tree], lambda tensors: tensors[0])  # lists of its own: the module may empty them
+        given: Tree = changed(tree, lambda tensor: tensor)  # lists of its own: the module may empty them
         with _recording(graph, pool):
             self._result = module(*given[0], **given[1])
 
     def replay(self, tree: Tree) -> Any:
         joined([self._tree, tree], lambda tensors: tensors[0].copy_(tensors[1]))
         self._graph.replay()
-        return joined([self._result], lambda tensors: tensors[0].clone())
+        return changed(self._result, torch.clone)
 
 
 @contextmanager

@@ -13,9 +13,11 @@ import torch
 
 Tree = tuple[tuple[Any, ...], dict[str, Any]]  # positional and named arguments
 Join = Callable[[list[torch.Tensor]], torch.Tensor]
+Change = Callable[[torch.Tensor], torch.Tensor]
 Run = Callable[[Callable[..., Any], Tree, Hashable], Any]  # a module, its arguments, and what all such calls share
 
 _PLAIN = (bool, int, float, str, type(None))  # what a result may hold besides tensors
+_LISTS = (list, tuple)  # a union of them would be made anew at each of hundreds of questions
 
 
 class _Unstackable(Exception):
@@ -54,7 +56,7 @@ class Call:
         """The same call for some of its rows."""
         if (start, stop) == (0, self.rows):
             return self
-        tree = joined([self.tree], lambda tensors: tensors[0][start:stop])
+        tree = changed(self.tree, lambda tensor: tensor[start:stop])
         return type(self)(self.module, tree, stop - start, self.group, self.device)
 
 
@@ -68,7 +70,7 @@ def run_plainly(module: Callable[..., Any], tree: Tree, _key: Hashable) -> Any:
         return module(*tree[0], **tree[1])
     with torch.inference_mode():
         result = module(*tree[0], **tree[1])
-    return joined([result], _free)
+    return changed(result, _free)
 
 
 def run_stacked(calls: Sequence[Call], bucket: int, first: int = 0, run: Run = run_plainly) -> list[Any]:
@@ -77,10 +79,10 @@ def run_stacked(calls: Sequence[Call], bucket: int, first: int = 0, run: Run = r
     The calls' rows begin at row `first`; rows of nobody are copies of the first call's first. All have one group.
     Raises TypeError where the result is not made of rows, and what the module raises.
     """
-    tree = joined([call.tree for call in calls], lambda tensors: _column(tensors, bucket, first))
-    result = run(calls[0].module, tree, (calls[0].group, bucket))
+    module, key = calls[0].module, (calls[0].group, bucket)
     if len(calls) == 1 and calls[0].rows == bucket:
-        return [result]
+        return [run(module, changed(calls[0].tree, _copied), key)]
+    result = run(module, joined([call.tree for call in calls], lambda tensors: _column(tensors, bucket, first)), key)
     found, start = [], first
     for call in calls:
         found.append(_rows_of(result, start, start + call.rows, bucket))
@@ -99,20 +101,42 @@ def joined(trees: Sequence[Any], join: Join) -> Any:
     if isinstance(head, torch.Tensor):
         return join(list(trees))
     if isinstance(head, dict):
-        children = {name: joined([tree[name] for tree in trees], join) for name in head}
-        return children if type(head) is dict else type(head)(**children)  # diffusers' output classes
-    if isinstance(head, list | tuple):
-        columns = [joined(column, join) for column in zip(*trees, strict=True)]
-        return type(head)(*columns) if hasattr(head, "_fields") else type(head)(columns)
+        return _like(head, {name: joined([tree[name] for tree in trees], join) for name in head})
+    if isinstance(head, _LISTS):
+        return _like(head, [joined(column, join) for column in zip(*trees, strict=True)])
     return head
+
+
+def changed(tree: Any, change: Change) -> Any:
+    """The tree with other tensors; its dicts and lists are new ones."""
+    if isinstance(tree, torch.Tensor):
+        return change(tree)
+    if isinstance(tree, dict):
+        return _like(tree, {name: changed(child, change) for name, child in tree.items()})
+    if isinstance(tree, _LISTS):
+        return _like(tree, [changed(child, change) for child in tree])
+    return tree
+
+
+def _like(parent: Any, children: Any) -> Any:
+    """The children in a parent of this one's class: of dicts, lists, named tuples, diffusers' output classes."""
+    kind = type(parent)
+    if kind is dict or kind is list:
+        return children
+    if isinstance(parent, dict):
+        return kind(**children)
+    return kind(*children) if hasattr(parent, "_fields") else kind(children)
 
 
 def tensors_of(tree: Any) -> Iterator[torch.Tensor]:
     """All tensors, in their order."""
     if isinstance(tree, torch.Tensor):
         yield tree
-    elif isinstance(tree, dict | list | tuple):
-        for child in tree.values() if isinstance(tree, dict) else tree:
+    elif isinstance(tree, dict):
+        for child in tree.values():
+            yield from tensors_of(child)
+    elif isinstance(tree, _LISTS):
+        for child in tree:
             yield from tensors_of(child)
 
 
@@ -129,19 +153,21 @@ def _with_time_steps(args: tuple[Any, ...], kwargs: dict[str, Any], sample: torc
             return torch.full((len(sample),), step.item(), dtype=torch.float32, device=sample.device)
         return step.reshape(1).to(sample.device, torch.float32).expand(len(sample))
 
-    named = {name: per_row(value) if name == "timestep" else value for name, value in kwargs.items()}
-    return tuple(per_row(value) if place == 1 else value for place, value in enumerate(args)), named
+    if "timestep" in kwargs:
+        kwargs = {**kwargs, "timestep": per_row(kwargs["timestep"])}
+    return (args if len(args) < 2 else (args[0], per_row(args[1]), *args[2:])), kwargs
 
 
 def _signature(tree: Any, rows: int) -> Hashable:
     if isinstance(tree, torch.Tensor):
-        if not tree.dim() or len(tree) != rows:
+        shape = tree.shape
+        if not shape or shape[0] != rows:
             raise _Unstackable
-        return tree.shape[1:], tree.dtype, tree.device
+        return shape[1:], tree.dtype, tree.device
     if isinstance(tree, dict):
-        return type(tree), tuple((name, _signature(child, rows)) for name, child in tree.items())
-    if isinstance(tree, list | tuple):
-        return type(tree), tuple(_signature(child, rows) for child in tree)
+        return type(tree), tuple([(name, _signature(child, rows)) for name, child in tree.items()])
+    if isinstance(tree, _LISTS):
+        return type(tree), tuple([_signature(child, rows) for child in tree])
     try:
         hash(tree)
     except TypeError:
@@ -150,32 +176,34 @@ def _signature(tree: Any, rows: int) -> Hashable:
 
 
 def _column(tensors: list[torch.Tensor], bucket: int, first: int) -> torch.Tensor:
-    # Always a new tensor of one layout: the bits must not depend on whose memory the rows came in.
-    if len(tensors[0]) == bucket:
-        return tensors[0].clone(memory_format=torch.contiguous_format)  # the same in half the time
+    # As a copy is: always a new tensor of one layout.
     spare, after = tensors[0][:1], bucket - first - sum(map(len, tensors))
     before, behind = ([spare.expand(count, *spare.shape[1:])] if count else [] for count in (first, after))
     return torch.cat([*before, *tensors, *behind]).contiguous()
 
 
-def _free(tensors: list[torch.Tensor]) -> torch.Tensor:
-    """One tensor, or a copy where it was made in inference mode: such must not be changed outside of it."""
-    return tensors[0].clone() if tensors[0].is_inference() else tensors[0]
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    # A new tensor of one layout: the bits must not depend on whose memory the rows came in.
+    return tensor.clone(memory_format=torch.contiguous_format)
+
+
+def _free(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, or a copy where it was made in inference mode: such must not be changed outside of it."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def _rows_of(result: Any, start: int, stop: int, bucket: int) -> Any:
-    def mine(tensors: list[torch.Tensor]) -> torch.Tensor:
-        (tensor,) = tensors
+    def mine(tensor: torch.Tensor) -> torch.Tensor:
         if not tensor.dim() or len(tensor) != bucket:
             raise TypeError(f"the denoiser gave a tensor {tuple(tensor.shape)} for {bucket} rows: it cannot be divided")
         return tensor[start:stop]
 
     _check_plain(result)
-    return joined([result], mine)
+    return changed(result, mine)
 
 
 def _check_plain(result: Any) -> None:
-    if isinstance(result, dict | list | tuple):
+    if isinstance(result, (dict, *_LISTS)):
         for child in result.values() if isinstance(result, dict) else result:
             _check_plain(child)
     elif not isinstance(result, (torch.Tensor, *_PLAIN)):

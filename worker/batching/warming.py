@@ -8,7 +8,7 @@ import torch
 
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Script, Ticket
-from darkroom.worker.batching.stacking import Call, Tree, joined
+from darkroom.worker.batching.stacking import Call, Tree, changed
 
 VARIATION = 0.1  # of standard deviation; rows that were alike would hide that they changed places
 
@@ -56,9 +56,9 @@ def _drop(engine: Engine, buckets: set[int]) -> None:
 def _compared(engine: Engine, call: Call, bucket: int, ticket: Ticket) -> tuple[bool, bool]:
     """Whether rows keep their bits beside others, and when each moves to the next place, the last to the first."""
     draw = torch.Generator().manual_seed(0)
-    rows: Tree = joined([call.tree], lambda tensors: _varied(tensors[0], bucket, draw))
-    beside: Tree = joined([rows], lambda tensors: _every_other_row_changed(tensors[0]))
-    moved: Tree = joined([rows], lambda tensors: tensors[0].roll(1, 0))
+    rows: Tree = changed(call.tree, lambda tensor: _varied(tensor, bucket, draw))
+    beside: Tree = changed(rows, _every_other_row_changed)
+    moved: Tree = changed(rows, lambda tensor: tensor.roll(1, 0))
     found = [_tensor(engine.denoise(call.module, *given, ticket)) for given in (rows, beside, moved)]
     return torch.equal(found[0][::2], found[1][::2]), torch.equal(found[0].roll(1, 0), found[2])
 
@@ -71,9 +71,9 @@ def _varied(tensor: torch.Tensor, rows: int, draw: torch.Generator) -> torch.Ten
 
 
 def _every_other_row_changed(tensor: torch.Tensor) -> torch.Tensor:
-    changed = tensor.clone()
-    changed[1::2] = tensor[1::2].flip(0).flip(-1) if tensor.dim() > 1 else tensor[1::2].flip(0)
-    return changed
+    other = tensor.clone()
+    other[1::2] = tensor[1::2].flip(0).flip(-1) if tensor.dim() > 1 else tensor[1::2].flip(0)
+    return other
 
 
 def _tensor(result: Any) -> torch.Tensor:
