@@ -56,7 +56,7 @@ lint: $(READY)  ## ruff: rules and format
 types: $(READY) .types/darkroom  ## mypy, strict
 	@$(BIN)/mypy $(foreach p,$(PACKAGES),-p darkroom.$(p)) -p bench -p ops
 
-faults: $(READY)  ## the long tests: whole storms, a search through the life of jobs, every combination
+faults: $(READY)  ## the long tests: whole storms, hostile pictures, a search through the life of jobs, every combination
 	@$(BIN)/python -m pytest tests/unit -m thorough
 	@$(BIN)/python -m pytest tests/faults -s --storms=10 --hypothesis-profile=long
 

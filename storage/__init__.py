@@ -5,7 +5,7 @@
     link = store.url("a/b.png", seconds=3600)
 
 What needs Pillow and httpcore stays in its own module, so that reading results needs neither:
-`darkroom.storage.inputs` (`read_input`, `store_input`) and `darkroom.storage.images` (`open_image`).
+`darkroom.storage.inputs` (`read_input`, `store_input`) and `darkroom.storage.images` (`open_picture`).
 """
 
 from darkroom.storage.errors import InputError, StorageError, StorageNotConfigured

@@ -22,7 +22,7 @@ StorageError
     ├── InputUnreachable      input_unreachable   (r)  no answer, or not in time
     ├── InputTooLarge         input_too_large          more bytes than allowed
     ├── InputNotAnImage       input_not_an_image       by content neither PNG, JPEG nor WebP
-    ├── InputBomb             input_bomb               would unpack to more than the limit
+    ├── InputBomb             input_bomb               would unpack to more than the limit, or take too long
     └── InputCorrupt          input_corrupt            begins as an image, but cannot be decoded
 
 (r): worth trying again as it is.

@@ -1,13 +1,20 @@
-"""Opens an image that somebody else made: checked before it is unpacked, then unpacked to its end."""
+"""Opens a picture that somebody else made: from bytes to RGB, for an upload's check and for the worker alike."""
 
-from io import BytesIO
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from PIL import Image, UnidentifiedImageError
 
-from darkroom.storage.errors import InputBomb, InputCorrupt, InputNotAnImage
+from darkroom.storage.colours import to_rgb
+from darkroom.storage.errors import InputBomb, InputCorrupt, InputError, InputNotAnImage
+from darkroom.storage.gate import Budget, BudgetedFile, PixelGate
+from darkroom.storage.parts import PictureFormat, take_apart
 
-#: By content. Pillow's other readers are larger targets, and some start programs (EPS: Ghostscript).
-FORMATS = ("PNG", "JPEG", "WEBP")
+#: Pixels unpacked at a time in the whole process; each takes 4 to 20 bytes.
+GATE = PixelGate(40_000_000)
+
+#: Of CPU time for one picture. The slowest honest ones, 40 megapixels with a profile, take 3 to 5.
+_SECONDS = 30.0
 
 #: Begins of other things, for a message that helps.
 _OTHERS = (
@@ -26,57 +33,63 @@ _OTHERS = (
 _MAX_JPEG_SCANS = 100
 
 
-def open_image(data: bytes, *, max_pixels: int = 40_000_000) -> Image.Image:
-    """The picture in `data`, unpacked; of an animation the first frame. EXIF orientation and alpha stay as they are.
+@contextmanager
+def open_picture(data: bytes, *, max_pixels: int = 40_000_000) -> Iterator[Image.Image]:
+    """The picture in `data`, in mode RGB: upright, over white, in sRGB, of an animation the first frame.
 
-    Raises InputNotAnImage, InputBomb above `max_pixels` (width times height) before unpacking, InputCorrupt.
+    It is closed with the context. In all contexts of the process pictures have at most 40 megapixels: leave it soon,
+    and open no other picture within. Broken metadata is ignored. Raises InputNotAnImage, InputBomb above `max_pixels`
+    (width times height) before unpacking, or where it would take too long, and InputCorrupt.
     """
-    if _format(data) is None:
-        msg = f"the input is {_guess(data)}; accepted are PNG, JPEG and WebP, by content"
-        raise InputNotAnImage(msg)
-    image = _read_header(data)
-    if image.width * image.height > max_pixels:
-        msg = f"the input has {image.width}x{image.height} pixels, over the limit of {max_pixels}"
-        raise InputBomb(msg)
-    # Within compressed data 0xFF is always followed by 0x00, so these are the real markers.
-    if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > _MAX_JPEG_SCANS:
-        msg = f"the input is a JPEG of over {_MAX_JPEG_SCANS} scans"
-        raise InputBomb(msg)
-    _unpack(image)
-    return image
+    form, budget = picture_format(data), Budget(_SECONDS)
+    with _failures_become_ours("the input's header cannot be read"):
+        parts = take_apart(data, form)
+        # By content. Pillow's other readers are larger targets, and some start programs (EPS: Ghostscript).
+        image: Image.Image = Image.open(BudgetedFile(parts.bare, budget), formats=[form])
+    _check_size(image, parts.bare, max_pixels)
+    with GATE.room(image.width * image.height):
+        try:
+            with _failures_become_ours("the input cannot be decoded"):
+                image = to_rgb(image, parts, budget.check)
+            yield image
+        finally:
+            image.close()
 
 
-def _read_header(data: bytes) -> Image.Image:
-    try:
-        return Image.open(BytesIO(data), formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputBomb(f"the input is too large: {error}") from error
-    except UnidentifiedImageError as error:
-        msg = f"the input begins as {_format(data)}, but its header cannot be read"
-        raise InputCorrupt(msg) from error
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise InputCorrupt(f"the input's header cannot be read: {error}") from error
-
-
-def _unpack(image: Image.Image) -> None:
-    try:
-        image.load()
-    except MemoryError:
-        raise
-    except Exception as error:  # hostile bytes make decoders raise nearly anything
-        raise InputCorrupt(f"the input cannot be decoded: {error}") from error
-
-
-def _format(data: bytes) -> str | None:
+def picture_format(data: bytes) -> PictureFormat:
+    """By content. Raises InputNotAnImage."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return "PNG"
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
-    return None
+    msg = f"the input is {_guess(data)}; accepted are PNG, JPEG and WebP, by content"
+    raise InputNotAnImage(msg)
+
+
+@contextmanager
+def _failures_become_ours(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputBomb(f"the input is too large: {error}") from error
+    except UnidentifiedImageError as error:
+        raise InputCorrupt(what) from error
+    except Exception as error:  # hostile bytes make decoders raise nearly anything
+        raise InputCorrupt(f"{what}: {error}") from error
+
+
+def _check_size(image: Image.Image, bare: bytes, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        msg = f"the input has {image.width}x{image.height} pixels, over the limit of {max_pixels}"
+        raise InputBomb(msg)
+    # Within compressed data 0xFF is always followed by 0x00, so these are the real markers.
+    if image.format == "JPEG" and bare.count(b"\xff\xda") > _MAX_JPEG_SCANS:
+        msg = f"the input is a JPEG of over {_MAX_JPEG_SCANS} scans"
+        raise InputBomb(msg)
 
 
 def _guess(data: bytes) -> str:

@@ -15,7 +15,7 @@ from darkroom.storage.errors import (
     ObjectNotFound,
     ObjectTooLarge,
 )
-from darkroom.storage.images import open_image
+from darkroom.storage.images import open_picture, picture_format
 from darkroom.storage.interface import ObjectStore
 from darkroom.storage.keys import EXTENSIONS, check_key, input_key, input_prefix, job_of_output
 from darkroom.storage.settings import StorageSettings
@@ -60,9 +60,8 @@ def store_input(data: bytes, *, tenant: str, store: ObjectStore, settings: Stora
     if len(data) > settings.input_max_bytes:
         msg = f"the image has {len(data)} bytes, over the limit of {settings.input_max_bytes}"
         raise InputTooLarge(msg)
-    picture_format = open_image(data, max_pixels=settings.input_max_pixels).format or ""
-    # A multi-picture JPEG, as phones make them, is a JPEG to everybody else.
-    extension = EXTENSIONS.get(picture_format, "jpg")
+    with open_picture(data, max_pixels=settings.input_max_pixels):
+        extension = EXTENSIONS[picture_format(data)]
     key = input_key(tenant, hashlib.sha256(data).hexdigest(), extension)
     if not store.exists(key):
         store.put(key, data, content_type="image/jpeg" if extension == "jpg" else f"image/{extension}")

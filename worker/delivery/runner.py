@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from darkroom.storage import StorageError, StorageSettings
-from darkroom.storage.images import open_image
 from darkroom.storage.inputs import read_input
 from darkroom.tasks import claims
 from darkroom.tasks.claims import Claim, Refusal
@@ -36,7 +35,7 @@ from darkroom.worker.delivery.timings import Timings
 from darkroom.worker.errors import DeviceBroken
 from darkroom.worker.images.generate import Generator, OnStep, PreparedJob
 from darkroom.worker.images.manifest import ImageRecord, make_manifest
-from darkroom.worker.images.pictures import prepare_source
+from darkroom.worker.images.pictures import read_source
 
 
 @dataclass(frozen=True)
@@ -154,12 +153,14 @@ class JobRunner:
         with timings.phase("inputs"):
             tell = partial(self._tell_waiting, attempt)
             store = PatientStore(self._around.keeper, self._around.patience, attempt.check, tell)
-            source, input_sha256 = store.retry(lambda: self._source(claim.request))
+            data = store.retry(lambda: self._source(claim.request))
         with timings.phase("prepare"):
             prepared = generator.prepare(claim.request)
-            if source is not None:  # once for all images; the generator leaves a picture of its own size as it is
-                asked = prepared.asked
-                source = prepare_source(source, asked.width, asked.height, asked.limits)
+            source, input_sha256 = None, None
+            if data is not None:  # once for all images; the generator leaves a picture of its own size as it is
+                asked, most = prepared.asked, self._around.storage.input_max_pixels
+                source = read_source(data, asked.width, asked.height, asked.limits, most)
+                input_sha256 = hashlib.sha256(data).hexdigest()
         image = _ImageWork(self._around, attempt, generator, store, prepared, source, timings)
         seeds, urgent = claim.request.seeds or [], claim.request.lane == "interactive"
         made = self._around.images.make(image.make, len(seeds), urgent=urgent)
@@ -170,19 +171,18 @@ class JobRunner:
             key = store_manifest(store, manifest)
         return stored, key, prepared.warnings
 
-    def _source(self, request: Request) -> tuple[Image.Image | None, str | None]:
-        """The input picture and its file's SHA-256. Raises InputError, StorageError."""
+    def _source(self, request: Request) -> bytes | None:
+        """The input picture's file. Raises InputError, StorageError."""
         if not isinstance(request, Img2Img):
-            return None, None
+            return None
         around = self._around
-        data = read_input(
+        return read_input(
             request.image,
             tenant=request.tenant,
             store=around.keeper.store,
             settings=around.storage,
             owns_output=lambda job_id: around.leases.persist(lambda: owner(job_id)) == request.tenant,
         )
-        return open_image(data, max_pixels=around.storage.input_max_pixels), hashlib.sha256(data).hexdigest()
 
     def _tell_waiting(self, attempt: Attempt, trouble: StorageError) -> None:
         """Tells those who watch the job; a courtesy, as progress is."""

@@ -9,6 +9,7 @@ from typing import Literal
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
+from darkroom.storage.images import open_picture
 from darkroom.tasks.catalogue import SCHEDULERS, Limits
 from darkroom.worker.images.asked import Asked
 
@@ -24,16 +25,26 @@ _UNICODE = b"UNICODE\x00"
 _MAX_COMMENT = 60_000  # bytes; a JPEG's EXIF segment ends at 65,533
 
 
-def prepare_source(image: Image.Image, width: int | None, height: int | None, limits: Limits) -> Image.Image:
-    """The picture in RGB at the size to generate in; a picture that already fits is only copied.
+def read_picture(data: bytes) -> Image.Image:
+    """The picture in a file, in RGB and its own size. Raises InputError."""
+    with open_picture(data) as picture:
+        return picture.copy()
 
-    EXIF orientation is applied and transparency laid over white. With width and height (pixels) it is scaled to cover
-    them and cut about its centre; without, it keeps its size, scaled with its proportions into the limits, each side
-    then rounded down to the grid.
+
+def read_source(data: bytes, width: int | None, height: int | None, limits: Limits, max_pixels: int) -> Image.Image:
+    """What `prepare_source` makes of the picture in a file. Raises InputError."""
+    with open_picture(data, max_pixels=max_pixels) as picture:
+        return prepare_source(picture, width, height, limits)
+
+
+def prepare_source(image: Image.Image, width: int | None, height: int | None, limits: Limits) -> Image.Image:
+    """The picture (RGB) at the size to generate in; one that already fits is only copied.
+
+    With width and height (pixels) it is scaled to cover them and cut about its centre; without, it keeps its size,
+    scaled with its proportions into the limits, each side then rounded down to the grid.
     """
-    upright = _opaque(ImageOps.exif_transpose(image))
-    size = (width, height) if width and height else fitting_size(*upright.size, limits)
-    return ImageOps.fit(upright, size, Image.Resampling.LANCZOS)
+    size = (width, height) if width and height else fitting_size(*image.size, limits)
+    return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
 
 
 def fitting_size(width: int, height: int, limits: Limits) -> tuple[int, int]:
@@ -81,11 +92,14 @@ def parameters_text(asked: Asked, seed: int, size: tuple[int, int], model: str) 
 
 
 def read_parameters(data: bytes) -> str:
-    """The `parameters` text of a file that `encode` made; empty where there is none."""
-    with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
-        if image.format == "PNG":
-            return str(image.info.get("parameters", ""))
-        comment = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT, b"")
+    """The `parameters` text of a file that `encode` made; empty where there is none, or it cannot be read."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
+            if image.format == "PNG":
+                return str(image.info.get("parameters", ""))
+            comment = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT, b"")
+    except Exception:  # noqa: BLE001 - others may have changed the file, and Pillow then raises nearly anything
+        return ""
     if not isinstance(comment, bytes):  # a number, as another program may write it
         return ""
     return comment.removeprefix(_UNICODE).decode("utf-16-be", "replace")
@@ -106,12 +120,3 @@ def _exif(text: str) -> bytes:
     directory = struct.pack(">HHHLLL", 1, _EXIF_IFD, _LONG, 1, 26, 0)
     inner = struct.pack(">HHHLLL", 1, _USER_COMMENT, _UNDEFINED, len(comment), 44, 0)
     return b"Exif\0\0" + tiff + directory + inner + comment
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        image = image.convert("I").point(lambda value: value / 256).convert("L")  # 16 bits a pixel: PNG has them
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    over = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(over, image.convert("RGBA")).convert("RGB")

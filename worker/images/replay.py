@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from PIL import Image
 
 from darkroom.storage.errors import InputMissing
-from darkroom.storage.images import open_image
 from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.errors import ManifestInvalid
 from darkroom.worker.images.differences import Difference, differences
 from darkroom.worker.images.generate import Generator, OnStep
 from darkroom.worker.images.manifest import Manifest, circumstances
+from darkroom.worker.images.pictures import read_picture
 from darkroom.worker.images.records import ImageRecord, pixels_sha256
 from darkroom.worker.images.stored import Load, Stored, distance, read_stored
 
@@ -53,7 +53,7 @@ class Replay:
             raise ManifestInvalid(f"made by {manifest.model.name}, the model at hand is {generator.model.entry.name}")
         self._manifest, self._generator, self._load = manifest, generator, load
         source = self._source_bytes()
-        self._source = open_image(source) if source is not None else None
+        self._source = read_picture(source) if source is not None else None
         self.differences = _differences(manifest, generator, source)
 
     def images(self, on_step: OnStep = lambda *_: None) -> Iterator[ReplayedImage]:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from PIL import Image, ImageChops, ImageStat
 
 from darkroom.storage.errors import InputError, KeyInvalid, ObjectCorrupt, ObjectNotFound, ObjectTooLarge
-from darkroom.storage.images import open_image
 from darkroom.worker.images.differences import Difference, differences
-from darkroom.worker.images.pictures import OutputFormat, encode, read_parameters
+from darkroom.worker.images.pictures import OutputFormat, encode, read_parameters, read_picture
 from darkroom.worker.images.records import ImageRecord
 
 #: The bytes of an object by its key, or None where no store is at hand. Raises StorageError.
@@ -47,12 +46,12 @@ def distance(original: bytes | None, image: Image.Image, record: ImageRecord) ->
     if original is None:
         return None
     try:
-        before, now = open_image(original).convert("RGB"), image
+        before, now = read_picture(original), image
     except InputError:  # what lies there is no picture any more
         return None
     if record.content_type != "image/png":  # a lossy file shows other pixels than were encoded
         form: OutputFormat = "jpeg" if record.content_type == "image/jpeg" else "webp"
-        now = open_image(encode(image, form, read_parameters(original))[0]).convert("RGB")
+        now = read_picture(encode(image, form, read_parameters(original))[0])
     if before.size != now.size:
         return None
     apart = ImageStat.Stat(ImageChops.difference(before, now))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from darkroom.storage import ObjectStore, StorageSettings, errors
-from darkroom.storage.images import open_image
+from darkroom.storage.images import open_picture
 from darkroom.storage.inputs import read_input, store_input
 
 SETTINGS = StorageSettings(input_max_bytes=10_000, input_data_url_max_bytes=1000)
@@ -142,7 +142,8 @@ def test_upload_then_read(store: ObjectStore, read: Read, picture_format: str, e
     data = picture(picture_format)
     key = store_input(data, tenant="me", store=store, settings=SETTINGS)
     assert key == f"inputs/me/{hashlib.sha256(data).hexdigest()}.{extension}"
-    assert open_image(read(key)).size == (8, 6)
+    with open_picture(read(key)) as opened:
+        assert opened.size == (8, 6)
 
 
 def test_the_same_upload_twice_lies_there_once(store: ObjectStore) -> None:

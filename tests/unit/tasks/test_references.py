@@ -15,7 +15,7 @@ from darkroom.storage import StorageSettings
 from darkroom.storage.addresses import is_public
 from darkroom.storage.errors import InputAddressForbidden, InputError, InputForbidden, InputReferenceInvalid
 from darkroom.storage.fetch import Fetcher
-from darkroom.storage.images import open_image
+from darkroom.storage.images import open_picture
 from darkroom.storage.inputs import read_input
 from darkroom.tasks import Img2Img, InvalidRequest
 from darkroom.tasks.references import MAX_DATA_URL_BYTES, ReferenceFault, check_reference
@@ -148,7 +148,8 @@ def storages_refusal(reference: str) -> InputError | None:
         data = read_input(
             reference, tenant="alice", store=AnyStore(), settings=LIMITS, owns_output=lambda _: True, fetch=FETCH  # type: ignore[arg-type]
         )  # fmt: skip
-        open_image(data, max_pixels=LIMITS.input_max_pixels)
+        with open_picture(data, max_pixels=LIMITS.input_max_pixels):
+            pass
     except ReachedTheNetwork:
         return None
     except InputError as error:

@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
+from darkroom.storage.errors import InputBomb
 from darkroom.tasks.catalogue import Limits
 from darkroom.worker.images.asked import Asked
 from darkroom.worker.images.pictures import (
@@ -17,6 +18,7 @@ from darkroom.worker.images.pictures import (
     parameters_text,
     prepare_source,
     read_parameters,
+    read_source,
 )
 from tests.unit.worker.conftest import photo, same
 
@@ -27,7 +29,7 @@ RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
 
 def halves(left: tuple[int, ...], right: tuple[int, ...], size: tuple[int, int] = (64, 32)) -> Image.Image:
     """Two colours side by side."""
-    image = Image.new("RGBA" if len(left) == 4 else "RGB", size, left)
+    image = Image.new("RGB", size, left)
     image.paste(right, (size[0] // 2, 0, *size))
     return image
 
@@ -62,48 +64,20 @@ def test_an_asked_size_is_covered_and_cut_about_the_centre() -> None:
     assert np.asarray(prepare_source(wide, 32, 32, LIMITS)).tolist() == [[list(RED)] * 32] * 32
 
 
-def test_exif_orientation_is_applied_before_the_size_is_chosen() -> None:
+def test_a_source_is_turned_before_its_size_is_chosen() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned a quarter clockwise
     out = io.BytesIO()
     halves(RED, GREEN).save(out, "PNG", exif=exif)
-    upright = prepare_source(Image.open(io.BytesIO(out.getvalue())), None, None, LIMITS)
+    upright = read_source(out.getvalue(), None, None, LIMITS, 40_000_000)
     assert upright.size == (32, 64)
     assert upright.getpixel((16, 8)) == RED and upright.getpixel((16, 56)) == GREEN
     assert same(prepare_source(upright, None, None, LIMITS), upright)
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P"])
-def test_what_is_transparent_becomes_white(mode: str) -> None:
-    image = halves((255, 255, 255, 0), (0, 0, 0, 255))
-    if mode == "P":
-        image = Image.new("P", (64, 32), 0)
-        image.putpalette([9, 9, 9, 0, 0, 0])
-        image.paste(1, (32, 0, 64, 32))
-        image.info["transparency"] = 0
-    else:
-        image = image.convert(mode)
-    flat = prepare_source(image, None, None, LIMITS)
-    assert flat.mode == "RGB"
-    assert flat.getpixel((8, 16)) == WHITE and flat.getpixel((56, 16)) == (0, 0, 0)
-
-
-def test_half_transparent_red_is_pink() -> None:
-    assert prepare_source(Image.new("RGBA", (32, 32), (255, 0, 0, 128)), 32, 32, LIMITS).getpixel((0, 0)) == (
-        255,
-        127,
-        127,
-    )
-
-
-def test_sixteen_bits_a_pixel_keep_their_tones() -> None:
-    grey = Image.fromarray(np.full((32, 32), 40_000, dtype=np.uint16))
-    assert prepare_source(grey, None, None, LIMITS).getpixel((0, 0)) == (156, 156, 156)
-
-
-@pytest.mark.parametrize("mode", ["L", "CMYK", "1", "YCbCr"])
-def test_other_modes_become_rgb(mode: str) -> None:
-    assert prepare_source(photo(1).convert(mode), None, None, LIMITS).mode == "RGB"
+def test_a_source_over_the_limit_is_refused() -> None:
+    with pytest.raises(InputBomb):
+        read_source(encode(photo(1, 64, 48), "png", "")[0], None, None, LIMITS, 64 * 48 - 1)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +155,10 @@ def test_a_comment_that_is_no_text_is_none(comment: object) -> None:
     exif.get_ifd(0x8769)[0x9286] = comment
     photo().save(out, "JPEG", exif=exif)
     assert read_parameters(out.getvalue()) == ""
+
+
+def test_a_file_that_was_broken_has_none() -> None:
+    assert read_parameters(encode(photo(), "png", "a fox")[0][:20]) == ""
 
 
 def test_the_parameters_are_in_the_form_that_other_tools_read() -> None:
