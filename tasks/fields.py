@@ -55,6 +55,8 @@ def _json_object(value: object) -> object:
         raise PydanticCustomError(
             "dict_type", "is not a JSON object, such as {example}", {"example": '{"channel": "art"}'}
         )
+    if not value:
+        return value
     if _deeper(value, MAX_METADATA_DEPTH):
         raise PydanticCustomError("too_deep", "is nested over {most} levels deep", {"most": MAX_METADATA_DEPTH})
     try:

@@ -71,7 +71,7 @@ class Handle:
 
     @property
     def warnings(self) -> list[str]:
-        """`no_worker`, `prompt_truncated`."""
+        """`no_worker`, `prompt_truncated`, `negative_prompt_ignored`."""
         return self.submitted.warnings
 
 

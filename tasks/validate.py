@@ -39,7 +39,7 @@ def resolve(
     Faults of form and against the catalogue are named together, as far as the fields can be read. A request object is
     looked at again: `model_copy` and lists that were changed in it pass every check by.
     """
-    asked = _parsed(dict(request) if isinstance(request, Txt2Img | Img2Img) else request, catalogue)
+    asked = _parsed(_given(request) if isinstance(request, Txt2Img | Img2Img) else request, catalogue)
     name = asked.model or default_model()
     offer = catalogue.get(name) if name else None
     if offer is None:
@@ -48,6 +48,12 @@ def resolve(
     if faults:
         raise InvalidRequest(faults)
     return Resolved(asked, _filled(asked, offer), offer)
+
+
+def _given(request: Request) -> dict[str, Any]:
+    """The fields that are not at their defaults."""
+    fields = type(request).model_fields
+    return {name: value for name, value in request if name == "kind" or value is not fields[name].default}
 
 
 def _parsed(data: Mapping[str, Any], catalogue: Catalogue) -> Request:
@@ -59,12 +65,16 @@ def _parsed(data: Mapping[str, Any], catalogue: Catalogue) -> Request:
 
 
 def warnings_of(request: Request, entry: ModelOffer) -> list[str]:
-    """`prompt_truncated` where the text encoders certainly do not read the prompt to its end.
+    """What is no fault, and may not be what was meant.
 
-    A lower bound without the tokenizer: the worker counts exactly and adds the warning to the result.
+    `prompt_truncated`: the text encoders certainly do not read a prompt to its end. A lower bound: the worker has
+    the tokenizer, and adds the warning to the result. `negative_prompt_ignored`: without guidance it has no say.
     """
-    texts = [request.prompt, request.negative_prompt or ""]
-    return ["prompt_truncated"] if any(least_tokens(text) > entry.prompt_tokens for text in texts) else []
+    scale = entry.defaults.guidance_scale if request.guidance_scale is None else request.guidance_scale
+    negative, guided = request.negative_prompt or "", scale > 1  # diffusers' rule
+    texts = [request.prompt, negative if guided else ""]
+    found = ["prompt_truncated"] if any(least_tokens(text) > entry.prompt_tokens for text in texts) else []
+    return found if guided or not negative else [*found, "negative_prompt_ignored"]
 
 
 def canonical(request: Request) -> bytes:

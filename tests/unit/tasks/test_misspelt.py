@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from darkroom.cli.app import run
 from darkroom.storage import StorageSettings
@@ -107,8 +108,13 @@ def test_a_worker_tells_it_in_its_log(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr(worker, "Service", _NoService)
     monkeypatch.setattr(worker, "configure_logs", lambda form, level: configure_logs(form, level, sys.stderr))
     monkeypatch.setenv("DARKROOM_LEASE_SECS", "5")
-    with pytest.raises(SystemExit):
-        worker.main()
+    handlers = logging.getLogger().handlers[:]
+    try:
+        with pytest.raises(SystemExit):
+            worker.main()
+    finally:
+        structlog.reset_defaults()
+        logging.getLogger().handlers[:] = handlers
     (line,) = map(json.loads, capsys.readouterr().err.splitlines())
     assert (line["action"], line["variable"], line["near"]) == (
         "settings.misspelt",

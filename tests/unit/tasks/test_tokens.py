@@ -35,6 +35,7 @@ from darkroom.worker.models.tiny_tokenizer import write_tokenizer
         ("日本の灯台 🗼🗼", 2),
         ("<|endoftext|>", 1),
         ("a<|StartOfText|>b", 3),
+        ("'<|endoftext|>'s", 3),
         ("a\u0378b", 1),
     ],
 )
@@ -61,12 +62,14 @@ PARTS = [
     "🗼🗼", "9",
 ]  # fmt: skip
 parts = st.sampled_from([*PARTS, " ", "\n", "\u3000"])
-texts = st.lists(parts | st.text(max_size=3), max_size=20).map("".join)
+characters = st.characters(exclude_categories=["Cs", "Cc"])  # no prompt has control characters
+texts = st.lists(parts | st.text(characters, max_size=3), max_size=20).map("".join)
 
 
 @settings(max_examples=300, deadline=None)
 @given(texts)
 @example("!'s ?!'ll 's's")
+@example("'<|endoftext|>'s")
 def test_it_is_never_more_than_the_tokenizer_counts(tokenizer: Any, text: str) -> None:
     counted = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
     assert least_tokens(text) <= len(counted)
@@ -76,6 +79,6 @@ def test_it_is_never_more_than_the_tokenizer_counts(tokenizer: Any, text: str) -
 @settings(max_examples=300, deadline=None)
 @given(texts)
 def test_of_known_characters_it_is_what_the_tokenizer_looks_at(tokenizer: Any, text: str) -> None:
-    """But for its own marks, which it takes out before, and for control characters, which no prompt has."""
-    known = "".join(c for c in text.replace("<|", "") if unicodedata.category(c) not in ("Cn", "Cc"))
+    """But for its own marks, which it takes out before."""
+    known = "".join(c for c in text.replace("<|", "") if unicodedata.category(c) != "Cn")
     assert least_tokens(known) == pieces(tokenizer, known)

@@ -279,3 +279,19 @@ def test_a_prompt_that_is_certainly_cut_is_said() -> None:
     assert warnings_of(Txt2Img(prompt="fox " * 76), entry) == ["prompt_truncated"]
     assert warnings_of(Txt2Img(prompt="fox", negative_prompt="fox " * 76), entry) == ["prompt_truncated"]
     assert warnings_of(Txt2Img(prompt="e\u0301" * 400 + "?!_-" * 100), entry) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"guidance_scale": 1}, ["negative_prompt_ignored"]),
+        ({"guidance_scale": 0.5}, ["negative_prompt_ignored"]),
+        ({"guidance_scale": 1.1}, []),
+        ({}, []),
+        ({"guidance_scale": 1, "negative_prompt": ""}, []),
+        ({"guidance_scale": 1, "negative_prompt": "fox " * 76}, ["negative_prompt_ignored"]),
+    ],
+)
+def test_a_negative_prompt_that_has_no_say(fields: dict[str, Any], said: list[str]) -> None:
+    request = Txt2Img(**{"prompt": "fox", "negative_prompt": "blurry", **fields})
+    assert warnings_of(request, builtin_catalogue()["sdxl"]) == said

@@ -10,6 +10,7 @@ from PIL import Image
 
 from darkroom.storage.errors import InputBomb
 from darkroom.tasks.catalogue import Limits
+from darkroom.tasks.validate import LONGEST_SIDE
 from darkroom.worker.images.asked import Asked
 from darkroom.worker.images.pictures import (
     OutputFormat,
@@ -119,6 +120,15 @@ def test_the_parameters_survive_in_every_format(form: OutputFormat, text: str) -
     assert read_parameters(data) == text
     assert content_type == f"image/{form}"
     assert Image.open(io.BytesIO(data)).format == form.upper()
+
+
+def test_the_longest_side_that_a_format_holds() -> None:
+    """What is allowed at submit can be written."""
+    for form, most in {"png": 16_384, "jpeg": 16_384, **LONGEST_SIDE}.items():
+        data, _ = encode(Image.new("RGB", (most, 8)), form, "")  # type: ignore[arg-type]
+        assert Image.open(io.BytesIO(data)).size == (most, 8)
+    with pytest.raises(ValueError):
+        encode(Image.new("RGB", (LONGEST_SIDE["webp"] + 1, 8)), "webp", "")
 
 
 @pytest.mark.parametrize("form", FORMATS)
