@@ -8,7 +8,7 @@ WorkerError
 │   ├── ModelDigestMismatch   model_digest_mismatch    a file is not the one that was pinned
 │   ├── ModelUnsafe           model_unsafe             pickle formats, or code in the repository
 │   ├── LockInvalid           model_lock_invalid       the lock file cannot be read or written
-│   └── ModelIncompatible     model_incompatible       loads, but is not of the family that the entry says
+│   └── ModelIncompatible     model_incompatible       not of the entry's family, or its files make no picture
 ├── DeviceUnavailable         device_unavailable       no such device, or it cannot do what was asked of it
 ├── MetricsUnavailable        metrics_unavailable      metrics cannot be served at the host and port of the settings
 ├── ConsumerFailed            consumer_failed    (r)   Celery stopped taking messages by itself
@@ -78,7 +78,7 @@ class LockInvalid(ModelError):
 
 
 class ModelIncompatible(ModelError):
-    """The files load, but are not of the family that the entry says."""
+    """The files are not of the family that the entry says, or do not fit one another: they make no picture."""
 
     code = "model_incompatible"
     hint = "check `family` in the catalogue entry"

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from darkroom.tasks.catalogue import Kind
+from darkroom.tasks.catalogue import Kind, ModelEntry
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.batching.proxies import DenoiserProxy, VaeProxy
@@ -26,6 +26,7 @@ from darkroom.worker.images.asked import Asked
 from darkroom.worker.images.embeddings import EmbeddingCache
 from darkroom.worker.images.pictures import prepare_source
 from darkroom.worker.images.schedulers import check_schedulers, make_scheduler
+from darkroom.worker.images.trial import blame, check_steps
 from darkroom.worker.models.loading import LoadedModel, warm_sizes
 from darkroom.worker.models.previews import preview_jpeg
 
@@ -98,29 +99,48 @@ class Generator:
     def warm(self, most_seconds: float = WARM_SECONDS) -> None:
         """Two steps of every kind, so that the first job pays nothing, and the denoiser in every bucket.
 
+        First of all a check of the model's parts; raises ModelIncompatible, OutOfMemory, DeviceBroken.
+
         On a CPU at the smallest size, then at the first one to be ready for if that is soon done, and for so long at
         most; elsewhere, and where calls are compiled, at all of those.
         """
         entry, placement = self.model.entry, self.model.placement
         sizes = warm_sizes(entry, placement)
-        if placement.device.type != "cpu" or "compile" in placement.speedups:
-            for size in sizes:
-                first, *_ = [self._try(kind, *size) for kind in entry.kinds]
-                warm_buckets(self._engine, first, math.inf)
-            return
         small = (entry.limits.min_side,) * 2
-        first, *_ = [self._try(kind, *small) for kind in entry.kinds]
-        if self._engine.stats().step * math.prod(sizes[0]) / math.prod(small) * SOON < most_seconds:
-            first = self._try(entry.kinds[0], *sizes[0])
-        warm_buckets(self._engine, first, most_seconds)
+        first = self._check(*small)
+        with blame("unet", self.model):
+            if placement.device.type != "cpu" or "compile" in placement.speedups:
+                for size in sizes:
+                    first, *_ = [self._try(kind, *size) for kind in entry.kinds]
+                    warm_buckets(self._engine, first, math.inf)
+                return
+            if self._engine.stats().step * math.prod(sizes[0]) / math.prod(small) * SOON < most_seconds:
+                first = self._try(entry.kinds[0], *sizes[0])
+            warm_buckets(self._engine, first, most_seconds)
 
-    def _try(self, kind: Kind, width: int, height: int) -> Call:
+    def _check(self, width: int, height: int) -> Call:
+        """A picture of every kind, part by part: the model's files are at fault where one is not to be had.
+
+        The first denoiser call. Raises ModelIncompatible naming the part, OutOfMemory, DeviceBroken.
+        """
+        model, scheduler = self.model, self.model.components["scheduler"]
+        with blame("scheduler", model):
+            check_steps(model.entry, scheduler)
+        with blame("text_encoder", model) as part:
+            part.gave(*self._prepared(_trial(model.entry, "txt2img", width, height)).conditioning.values())
+        with blame("vae", model) as part, self._engine.streams.own(), torch.no_grad():
+            latents = self._vae.encode(torch.zeros(1, 3, height, width)).latent_dist.mode()
+            part.gave(latents, self._vae.decode(latents, return_dict=False)[0])
+        with blame("unet", model) as part:
+            first, *_ = [self._try(kind, width, height, lambda *of: part.gave(of[2])) for kind in model.entry.kinds]
+        return first
+
+    def _try(self, kind: Kind, width: int, height: int, on_step: OnStep = lambda *_: None) -> Call:
         """Two steps of a picture of this size; its first denoiser call."""
         calls: list[Call] = []
-        entry = self.model.entry
-        asked = Asked(kind, "a photograph", "", width, height, 2, 5.0, entry.defaults.scheduler, 0.5, entry.limits)
+        asked = _trial(self.model.entry, kind, width, height)
         source = Image.new("RGB", (width, height)) if kind == "img2img" else None
-        self.generate(self._prepared(asked), 0, source, lambda *_: None, Ticket(on_call=calls.append))
+        self.generate(self._prepared(asked), 0, source, on_step, Ticket(on_call=calls.append))
         return calls[0]
 
     def _prepared(self, asked: Asked) -> PreparedJob:
@@ -188,6 +208,10 @@ class Generator:
         pipeline = self.model.family.pipeline(kind, parts, self.model.options)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
+
+
+def _trial(entry: ModelEntry, kind: Kind, width: int, height: int) -> Asked:
+    return Asked(kind, "a photograph", "", width, height, 2, 5.0, entry.defaults.scheduler, 0.5, entry.limits)
 
 
 @dataclass(frozen=True, slots=True)

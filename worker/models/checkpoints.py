@@ -10,6 +10,9 @@ from darkroom.worker.models.weights import WeightsFile
 _UNET, _VAE = "model.diffusion_model.", ("first_stage_model.", "vae.")
 _SD_TEXT, _SDXL_TEXT = "cond_stage_model.", "conditioner.embedders."
 
+#: Prefixes of all that is loaded from such a file.
+LOADED = (_UNET, *_VAE, _SD_TEXT, _SDXL_TEXT)
+
 #: Prefixes, one of each group, by which the parts of a model are known; and the parts that they are.
 _PARTS: dict[Family, dict[str, tuple[str, ...]]] = {
     "sd": {"unet": (_UNET,), "vae": _VAE, "text_encoder": (_SD_TEXT,)},

@@ -1,6 +1,7 @@
 """A model's JSON files: read, and refused where they would make a loader run code or open something else."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ _CODE = ("auto_map", "custom_pipelines")
 
 #: Keys that send a loader to other files than the ones whose digests were checked.
 _DETOURS = ("transformers_weights", "fast_tokenizer_files", "base_model_name_or_path")
+
+_ENCODING = "save it as UTF-8 without a byte order mark, or pull the model again"
+_FITTING = "restore the config that belongs to the weights"
 
 _LIBRARIES = ("diffusers", "transformers")
 
@@ -33,14 +37,34 @@ def read_config(path: Path) -> dict[str, Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON table. Raises ModelMissing or ModelCorrupt."""
     try:
-        parsed = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ModelMissing(f"{path} is not there") from None
+        parsed = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise ModelCorrupt(f"{path}: not JSON ({error})") from None
     if not isinstance(parsed, dict):
         raise ModelCorrupt(f"{path}: not a table")
     return parsed
+
+
+def read_text(path: Path) -> str:
+    """A file of text as the libraries read it: UTF-8 without a byte order mark. Raises ModelMissing or ModelCorrupt."""
+    if not path.is_file():  # a FIFO, for one, would hold the reader
+        raise ModelMissing(f"{path} is not there" if not path.exists() else f"{path} is no file")
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ModelCorrupt(f"{path}: not UTF-8 ({error.reason} at byte {error.start})", hint=_ENCODING) from None
+    if text.startswith("\ufeff"):
+        raise ModelCorrupt(f"{path}: begins with a byte order mark, which the libraries cannot read", hint=_ENCODING)
+    return text
+
+
+def check_extent(path: Path, config: Any, tensors: int) -> None:
+    """Raises ModelIncompatible for a config of more layers than there are tensors: building them might never end."""
+    for key, value in config.items() if isinstance(config, dict) else ():
+        numbers = [number for number in _flat(value) if isinstance(number, int)] if "layers" in key else []
+        if max([len(value) if isinstance(value, list) else 0, *numbers]) > tensors:
+            raise ModelIncompatible(f"{path}: {key} asks for more than its {tensors} tensors can fill", hint=_FITTING)
+        check_extent(path, value, tensors)
 
 
 def read_index(path: Path, spec: FamilySpec) -> dict[str, Any]:
@@ -77,6 +101,14 @@ def _check_part(path: Path, name: str, entry: Any, spec: FamilySpec) -> None:
     if class_name.removesuffix("Fast") not in known:
         wanted = ", ".join(known)
         raise ModelIncompatible(f"{path}: its {name} is a {class_name}; the family {spec.name} takes {wanted}")
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _flat(item)
+    else:
+        yield value
 
 
 def _holds(value: Any, key: str) -> bool:

@@ -2,32 +2,54 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 
-from darkroom.worker.errors import ModelCorrupt, ModelIncompatible, ModelMissing, OutOfMemory
+from darkroom.tasks.errors import DarkroomError
+from darkroom.worker.errors import DeviceBroken, ModelCorrupt, ModelIncompatible, ModelMissing, OutOfMemory
+from darkroom.worker.failures import tells_of_device, tells_of_memory
+
+MAX_LINE = 300  # characters
 
 
 @contextmanager
-def one_door(name: str) -> Iterator[None]:
-    """What is raised while model `name` is loaded becomes a ModelError, or OutOfMemory."""
+def one_door(name: str, at: Path | str = "") -> Iterator[None]:
+    """What is raised while model `name` is loaded becomes a ModelError; or OutOfMemory or DeviceBroken, the device's.
+
+    `at`: the file that is being read, or the files, which the libraries' errors leave out.
+    """
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory(f"model {name} does not fit the device: {first_line(error)}") from error
-    except SafetensorError as error:
-        raise ModelCorrupt(f"model {name}: {first_line(error)}") from error
-    except OSError as error:
-        if error.errno is None:  # transformers and diffusers raise it for configs that they cannot use
-            raise ModelIncompatible(f"model {name}: {first_line(error)}") from error
+    except DarkroomError:
+        raise
+    except Exception as error:
+        raise _ours(name, at, error) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # how libraries in Rust give up; its class cannot be imported
+            raise
+        raise _ours(name, at, error) from error
+
+
+def _ours(name: str, at: Path | str, error: BaseException) -> DarkroomError:
+    line = f"{f'{at}: ' if at else ''}{first_line(error)}"
+    if tells_of_memory(error):
+        return OutOfMemory(f"model {name} does not fit the device: {line}")
+    if tells_of_device(error):
+        return DeviceBroken(f"model {name}: {line}")
+    if isinstance(error, SafetensorError):
+        return ModelCorrupt(f"model {name}: {line}")
+    if isinstance(error, OSError) and error.errno is not None:  # without: transformers' and diffusers' own
         hint = None if isinstance(error, FileNotFoundError) else "the worker must be able to read the model's files"
-        raise ModelMissing(f"model {name}: {error.filename}: {error.strerror}", hint=hint) from error
-    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError) as error:
-        raise ModelIncompatible(f"model {name}: {first_line(error)}") from error
+        return ModelMissing(f"model {name}: {error.filename or at}: {error.strerror}", hint=hint)
+    return ModelIncompatible(f"model {name}: {line}", hint=_HINT if at else None)
+
+
+_HINT = "restore the files, or check `family` in the catalogue entry"
 
 
 def first_line(error: BaseException) -> str:
-    """The libraries write paragraphs; the first line says what happened."""
+    """The libraries write paragraphs; the first line says what happened, or introduces the one that does."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    said = " ".join(lines[: 2 if lines[0].endswith(":") else 1]) if lines else ""
+    return said[:MAX_LINE] or type(error).__name__

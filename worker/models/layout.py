@@ -1,17 +1,14 @@
 """Which files a model consists of: exactly those that loading would open, found without opening a weight."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from darkroom.worker.errors import ModelIncompatible, ModelMissing, ModelUnsafe
-from darkroom.worker.models.configs import check_class, read_config, read_index, read_json
+from darkroom.worker.models.configs import check_class, read_config, read_index, read_json, read_text
 from darkroom.worker.models.families import FamilySpec
-
-#: Formats that unpickle, and so can run code when they are loaded.
-PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
+from darkroom.worker.models.naming import PICKLES, find_weights, of_diffusers, weight_stem
 
 #: How latents look, which a model may bring (`darkroom.worker.models.previews`).
 PREVIEW_FILE = "preview.json"
@@ -39,7 +36,7 @@ def folder_layout(spec: FamilySpec, root: Path, variant: str | None = None) -> L
     weights: list[str] = []
     variants: dict[str, str | None] = {}
     for name in spec.modules:
-        variants[name], found = _weights(root / name, weight_stem(spec, name), variant)
+        variants[name], found = find_weights(root / name, weight_stem(spec, name), variant)
         weights += [f"{name}/{file}" for file in found if file.endswith(".safetensors")]
         files |= {f"{name}/{file}": root / name / file for file in found}
     return Layout(root, index, files, tuple(weights), variants)
@@ -92,7 +89,7 @@ def _part_configs(spec: FamilySpec, name: str, folder: Path) -> Iterator[Path]:
     config = read_config(path)
     if name == "scheduler":
         _check_scheduler(path, config, spec)
-    elif _of_diffusers(spec.components[name]):
+    elif of_diffusers(spec.components[name]):
         check_class(path, config, spec.components[name])
     yield path
 
@@ -100,70 +97,19 @@ def _part_configs(spec: FamilySpec, name: str, folder: Path) -> Iterator[Path]:
 def _tokenizer_configs(folder: Path) -> Iterator[Path]:
     """All its data files: which of them a tokenizer reads depends on which there are."""
     read_config(folder / "tokenizer_config.json")
-    complete = (folder / "tokenizer.json").is_file() or all(
-        (folder / file).is_file() for file in ("vocab.json", "merges.txt")
-    )
-    if not complete:
-        raise ModelMissing(f"{folder}: neither tokenizer.json nor vocab.json and merges.txt are there")
-    yield from sorted(path for path in folder.rglob("*") if path.suffix in TOKENIZER_FILES and path.is_file())
+    lost = [file for file in ("vocab.json", "merges.txt") if not (folder / file).is_file()]
+    if lost and not (folder / "tokenizer.json").is_file():
+        raise ModelMissing(f"{folder / lost[0]} is not there, and no tokenizer.json in its place")
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in TOKENIZER_FILES and path.is_file():
+            if path.suffix == ".json":
+                read_json(path)
+            elif path.suffix == ".txt":
+                read_text(path)
+            yield path
 
 
 def _check_scheduler(path: Path, config: dict[str, Any], spec: FamilySpec) -> None:
     if config.get("_class_name") not in spec.schedulers:
         known = ", ".join(spec.schedulers)
         raise ModelIncompatible(f"{path}: a {config.get('_class_name')}; the family {spec.name} takes {known}")
-
-
-def weight_stem(spec: FamilySpec, name: str) -> str:
-    """The libraries' file name of the weights of a part."""
-    return "diffusion_pytorch_model" if _of_diffusers(spec.components[name]) else "model"
-
-
-def _of_diffusers(component: type[Any]) -> bool:
-    return component.__module__.startswith("diffusers")
-
-
-def _weights(folder: Path, stem: str, variant: str | None) -> tuple[str | None, list[str]]:
-    """The variant to ask the library for and the files that it may then choose from."""
-    for tried in dict.fromkeys((variant, None, _only_variant(folder, stem))):
-        found = [file for file in weight_names(stem, tried) if (folder / file).is_file()]
-        shards = [shard for file in found if file.endswith(".json") for shard in _shards(folder / file)]
-        if found:
-            return tried, [*found, *shards]
-    pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
-    if pickled:
-        raise ModelUnsafe(f"{folder}: {pickled[0]} can run code when loaded, and there is no {stem}.safetensors")
-    raise ModelMissing(f"{folder / stem}.safetensors is not there")
-
-
-def _only_variant(folder: Path, stem: str) -> str | None:
-    """The variant of a folder that has nothing else, as when only the fp16 files were copied."""
-    named = [re.fullmatch(rf"{stem}\.(\w+)\.safetensors", path.name) for path in folder.iterdir()]
-    variants = [found[1] for found in named if found]
-    return variants[0] if len(variants) == 1 else None
-
-
-def weight_names(stem: str, variant: str | None) -> tuple[str, ...]:
-    """Names under which the libraries look for weights, whole and as the index of shards (an old form among them)."""
-    if variant is None:
-        return f"{stem}.safetensors", f"{stem}.safetensors.index.json"
-    return (
-        f"{stem}.{variant}.safetensors",
-        f"{stem}.safetensors.index.{variant}.json",
-        f"{stem}.safetensors.{variant}.index.json",
-    )
-
-
-def _shards(index: Path) -> list[str]:
-    table = read_json(index).get("weight_map")
-    named = list(table.values()) if isinstance(table, dict) else []
-    if not named or not all(isinstance(shard, str) and Path(shard).name == shard for shard in named):
-        raise ModelUnsafe(f"{index}: its shards are not files beside it")
-    shards = sorted(set(named))
-    absent = [shard for shard in shards if not (index.parent / shard).is_file()]
-    if absent:
-        raise ModelMissing(f"{index.parent / absent[0]} is not there")
-    unsafe = [shard for shard in shards if not shard.endswith(".safetensors")]
-    if unsafe:
-        raise ModelUnsafe(f"{index}: {unsafe[0]} is no .safetensors file")
-    return shards

@@ -5,6 +5,8 @@ the family, never by a name in the model's files; nothing is unpickled, nothing 
 """
 
 import os
+import re
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,6 @@ import torch
 from darkroom.tasks.catalogue import ModelEntry
 from darkroom.tasks.validate import size_faults
 from darkroom.worker.errors import ModelIncompatible
-from darkroom.worker.models.checkpoints import check_checkpoint
 from darkroom.worker.models.configs import read_config, read_json
 from darkroom.worker.models.device import Placement
 from darkroom.worker.models.digests import Progress
@@ -22,12 +23,13 @@ from darkroom.worker.models.door import one_door
 from darkroom.worker.models.families import FamilySpec, family
 from darkroom.worker.models.layout import PREVIEW_FILE, Layout
 from darkroom.worker.models.memory import place
+from darkroom.worker.models.naming import plainly_named, weight_stem
 from darkroom.worker.models.previews import PreviewMap, read_map
 from darkroom.worker.models.single_file import load_single_file
-from darkroom.worker.models.sources import verify_model
+from darkroom.worker.models.soundness import check_finite, check_size, check_vae, fit_tokenizer
+from darkroom.worker.models.sources import VerifiedModel, verify_model
 from darkroom.worker.models.training import as_trained
 from darkroom.worker.models.tuning import tune
-from darkroom.worker.models.weights import inspect_weights
 from darkroom.worker.settings import Size, WorkerSettings
 
 
@@ -75,25 +77,37 @@ def load_model(
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(settings.models_dir / ".compiled"))
     with one_door(entry.name):
         verified = verify_model(entry, settings, progress)
-        layout = verified.layout
-        scheduler = _scheduler(spec, layout)  # first, since it takes no time and may refuse the weights
-        components = {**_modules(spec, layout, placement), **_tokenizers(spec, layout.configs), "scheduler": scheduler}
+        scheduler = _scheduler(entry, verified)  # first, since it takes no time and may refuse the weights
+        modules = _modules(entry, verified, placement)
+        components = {**modules, **_tokenizers(entry, verified.layout, modules), "scheduler": scheduler}
         spec.check(components)
-        preview = read_map(layout.configs / PREVIEW_FILE)
-        place({name: components[name] for name in spec.modules}, placement)
+        check_vae(verified.layout.configs / "vae" / "config.json", modules["vae"].config)
+        preview = read_map(verified.layout.configs / PREVIEW_FILE)
+        place(modules, placement)
         tune(components, placement, warm_sizes(entry, placement))
         if placement.device.type == "cuda":
             torch.cuda.synchronize(placement.device)  # the streams of service do not wait for this one
-    options = {name: layout.index[name] for name in spec.options if name in layout.index}
+    index = verified.layout.index
+    options = {name: index[name] for name in spec.options if name in index}
     return LoadedModel(entry, spec, components, placement, verified.revision, verified.digests, options, preview)
 
 
-def _modules(spec: FamilySpec, layout: Layout, placement: Placement) -> dict[str, Any]:
+def _modules(entry: ModelEntry, verified: VerifiedModel, placement: Placement) -> dict[str, Any]:
+    spec, layout = family(entry.family), verified.layout
     dtypes = {name: _dtype(spec, name, layout.configs, placement) for name in spec.modules}
+    for name in spec.modules:
+        path = layout.configs / name / "config.json"
+        with one_door(entry.name, path):
+            check_size(path, spec.components[name], verified.held(name))
     if layout.single:
-        modules = load_single_file(spec, layout.single, layout.configs, dtypes)
+        modules = load_single_file(entry.name, spec, layout.single, layout.configs, dtypes)
     else:
-        modules = {name: _from_folder(spec, name, layout, dtypes[name]) for name in spec.modules}
+        modules = {}
+        for name in spec.modules:
+            with one_door(entry.name, layout.configs / name / "config.json"):
+                modules[name] = _from_folder(spec, name, layout, dtypes[name])
+    for name, module in modules.items():
+        check_finite(module, verified.held(name))
     return {name: module.eval().requires_grad_(requires_grad=False) for name, module in modules.items()}
 
 
@@ -106,29 +120,48 @@ def _dtype(spec: FamilySpec, name: str, configs: Path, placement: Placement) -> 
 
 
 def _from_folder(spec: FamilySpec, name: str, layout: Layout, dtype: torch.dtype) -> Any:
-    module, info = spec.components[name].from_pretrained(
-        layout.configs / name,
-        dtype=dtype,
-        variant=layout.variants[name],
-        use_safetensors=True,
-        local_files_only=True,
-        output_loading_info=True,
-    )
+    folder = layout.configs / name
+    with ExitStack() as stack:
+        if layout.variants[name] is not None:
+            files = [file.removeprefix(f"{name}/") for file in layout.files if file.startswith(f"{name}/")]
+            weights = [file for file in files if file != "config.json"]
+            opened = stack.enter_context(plainly_named(folder, weights, weight_stem(spec, name)))
+        else:
+            opened = folder
+        try:
+            module, info = spec.components[name].from_pretrained(
+                opened, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+            )
+        except (RuntimeError, ValueError) as error:
+            if "ignore_mismatched_sizes" not in str(error):
+                raise
+            which = re.search(r"because (.*?)\. ", str(error))  # diffusers names the first, transformers only logs them
+            detail = f": {which[1]}" if which else ""
+            raise ModelIncompatible(
+                f"{folder}: config.json describes other shapes than its weights have{detail}"
+            ) from error
     absent = sorted(info["missing_keys"])
     if absent:  # the libraries would go on with random weights
-        raise ModelIncompatible(f"{layout.configs / name} lacks {len(absent)} of its weights, such as {absent[0]}")
+        raise ModelIncompatible(f"{folder} lacks {len(absent)} of its weights, such as {absent[0]}")
     return module
 
 
-def _tokenizers(spec: FamilySpec, configs: Path) -> dict[str, Any]:
-    names = [name for name in spec.components if name.startswith("tokenizer")]
-    return {name: spec.components[name].from_pretrained(configs / name, local_files_only=True) for name in names}
+def _tokenizers(entry: ModelEntry, layout: Layout, modules: dict[str, Any]) -> dict[str, Any]:
+    spec, found = family(entry.family), {}
+    for name in [name for name in spec.components if name.startswith("tokenizer")]:
+        folder = layout.configs / name
+        files = ", ".join(sorted(path.name for path in layout.files.values() if path.parent == folder))
+        with one_door(entry.name, f"{folder} ({files})"):
+            found[name] = spec.components[name].from_pretrained(folder, local_files_only=True)
+            fit_tokenizer(found[name], folder, modules[name.replace("tokenizer", "text_encoder")].config)
+    return found
 
 
-def _scheduler(spec: FamilySpec, layout: Layout) -> Any:
-    config = read_config(layout.configs / "scheduler" / "scheduler_config.json")
+def _scheduler(entry: ModelEntry, verified: VerifiedModel) -> Any:
+    spec, layout = family(entry.family), verified.layout
+    path = layout.configs / "scheduler" / "scheduler_config.json"
+    config = read_config(path)
     if layout.single:
-        file = inspect_weights(layout.single)
-        check_checkpoint(spec, file)
-        config = as_trained(config, spec, file, layout.configs)
-    return spec.schedulers[config["_class_name"]].from_config(config)
+        config = as_trained(config, spec, verified.headers[layout.single.name], layout.configs)
+    with one_door(entry.name, path):
+        return spec.schedulers[config["_class_name"]].from_config(config)

@@ -13,8 +13,9 @@ from darkroom.worker.errors import ModelCorrupt, ModelDigestMismatch, ModelIncom
 from darkroom.worker.models.digests import Progress, hash_files, verify
 from darkroom.worker.models.families import FamilySpec, family
 from darkroom.worker.models.hub import RemoteModel, byte_bar, hub_door, list_remote
-from darkroom.worker.models.layout import PICKLES, TOKENIZER_FILES, folder_layout, weight_stem
+from darkroom.worker.models.layout import TOKENIZER_FILES, folder_layout
 from darkroom.worker.models.lockfile import LOCAL, LockedFile, LockedModel, pin
+from darkroom.worker.models.naming import PICKLES, weight_pattern, weight_stem
 from darkroom.worker.models.places import folder_of, pin_of
 from darkroom.worker.models.sources import inspect_layout
 from darkroom.worker.settings import WorkerSettings
@@ -79,7 +80,7 @@ def _part_files(spec: FamilySpec, part: str, names: list[str], variant: str | No
     if part == "scheduler":
         return [name for name in names if name == "scheduler_config.json"]
     for tried in dict.fromkeys((variant, None)):
-        weights = [name for name in names if _weight_pattern(weight_stem(spec, part), tried).fullmatch(name)]
+        weights = [name for name in names if weight_pattern(weight_stem(spec, part), tried).fullmatch(name)]
         if any(name.endswith(".safetensors") for name in weights):
             return ["config.json", *weights]
     pickled = [name for name in names if name.endswith(PICKLES)]
@@ -89,16 +90,6 @@ def _part_files(spec: FamilySpec, part: str, names: list[str], variant: str | No
             hint="choose a revision or a repository with .safetensors weights",
         )
     raise ModelIncompatible(f"{part}: the repository has no weights for it")
-
-
-def _weight_pattern(stem: str, variant: str | None) -> re.Pattern[str]:
-    """Whole files, shards and their index; the variant stands before or after the shard's number."""
-    stem, shard = re.escape(stem), r"-\d{5}-of-\d{5}"
-    if variant is None:
-        return re.compile(rf"{stem}({shard})?\.safetensors|{stem}\.safetensors\.index\.json")
-    name = re.escape(variant)
-    index = rf"{stem}\.safetensors\.(index\.{name}|{name}\.index)\.json"
-    return re.compile(rf"{stem}(\.{name}({shard})?|{shard}\.{name})\.safetensors|{index}")
 
 
 def _complete(entry: ModelEntry, settings: WorkerSettings, pinned: LockedModel, progress: Progress | None) -> bool:

@@ -12,24 +12,32 @@ from diffusers.loaders.single_file_utils import SingleFileComponentError, create
 from safetensors.torch import load_file
 
 from darkroom.worker.errors import ModelIncompatible
+from darkroom.worker.models.door import one_door
 from darkroom.worker.models.families import FamilySpec
 
 
-def load_single_file(spec: FamilySpec, path: Path, configs: Path, dtypes: dict[str, torch.dtype]) -> dict[str, Any]:
-    """The family's modules by name, on the CPU, in `dtypes`. Raises ModelIncompatible where weights are missing."""
+def load_single_file(
+    model: str, spec: FamilySpec, path: Path, configs: Path, dtypes: dict[str, torch.dtype]
+) -> dict[str, Any]:
+    """The family's modules by name, on the CPU, in `dtypes`. Raises a ModelError; `model` is its name."""
     checkpoint = load_file(path)
     modules = {}
     for name in spec.modules:
-        load = _text_encoder if name in spec.encoders else _of_diffusers
-        try:
-            module = load(spec.components[name], dict(checkpoint), name, str(configs))  # converters empty the dict
-            _check_complete(module)
-        except SingleFileComponentError:
-            raise ModelIncompatible(f"{path}: no weights for the {name}") from None
-        except NotImplementedError:
-            raise ModelIncompatible(f"{path}: it lacks some of the weights of the {name}") from None
-        modules[name] = module.to(dtypes[name])
+        with one_door(model, configs / name / "config.json"):
+            modules[name] = _module(spec, name, path, checkpoint, configs).to(dtypes[name])
     return modules
+
+
+def _module(spec: FamilySpec, name: str, path: Path, checkpoint: dict[str, torch.Tensor], configs: Path) -> Any:
+    load = _text_encoder if name in spec.encoders else _of_diffusers
+    try:
+        module = load(spec.components[name], dict(checkpoint), name, str(configs))  # converters empty the dict
+        _check_complete(module)
+    except SingleFileComponentError:
+        raise ModelIncompatible(f"{path}: no weights for the {name}") from None
+    except NotImplementedError:
+        raise ModelIncompatible(f"{path}: it lacks some of the weights of the {name}") from None
+    return module
 
 
 def _check_complete(module: torch.nn.Module) -> None:
