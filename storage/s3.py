@@ -172,7 +172,7 @@ def _config(settings: StorageSettings, endpoint: str | None) -> Config:
         # The newer default, a checksum in a trailer, is refused by some servers.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        max_pool_connections=32,
+        max_pool_connections=128,  # those that are kept; more threads than that throw theirs away after each call
     )
 
 

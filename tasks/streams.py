@@ -1,11 +1,12 @@
 """Reading events page by page: a job's own stream to its end, and the feed of all jobs."""
 
 import base64
+import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from darkroom.tasks.errors import Fault, InvalidRequest, JobNotFound, QueueBroken
+from darkroom.tasks.errors import Fault, InvalidRequest, JobNotFound, QueueBroken, QueueUnavailable
 from darkroom.tasks.events import DataUrl, Event
 from darkroom.tasks.job import State
 from darkroom.tasks.redis_io import Key, Operation, command
@@ -116,7 +117,9 @@ def shown(job_id: str, batch: Batch) -> Operation[Batch]:
     """Puts the job's newest preview into the newest event that has one; Redis keeps no older ones."""
     for event in reversed(batch.events):
         if event.data.get("preview"):
-            picture = yield command("GET", Key(f"preview:{job_id}"))
+            picture = None
+            with contextlib.suppress(QueueUnavailable):  # the events count more, and are not read again
+                picture = yield command("GET", Key(f"preview:{job_id}"))
             if picture:
                 event.data["preview"] = DataUrl("data:image/jpeg;base64," + base64.b64encode(picture).decode())
             break

@@ -2,7 +2,9 @@
 
 import hashlib
 import socket
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -231,3 +233,17 @@ def test_bad_storage_urls() -> None:
     for url in ("s3://", "s3://UPPER", "s3://x", "s3://bucket/../up", "s3://user@bucket", "s3://bucket/c?d=e"):
         with pytest.raises(errors.StorageConfigInvalid, match="DARKROOM_STORAGE_URL"):
             open_store(StorageSettings(storage_url=url))
+
+
+def test_threads_keep_their_connections(store: ObjectStore, caplog: pytest.LogCaptureFixture) -> None:
+    """As many as a worker or a producer has; urllib3 warns of each connection that it throws away."""
+    store.put("a", b"x", content_type="image/png")
+    together = threading.Barrier(64)
+
+    def read(_: int) -> bytes:
+        together.wait(30)
+        return store.get("a")
+
+    with ThreadPoolExecutor(64) as pool:
+        assert set(pool.map(read, range(64))) == {b"x"}
+    assert [record.getMessage() for record in caplog.records if "pool" in record.getMessage()] == []
