@@ -18,16 +18,17 @@ _FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 def with_upload(fields: Mapping[str, Any], client: Darkroom) -> Mapping[str, Any]:
     """The fields with a local input file replaced by the key under which it was uploaded.
 
-    A request with faults is left as it is: submitting it names them all, and uploads nothing. Raises InvalidRequest for
+    For a request with faults nothing is uploaded: submitting it names them all. Raises InvalidRequest for
     a file that is not there or no picture, StorageFailed, StorageNotConfigured.
     """
     reference = fields.get("image")
     if not isinstance(reference, str) or not is_local(reference):
         return fields
+    uploaded = {**fields, "image": _SOME_KEY}
     try:
-        tenant = parse_request({**fields, "image": _SOME_KEY}).tenant
+        tenant = parse_request(uploaded).tenant
     except DarkroomError:
-        return fields
+        return uploaded
     path = Path(reference).expanduser()
     if not path.is_file():
         raise InvalidRequest([Fault("image", "input_missing", f"{reference} is no file here and no storage key")])

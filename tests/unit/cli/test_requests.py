@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from darkroom.cli import requests
+from darkroom.cli.pictures import with_upload
 from darkroom.cli.requests import read_lines, request_fields, with_kind
 from darkroom.cli.screen import described
-from darkroom.tasks import InvalidRequest, parse_request
+from darkroom.tasks import Darkroom, InvalidRequest, parse_request
 
 
 def test_only_what_was_given_becomes_a_field() -> None:
@@ -55,6 +56,14 @@ def test_words_for_what_is_mistaken_at_a_terminal() -> None:
     assert start_by.endswith(", or +SECONDS from now")
     assert metadata == '--metadata: is not a JSON object, such as {"channel": "art"}'
     assert image.startswith("--image: is a file: URL")
+
+
+def test_a_file_is_no_fault_of_a_request_that_has_others() -> None:
+    """It would have been uploaded."""
+    fields = with_kind(request_fields({"prompt": "", "image": "sketch.png"}))
+    with Darkroom() as client, pytest.raises(InvalidRequest) as caught:
+        parse_request(with_upload(fields, client))
+    assert [fault.field for fault in caught.value.faults] == ["prompt"]
 
 
 def test_kind_follows_from_what_only_img2img_has() -> None:
