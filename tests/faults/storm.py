@@ -158,7 +158,7 @@ def _weather(plan: Plan, place: Place, chance: random.Random, outcome: Outcome) 
             if at_work and time.monotonic() < calm:
                 place.workers.kill(chance.choice(at_work))
                 outcome.kills += 1
-            # As a worker's parent does; of those that start while storage is away none stays.
+            # As a worker's parent does; those that start while storage is away wait for it.
             place.workers.start(plan.workers - len(place.workers.living))
 
     def restart(over: threading.Event) -> None:

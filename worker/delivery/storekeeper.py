@@ -9,12 +9,14 @@ import time
 
 import structlog
 
-from darkroom.storage import ObjectStore, StorageError
+from darkroom.storage import InputError, ObjectStore, StorageError
 from darkroom.storage.errors import (
-    BucketMissing,
+    KeyInvalid,
+    ObjectCorrupt,
+    ObjectNotFound,
+    ObjectTooLarge,
     StorageAway,
     StorageConfigInvalid,
-    StorageDenied,
     StorageFull,
     StorageReadOnly,
     StorageUnavailable,
@@ -29,10 +31,10 @@ LOOK_SECONDS = 10.0  # between two looks at a store that can be used
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 2.0  # between two looks at one that cannot
 CLOSING_SECONDS = 0.5  # for a look under way: a store that hangs keeps no process
 
-#: Nothing but the store as a whole can be the cause.
-_CERTAIN = (StorageAway, StorageFull, StorageReadOnly)
-#: These may also be about one object; a look tells.
-_POSSIBLE = (StorageUnavailable, StorageDenied, BucketMissing)
+#: Of the store as a whole.
+_ALL = (StorageAway, StorageFull, StorageReadOnly)
+#: Of one object. What is in neither may be of both kinds: a look tells.
+_ONE = (InputError, KeyInvalid, ObjectNotFound, ObjectTooLarge, ObjectCorrupt)
 
 
 class StoreKeeper(Duty):
@@ -75,10 +77,10 @@ class StoreKeeper(Duty):
         """
         if isinstance(error, StorageFull):
             self._size = max(self._size, size)
-        if isinstance(error, _CERTAIN):
+        if isinstance(error, _ALL):
             self._found(error)
             return error
-        return self.look() if isinstance(error, _POSSIBLE) else None
+        return None if isinstance(error, _ONE) else self.look()
 
     def look(self, *, write: bool = True) -> StorageError | None:
         """What is wrong with the store now; None where it can be used."""
@@ -142,5 +144,5 @@ class StoreKeeper(Duty):
         except QueueError as error:
             if self._mark is None:
                 msg = f"which store is the one cannot be known while Redis is away: {error.message}"
-                raise StorageUnavailable(msg) from error
+                raise StorageUnavailable(msg, hint=error.hint) from error
         return self._mark

@@ -5,6 +5,7 @@ import os
 import resource
 import socket
 import stat
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -43,6 +44,32 @@ def full_disk() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+class Disk:
+    """A real file system of 64 kB, of the test's own."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def mount(self, *options: str) -> None:
+        place, size = str(self.place), "size=64k,mode=0755"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join([size, *options]), "none", place], check=True)
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", str(self.place)], check=True)
+
+
+@pytest.fixture
+def disk(root: Path) -> Iterator[Disk]:
+    root.mkdir()
+    disk = Disk(root)
+    try:
+        disk.mount()
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        pytest.skip("nothing may be mounted here")
+    yield disk
+    subprocess.run(["umount", "-q", str(root)], check=False)
+
+
 def names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
@@ -59,6 +86,40 @@ def test_disk_full_leaves_what_was_there(store: ObjectStore, root: Path) -> None
     assert "free space" in caught.value.hint
     assert store.get("a/b") == b"the old"
     assert names(root / "a") == ["b"]
+
+
+def test_a_disk_that_is_full(store: ObjectStore, disk: Disk, root: Path) -> None:
+    put(store, "a", bytes(50_000))
+    for use in (lambda: put(store, "b", bytes(50_000)), lambda: store.check(size=50_000)):
+        with pytest.raises(errors.StorageFull) as caught:
+            use()
+        assert caught.value.retryable
+    store.check()  # for so little there is room
+    assert names(root) == ["a"]
+    store.delete("a")
+    store.check(size=50_000)
+
+
+def test_a_disk_that_is_read_only(store: ObjectStore, disk: Disk) -> None:
+    put(store, "a")
+    disk.mount("remount", "ro")
+    for use in (lambda: put(store, "b"), store.check, lambda: store.delete("a"), lambda: store.make_mark("m")):
+        with pytest.raises(errors.StorageReadOnly) as caught:
+            use()
+        assert (caught.value.code, caught.value.retryable) == ("storage_read_only", True)
+    store.check(write=False)
+    assert store.get("a") == b"x"
+
+
+def test_a_disk_that_is_not_mounted(root: Path, disk: Disk) -> None:
+    store = open_store(StorageSettings(storage_url=root.as_uri()), expected=lambda _: "mine")
+    store.make_mark("mine")
+    put(store, "a")
+    disk.unmount()
+    for use in (lambda: put(store, "b"), lambda: store.get("a"), lambda: store.exists("a"), lambda: store.list("")):
+        with pytest.raises(errors.StorageAway, match="has no mark"):
+            use()
+    assert names(root) == []
 
 
 def test_folder_of_somebody_else(store: ObjectStore, root: Path, request: pytest.FixtureRequest) -> None:
