@@ -71,8 +71,9 @@ def test_what_is_no_usable_picture(at_work: Studio, name: str) -> None:
     fails(at_work, key, code)
 
 
-@pytest.mark.parametrize("name", [name for name in BAD if name not in ("gif", "empty")])
+@pytest.mark.parametrize("name", ["truncated", "corrupt", "bomb"])
 def test_the_same_in_a_data_url(at_work: Studio, name: str) -> None:
+    """What does not begin as a picture is refused at submit."""
     data, code = BAD[name]
     fails(at_work, "data:image/png;base64," + base64.b64encode(data).decode(), code)
 
@@ -81,21 +82,12 @@ def test_the_same_in_a_data_url(at_work: Studio, name: str) -> None:
     ("image", "code"),
     [
         ("inputs/default/none.png", "input_missing"),
-        ("inputs/acme/secret.png", "input_forbidden"),
-        ("inputs/default/../acme/secret.png", "input_reference_invalid"),
-        ("/etc/passwd", "input_reference_invalid"),
-        ("file:///etc/passwd", "input_reference_invalid"),
-        ("http://example.com/cat.png", "input_reference_invalid"),
-        ("https://127.0.0.1/cat.png", "input_address_forbidden"),
         ("https://localhost/cat.png", "input_address_forbidden"),
-        ("https://169.254.169.254/latest/meta-data", "input_address_forbidden"),
-        ("https://[::1]/cat.png", "input_address_forbidden"),
-        ("https://10.0.0.1:6379/", "input_address_forbidden"),
-        ("data:image/png;base64,!!!!", "input_reference_invalid"),
+        ("https://[64:ff9b::7f00:1]/cat.png", "input_address_forbidden"),
     ],
 )
 def test_references_that_lead_nowhere_or_too_far(at_work: Studio, image: str, code: str) -> None:
-    at_work.store.put("inputs/acme/secret.png", GOOD, content_type="image/png")
+    """Those whose text tells it are refused at submit."""
     fails(at_work, image, code)
 
 
