@@ -3,6 +3,8 @@
 import sys
 from typing import NoReturn
 
+from darkroom.worker.process.leaving import leave
+
 
 def main() -> NoReturn:
     """The entry point."""
@@ -13,4 +15,4 @@ def main() -> NoReturn:
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
         code = 130  # as shells say it
-    sys.exit(code)
+    leave(code)

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-from typing import NoReturn
 
 import structlog
 
@@ -15,6 +14,7 @@ from darkroom.storage import StorageError, StorageSettings
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.misspelt import misspelt
 from darkroom.tasks.settings import TaskSettings
+from darkroom.worker.process.leaving import leave
 from darkroom.worker.process.logs import configure_logs
 from darkroom.worker.process.service import Service
 from darkroom.worker.settings import WorkerSettings
@@ -23,8 +23,8 @@ EXIT_TEMPORARY = 75  # sysexits.h, EX_TEMPFAIL
 EXIT_STORAGE = 5
 
 
-def main() -> NoReturn:
-    """Runs the process."""
+def main() -> int:
+    """Runs the process; returns its exit code."""
     configure_logs("auto", "info")
     try:
         settings = WorkerSettings()
@@ -37,10 +37,10 @@ def main() -> NoReturn:
     except (DarkroomError, StorageError) as error:
         structlog.get_logger().error("worker.failed", code=error.code, error=error.message, hint=error.hint)
         own = getattr(error, "exit_code", EXIT_STORAGE)
-        sys.exit(EXIT_TEMPORARY if error.retryable else own)
+        return EXIT_TEMPORARY if error.retryable else own
     except KeyboardInterrupt:
-        sys.exit(130)
-    sys.exit(0)
+        return 130
+    return 0
 
 
 def _follow_parent() -> None:
@@ -50,4 +50,4 @@ def _follow_parent() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    leave(main())

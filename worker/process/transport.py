@@ -25,6 +25,7 @@ GARBAGE_KEY = "garbage"  # list of JSON, newest first; behind the prefix of all 
 GARBAGE_KEPT = 1000
 GARBAGE_BYTES = 2000  # of each that are kept
 GARBAGE_SECONDS = 30 * 24 * 3600  # after the last of them the list goes
+READ_SECONDS = 0.25  # that one read waits for a message; a worker that is told to stop waits for its end (stock: 1)
 REFUSED_SECONDS = 1.0  # between two tries of a server that answers, but refuses to be read
 
 
@@ -143,12 +144,14 @@ class Transport(redis.Transport):  # type: ignore[misc]
     """The stock transport with our channel."""
 
     Channel = Channel
+    brpop_timeout = READ_SECONDS
 
 
 class SentinelTransport(redis.SentinelTransport):  # type: ignore[misc]
     """The stock transport with our channel."""
 
     Channel = SentinelChannel
+    brpop_timeout = READ_SECONDS
 
 
 def install() -> None:

@@ -51,9 +51,8 @@ def start(small: Studio, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         for name, value in {**small.environment, **environment}.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(sys, "argv", ["darkroom.worker", *models])
-        with pytest.raises(SystemExit) as caught:
-            program.main()
-        return int(str(caught.value.code)), json.loads(said.getvalue().splitlines()[-1])
+        code = program.main()
+        return code, json.loads(said.getvalue().splitlines()[-1])
 
     yield begin
     structlog.reset_defaults()

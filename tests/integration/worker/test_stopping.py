@@ -28,7 +28,7 @@ def generate(self, *args, **kwargs):
 Generator.generate = generate
 sys.argv[1:] = [model]
 from darkroom.worker.__main__ import main
-main()
+sys.exit(main())
 """
 
 

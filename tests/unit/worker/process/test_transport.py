@@ -5,9 +5,10 @@ import json
 from typing import Any
 
 import pytest
+from kombu import Connection
 
 from darkroom.tasks.message import knock
-from darkroom.worker.process.transport import MAX_BYTES, Garbage, job_id_of
+from darkroom.worker.process.transport import MAX_BYTES, Garbage, install, job_id_of
 
 JOB = "01a209bb-372a-71b4-836d-eec8aa7450ae"
 
@@ -56,3 +57,10 @@ def test_a_body_that_is_not_in_base64_is_read_too() -> None:
 def test_everything_else_is_garbage_with_a_reason(raw: bytes) -> None:
     with pytest.raises(Garbage, match=r"\w"):
         job_id_of(raw)
+
+
+@pytest.mark.parametrize("broker", ["redis://127.0.0.1:1/0", "sentinel://127.0.0.1:1/0"])
+def test_a_worker_that_stops_waits_shortly_for_the_read_under_way(broker: str) -> None:
+    install()
+    with Connection(broker) as connection:
+        assert 0 < connection.transport.brpop_timeout <= 0.3
