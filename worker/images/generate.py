@@ -49,13 +49,14 @@ class Generator:
     """One loaded model, ready to make pictures; built once, used by any number of threads."""
 
     def __init__(self, model: LoadedModel, engine: Engine) -> None:
-        """Raises ModelIncompatible where the catalogue entry names schedulers that the model cannot use."""
+        """Raises ModelIncompatible where its entry names schedulers that it cannot use, or no pipeline takes it."""
         check_schedulers(model.entry, model.components["scheduler"])
         self.model = model
         self._engine = engine
         self._vae = VaeProxy(model.components["vae"], engine, model.placement.device)
         texts = {name: part for name, part in model.components.items() if name not in ("unet", "vae", "scheduler")}
-        self._encoding = self._pipeline("txt2img", model.entry.defaults.scheduler, 0, texts, Ticket())
+        with blame("pipeline", model):
+            self._encoding = self._pipeline("txt2img", model.entry.defaults.scheduler, 0, texts, Ticket())
         self._no_texts = dict.fromkeys(texts)
         self.embeddings = EmbeddingCache[tuple[dict[str, torch.Tensor], bool]]()
 

@@ -16,6 +16,9 @@ from darkroom.worker.models.loading import LoadedModel
 
 STEPS = 3
 
+#: Of parts that are no modules.
+_FILES = {"scheduler": "scheduler/scheduler_config.json", "pipeline": "model_index.json or a config of a part,"}
+
 _RESTORE = "restore the model's files, or check `family` in the catalogue entry"
 
 
@@ -24,15 +27,15 @@ class Part:
 
     def __init__(self, name: str, model: LoadedModel) -> None:
         self._name, self._dtype = name, model.placement.dtype
-        self.file = f"{name}/{'scheduler_config' if name == 'scheduler' else 'config'}.json"
+        self.file = _FILES.get(name, f"{name}/config.json")
 
     def gave(self, *tensors: torch.Tensor) -> None:
         """Raises ModelIncompatible for numbers that are none."""
         if not all(bool(tensor.isfinite().all()) for tensor in tensors):
             wider = self._dtype == torch.float16
             raise ModelIncompatible(
-                f"its {self._name} gives numbers that are none (NaN or infinity) in {self._dtype}",
-                hint="start the worker with --dtype bfloat16 or float32" if wider else f"check {self.file}",
+                f"{self.file} or its weights: the {self._name} gives numbers that are none (NaN or infinity)",
+                hint="start the worker with --dtype bfloat16 or float32" if wider else _RESTORE,
             )
 
 

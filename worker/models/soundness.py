@@ -72,7 +72,9 @@ def check_vae(path: Path, config: Any) -> None:
         raise ModelIncompatible(f"{path}: its latents are not of 4 channels and an eighth of the picture's sides")
     mean, std = config.get("latents_mean"), config.get("latents_std")
     for name, values in (("latents_mean", mean), ("latents_std", std)):
-        if values is not None and not (len(values) == 4 and all(_is_number(value) for value in values)):
+        if values is not None and not (
+            isinstance(values, list) and len(values) == 4 and all(_is_number(value) for value in values)
+        ):
             raise ModelIncompatible(f"{path}: {name} is {values}, not four numbers", hint=_RESTORE)
     if std is not None and min(std) <= 0:
         raise ModelIncompatible(f"{path}: latents_std is {std}, not four positive numbers", hint=_RESTORE)

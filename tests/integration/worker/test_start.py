@@ -86,6 +86,21 @@ def test_weights_that_are_not_there(start: Start, tmp_path: Path) -> None:
     assert (code, said["code"]) == (4, "model_missing")
 
 
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("scheduler/scheduler_config.json", {"prediction_type": "flow_prediction"}),  # shows when it is run
+        ("vae/config.json", {"scaling_factor": 0}),
+    ],
+)
+def test_files_that_make_no_picture(start: Start, tmp_path: Path, file: str, said: dict[str, Any]) -> None:
+    path = tmp_path / "weights" / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), **said}))
+    code, words = start("tiny-sdxl")
+    assert (code, words["code"]) == (4, "model_incompatible")
+    assert file in words["error"]
+
+
 def test_no_model_at_all(start: Start) -> None:
     code, said = start()
     assert (code, said["error"]) == (4, "no model is named")
