@@ -14,7 +14,7 @@ from typing import Any
 from darkroom.tasks.errors import QueueBroken
 from darkroom.tasks.redis_io import Key, Operation, command, script
 
-SLICE = 100  # keys, or members of a set, that one script looks at
+SLICE = 50  # keys, or members of a set, that one script looks at
 FIRST = ("leases", "delayed", "index:running", "deadlines")  # small sets, of jobs that somebody waits for
 SWEPT = "swept"  # no fault: the record has expired or was deleted since
 REFUSED = "refused"  # Redis did not let it be looked at or mended

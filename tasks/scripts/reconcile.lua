@@ -166,7 +166,7 @@ end
 local function check_member(name, id, repair, belongs)
   local job, unreadable = load(id)
   if unreadable or (job and belongs(job)) then
-    if name == "index:queued" or name == "index:running" then check_record(id, job, unreadable) end
+    if name == "index:running" then check_record(id, job, unreadable) end  -- before the walk comes to its key
     return
   end
   redis.call("ZREM", key(name), id)

@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 
 from darkroom.tasks import Darkroom, JobError, JobResult, State, TaskSettings, claims
 from darkroom.tasks.claims import Claim, Hold, Overdue, Refusal
+from darkroom.tasks.reconcile import walk_all
 from darkroom.tasks.redis_io import BlockingIO, Operation
 from tests.integration.hand import Hand
 
@@ -35,6 +36,8 @@ ERRORS = {
     "ours": JobError(code="internal_error", message="a bug"),
     "theirs": JobError(code="input_missing", message="no such picture", callers_fault=True),
 }
+
+PLACES = ("leases", "delayed", "deadlines", "queued:sdxl:interactive", "index:{state}", "index:{state}:default")
 
 any_job = st.integers(0, 5)
 any_claim = st.integers(0, 11)
@@ -172,6 +175,18 @@ class Life(RuleBasedStateMachine):
         """On what it saw, however long ago."""
         for found in self.overdue:
             self.io.run(claims.requeue(found, self.rules))
+
+    @rule()
+    def the_reconciler_walks(self) -> None:
+        assert self.io.run(walk_all(self.rules.record_ttl)) == {}
+
+    @precondition(lambda self: self.ids)
+    @rule(number=any_job, place=st.sampled_from(PLACES))
+    def a_place_is_lost_and_found(self, number: int, place: str) -> None:
+        job_id = self._job(number)
+        lost = self.raw.zrem(self._key(place.format(state=self._state(job_id))), job_id)
+        found = self.io.run(walk_all(self.rules.record_ttl))
+        assert found.total() == lost
 
     # What must hold at any time
 

@@ -20,7 +20,7 @@ from darkroom.worker.delivery.leftovers import Sweep
 ROUND_SECONDS = 2.0
 PATIENCE_SECONDS = 30.0  # after a later job of the lane was claimed, a message counts as lost
 MOST = 200  # jobs a round
-WALK_SECONDS = 0.1  # of a round, for the reconciler: about two thousand keys
+WALK_SECONDS = 0.1  # of a round, for the reconciler: some dozen slices
 GRACE_SECONDS = 5.0  # after Redis was away, so that workers renew what they hold before it is given to others
 ENDS = frozenset({"canceled", "expired", "failed"})  # outcomes
 
