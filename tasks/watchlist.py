@@ -260,9 +260,8 @@ class Watchlist:
         if not silent:
             return
         try:
-            states = yield [command("HGET", Key(f"job:{stream.source.job_id}"), "state") for stream in silent]
-        except QueueBroken:  # of one of them
-            states = [None] * len(silent)
+            asked = [command("HGET", Key(f"job:{stream.source.job_id}"), "state", alone=True) for stream in silent]
+            states = yield asked
         except QueueError:  # the next read tells
             return
         with self._lock:

@@ -1,12 +1,16 @@
 """What `darkroom doctor` finds in the queues: jobs that wait in vain, were given up, or lost their workers."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from darkroom.cli.doctor.check import Check
-from darkroom.tasks import TaskSettings
+from darkroom.tasks import QueueBroken, State, TaskSettings
 from darkroom.tasks.models import Market, read_market
-from darkroom.tasks.redis_io import BlockingIO, Call, Key, Operation, command
+from darkroom.tasks.redis_io import BlockingIO, Key, Operation, command
 
+_TYPES = dict.fromkeys(("leases", "delayed", "deadlines", "dead", "deaths", "unreadable"), "zset")
+_TYPES |= {f"index:{state}": "zset" for state in State} | {"lanes": "set", "marks": "hash", "models": "hash"}
+_TYPES |= {"feed": "stream", "clock": "string", "garbage": "list"}
 _LATE_MS = 10_000  # after its end, a lease or a retry should have been seen to: the janitor looks every two seconds
 
 
@@ -16,12 +20,15 @@ def jobs() -> Iterator[Check]:
     try:
         market = io.run(read_market())
         waiting = io.run(_waiting())
+        strange = io.run(_strange())
         running, retrying, late, dead, deaths, garbage, unreadable = io.run(_counts())
     finally:
         io.close()
     there = f"{sum(waiting.values())} wait, {running} run, {retrying} wait for their next try"
     yield Check("jobs", "ok", there)
     yield from _unserved(waiting, market)
+    hint = "somebody else wrote there: delete it in Redis; the janitor writes anew what it held of jobs"
+    yield from (Check("jobs", "broken", words, hint) for words in strange)
     if late:
         hint = "the janitor is a duty of every worker: start one, or see why those that run do not reach Redis"
         yield Check(
@@ -49,24 +56,42 @@ def _unserved(waiting: dict[str, int], market: Market) -> Iterator[Check]:
 
 
 def _waiting() -> Operation[dict[str, int]]:
-    lanes = sorted(lane.decode(errors="replace") for lane in (yield command("SMEMBERS", Key("lanes"))))
-    counts = (yield [command("ZCARD", Key(f"queued:{lane}")) for lane in lanes]) if lanes else []
-    return dict(zip(lanes, counts, strict=True))
+    found = yield command("SMEMBERS", Key("lanes"), alone=True)
+    lanes = sorted(lane.decode(errors="replace") for lane in found) if not isinstance(found, QueueBroken) else []
+    counts = (yield [command("ZCARD", Key(f"queued:{lane}"), alone=True) for lane in lanes]) if lanes else []
+    return dict(zip(lanes, map(_number, counts), strict=True))
 
 
 def _counts() -> Operation[list[int]]:
     seconds, micros = yield command("TIME")  # what these sets hold was written by the server's clock
     now_ms = int(seconds) * 1000 + int(micros) / 1000
     late, lately = f"{now_ms - _LATE_MS:.0f}", f"{now_ms - 600_000:.0f}"
-    asked: list[Call] = [
-        command("ZCARD", Key("index:running")),
-        command("ZCARD", Key("delayed")),
-        command("ZCOUNT", Key("leases"), "-inf", late),
-        command("ZCOUNT", Key("delayed"), "-inf", late),
-        command("ZCARD", Key("dead")),
-        command("ZCOUNT", Key("deaths"), lately, "+inf"),
-        command("LLEN", Key("garbage")),
-        command("ZCARD", Key("unreadable")),
+    asked: list[tuple[str, ...]] = [
+        ("ZCARD", "index:running"),
+        ("ZCARD", "delayed"),
+        ("ZCOUNT", "leases", "-inf", late),
+        ("ZCOUNT", "delayed", "-inf", late),
+        ("ZCARD", "dead"),
+        ("ZCOUNT", "deaths", lately, "+inf"),
+        ("LLEN", "garbage"),
+        ("ZCARD", "unreadable"),
     ]
-    running, retrying, lost, due, *others = [int(reply) for reply in (yield asked)]
+    replies = yield [command(verb, Key(name), *more, alone=True) for verb, name, *more in asked]
+    running, retrying, lost, due, *others = map(_number, replies)
     return [running, retrying, lost + due, *others]
+
+
+def _number(reply: Any) -> int:
+    """Where a key is of another type, which is told of it, nothing is counted."""
+    return 0 if isinstance(reply, QueueBroken) else int(reply)
+
+
+def _strange() -> Operation[list[str]]:
+    """What is of another type than the scripts need it, in words."""
+    names = list(_TYPES)
+    types = [found.decode() for found in (yield [command("TYPE", Key(name)) for name in names])]
+    return [
+        f"the key {name} is a {found}, not a {_TYPES[name]}"
+        for name, found in zip(names, types, strict=True)
+        if found not in ("none", _TYPES[name])
+    ]

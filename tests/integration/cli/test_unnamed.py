@@ -110,7 +110,9 @@ def test_keys_that_only_look_alike_are_nobodys_business(redis: Redis, store: Obj
         f"inputs/{LOST}/0-{SHA}.png",
         f"inputs/default/{'a' * 64}.png",
     )
+    store.make_mark("0123")
     assert list(redis.search(datetime.now(UTC) + timedelta(days=1)).unnamed(store)) == []
+    assert store.mark() == "0123"
 
 
 def test_objects_without_a_record_go_by_their_age(redis: Redis, tmp_path: Path) -> None:

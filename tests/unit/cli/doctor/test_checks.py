@@ -108,6 +108,17 @@ def test_names_that_are_no_text_are_no_trouble(own_server: LocalServer) -> None:
     assert state(list(checks.workers()), "none is up") == "warning"
 
 
+def test_keys_of_another_type_and_records_that_cannot_be_read_are_told_of(own_server: LocalServer) -> None:
+    with redis.Redis(port=own_server.port) as raw:
+        raw.zadd("darkroom:unreadable", {"one": 1})
+        for name in ("leases", "lanes"):
+            raw.set(f"darkroom:{name}", "x")
+        found = list(queue_checks.jobs())
+    assert state(found, "1 have records that cannot be read") == "warning"
+    assert [check.message for check in found if check.state == "broken"] == [
+        "the key leases is a string, not a zset", "the key lanes is a string, not a set"]  # fmt: skip
+
+
 def test_a_part_that_raises_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DARKROOM_REDIS_URL", "redis://127.0.0.1:1")
     (found,) = guarded("server", checks.server)
