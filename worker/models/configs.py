@@ -1,6 +1,7 @@
 """A model's JSON files: read, and refused where they would make a loader run code or open something else."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ModelUnsafe(f"{path}: {detours[0]} points at other files", hint="use a plain copy of the model")
     if "quantization_config" in config:
         raise ModelIncompatible(f"{path}: quantized weights are not supported", hint="use the fp16 or bf16 weights")
+    if not re.match(r"\d", str(config.get("_diffusers_version", "0"))):
+        raise ModelCorrupt(f"{path}: _diffusers_version is {config['_diffusers_version']!r}, no version", hint=_FITTING)
     return config
 
 

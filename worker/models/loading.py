@@ -138,11 +138,13 @@ def _from_folder(spec: FamilySpec, name: str, layout: Layout, dtype: torch.dtype
             which = re.search(r"because (.*?)\. ", str(error))  # diffusers names the first, transformers only logs them
             detail = f": {which[1]}" if which else ""
             raise ModelIncompatible(
-                f"{folder}: config.json describes other shapes than its weights have{detail}"
+                f"{folder / 'config.json'}: describes other shapes than its weights have{detail}"
             ) from error
     absent = sorted(info["missing_keys"])
     if absent:  # the libraries would go on with random weights
-        raise ModelIncompatible(f"{folder} lacks {len(absent)} of its weights, such as {absent[0]}")
+        raise ModelIncompatible(
+            f"{folder / 'config.json'}: lacks {len(absent)} of its weights in the files beside it, such as {absent[0]}"
+        )
     return module
 
 
