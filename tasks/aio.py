@@ -138,7 +138,7 @@ class AsyncDarkroom:
     async def delete(self, job_id: str) -> None:
         """As Darkroom.delete."""
         job = await self._io.run(operations.ended(job_id))
-        await asyncio.to_thread(delete_objects, job, self._store)
+        await asyncio.to_thread(delete_objects, job.id, self._store, made=job.made)
         await self._io.run(operations.forget(job_id))
 
     async def dead(self, limit: int = 100) -> Jobs:

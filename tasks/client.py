@@ -148,8 +148,12 @@ class Darkroom:
         return self._io.run(operations.position(job_id))
 
     def delete(self, job_id: str) -> None:
-        """Forgets a job that has ended: objects, events, record. Raises JobNotFound, JobNotFinished, StorageFailed."""
-        delete_objects(self._io.run(operations.ended(job_id)), self._store)
+        """Forgets a job that has ended, or whose record cannot be read: objects, events, record.
+
+        Raises JobNotFound, JobNotFinished, StorageFailed.
+        """
+        job = self._io.run(operations.ended(job_id))
+        delete_objects(job.id, self._store, made=job.made)
         self._io.run(operations.forget(job_id))
 
     def dead(self, limit: int = 100) -> Jobs:

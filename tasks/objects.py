@@ -71,15 +71,15 @@ def _read(path: Path) -> bytes:
         raise InvalidRequest([Fault("image", "input_missing", f"{path}: {error.strerror}")]) from None
 
 
-def delete_objects(job: Job, finder: StoreFinder) -> None:
+def delete_objects(job_id: str, finder: StoreFinder, *, made: bool) -> None:
     """Deletes everything under the job's prefix. A job that made nothing needs no store."""
     try:
         store = finder.open()
     except StorageNotConfigured:
-        if job.images or job.result:
+        if made:
             raise
         return
-    stored(lambda: _delete_all(store, f"{job.id}/"))
+    stored(lambda: _delete_all(store, f"{job_id}/"))
 
 
 def named_by(job: Job) -> set[str]:

@@ -16,6 +16,7 @@ from darkroom.tasks.errors import (
     InvalidRequest,
     JobNotFinished,
     JobNotFound,
+    QueueBroken,
     QueueError,
     QueueFull,
 )
@@ -73,6 +74,14 @@ class Handle:
     def warnings(self) -> list[str]:
         """`no_worker`, `prompt_truncated`, `negative_prompt_ignored`."""
         return self.submitted.warnings
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A job that may be forgotten; `made`: its record names objects."""
+
+    id: str
+    made: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +194,7 @@ def position(job_id: str) -> Operation[int | None]:
 
 
 def forget(job_id: str) -> Operation[None]:
-    """Deletes record and events of a job that has ended. Raises JobNotFound, JobNotFinished."""
+    """Deletes record and events of a job that nobody works on. Raises JobNotFound, JobNotFinished."""
     reply = yield script("delete", canonical_id(job_id))
     if reply == b"active":
         raise JobNotFinished(f"job {job_id} has not ended")
@@ -193,12 +202,25 @@ def forget(job_id: str) -> Operation[None]:
         raise JobNotFound(f"no job {job_id}")
 
 
-def ended(job_id: str) -> Operation[Job]:
-    """The record of a job that has ended. Raises JobNotFound, JobNotFinished."""
-    job = yield from get(job_id, no_store)
-    if not job.state.final:
-        raise JobNotFinished(f"job {job_id} is {job.state}")
-    return job
+def ended(job_id: str) -> Operation[Ended]:
+    """A job that nobody works on: it has ended, or its record cannot be read. Raises JobNotFound, JobNotFinished."""
+    try:
+        job: Job | None = yield from get(job_id, no_store)
+    except QueueBroken:
+        job = None
+    if job is None or not job.state.final:
+        yield from _refuse_active(job_id)
+    return Ended(canonical_id(job_id), made=bool(job and (job.images or job.result)))
+
+
+def _refuse_active(job_id: str) -> Operation[None]:
+    """Raises JobNotFinished unless the job has ended, or the scripts cannot read it: then nobody looks after it."""
+    try:
+        state, _ = yield script("position", canonical_id(job_id))
+    except QueueBroken:
+        return
+    if state and not State(state.decode()).final:
+        raise JobNotFinished(f"job {job_id} is {state.decode()}")
 
 
 def ping() -> Operation[None]:

@@ -40,7 +40,7 @@ def jobs() -> Iterator[Check]:
     if dead:
         yield Check("jobs", "warning", f"{dead} were given up", "`darkroom dead list` says why")
     if unreadable:
-        hint = "`darkroom list` names them, `darkroom status ID` says why; nobody looks after them"
+        hint = "`darkroom list` names them, `darkroom status ID` says why, `darkroom delete ID` forgets them"
         yield Check("jobs", "warning", f"{unreadable} have records that cannot be read", hint)
     if garbage:
         hint = "somebody else writes into these queues; `darkroom dead list` shows what"

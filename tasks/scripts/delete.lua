@@ -1,11 +1,16 @@
--- Forgets a job that has ended. ARGV: prefix, id  -> "deleted" | "active" | "not_found"
+-- Forgets a job that has ended, or whose record cannot be read. ARGV: prefix, id  -> "deleted" | "active" | "not_found"
 local id = ARGV[2]
 local job, unreadable = load(id)
-if unreadable then return UNREADABLE end
-if not job then return "not_found" end
-if job.state == "queued" or job.state == "running" then return "active" end
-redis.call("DEL", job_key(id), key("events", id), key("steps", id), key("preview", id), key("attempts", id))
-redis.call("ZREM", key("index", job.state), id)
-redis.call("ZREM", key("index", job.state, job.tenant), id)
-redis.call("ZREM", key("dead"), id)
+if not job and not unreadable then return "not_found" end
+if job and (job.state == "queued" or job.state == "running") then return "active" end
+local places = {"dead", "unreadable"}
+if job then
+  table.insert(places, "index:" .. job.state)
+  table.insert(places, "index:" .. job.state .. ":" .. job.tenant)
+else  -- the janitor and the reconciler find the others
+  for _, name in ipairs({"leases", "delayed", "deadlines"}) do table.insert(places, name) end
+  for state in pairs(STATES) do table.insert(places, "index:" .. state) end
+end
+for _, name in ipairs(places) do try("ZREM", key(name), id) end
+for _, part in ipairs(PARTS) do redis.call("DEL", key(part, id)) end
 return "deleted"

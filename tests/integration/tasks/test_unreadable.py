@@ -6,7 +6,16 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from darkroom.tasks import Darkroom, DarkroomError, QueueAuthFailed, QueueBroken, State, TaskSettings, claims
+from darkroom.tasks import (
+    Darkroom,
+    DarkroomError,
+    JobNotFinished,
+    QueueAuthFailed,
+    QueueBroken,
+    State,
+    TaskSettings,
+    claims,
+)
 from darkroom.tasks.claims import Hold
 from darkroom.tasks.operations import Submitted
 from darkroom.tasks.redis_io import BlockingIO
@@ -96,6 +105,9 @@ def test_of_two_jobs_the_other_one_is_looked_after(spoil: Spoil, client: Darkroo
             asked(spoilt)
     hand.run(whole)
     assert client.wait(whole).state is State.SUCCEEDED
+    client.delete(spoilt)
+    assert (client.jobs().unreadable, server.members("unreadable")) == ([], set())
+    assert not [key for key in server.raw.scan_iter(f"{server.prefix}*") if spoilt.encode() in key]
 
 
 @pytest.mark.parametrize(
@@ -198,6 +210,18 @@ def test_of_many_requests_one_that_redis_refuses_keeps_no_other_from_being_taken
     assert [isinstance(outcome.job, Submitted) for outcome in outcomes] == [True, False, True]
     refused = outcomes[1].error
     assert isinstance(refused, QueueBroken) and isinstance(refused, DarkroomError) and refused.job_id
+
+
+def test_what_is_only_of_another_version_is_not_deleted_while_it_may_be_worked_on(
+    client: Darkroom, hand: Hand, server: Server
+) -> None:
+    job_id = client.submit(REQUEST).id
+    server.raw.hset(server.key(f"job:{job_id}"), "request", '{"kind": "of a newer version"}')
+    with pytest.raises(JobNotFinished):
+        client.delete(job_id)
+    assert hand.refused(job_id) == "unreadable"  # it has failed
+    client.delete(job_id)
+    assert client.jobs().unreadable == []
 
 
 def test_events_that_are_none_and_a_state_that_is_none(client: Darkroom, hand: Hand, server: Server) -> None:
