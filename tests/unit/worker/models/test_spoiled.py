@@ -29,7 +29,8 @@ SCHEDULER, TOKENIZER, VOCABULARY = (
     "tokenizer/tokenizer_config.json",
     "tokenizer/vocab.json",
 )
-CONV = "unet/diffusion_pytorch_model.safetensors"
+PYTORCH = "diffusion_pytorch_model"
+CONV = f"unet/{PYTORCH}.safetensors"
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -84,10 +85,6 @@ def with_nan(tensor: torch.Tensor) -> torch.Tensor:
     broken = tensor.clone()
     broken.view(-1)[-1] = torch.nan
     return broken
-
-
-def without(*tokens: str) -> Spoil:
-    return lambda path: says(**dict.fromkeys(tokens, ...))(path)
 
 
 @pytest.mark.parametrize(
@@ -169,16 +166,23 @@ def test_a_prompt_is_cut_where_the_text_encoder_ends_whatever_the_tokenizer_says
 
 
 @pytest.mark.parametrize(
-    ("index", "shard"),
+    ("part", "stem", "index", "shard"),
     [
-        ("{stem}.safetensors.index.fp16.json", "{stem}.fp16-0000{n}-of-00002.safetensors"),
-        ("{stem}.fp16.safetensors.index.json", "{stem}.fp16-0000{n}-of-00002.safetensors"),
-        ("{stem}.safetensors.fp16.index.json", "{stem}-0000{n}-of-00002.fp16.safetensors"),
+        ("unet", PYTORCH, "{stem}.safetensors.index.fp16.json", "{stem}.fp16-0000{n}-of-00002.safetensors"),
+        ("unet", PYTORCH, "{stem}.fp16.safetensors.index.json", "{stem}.fp16-0000{n}-of-00002.safetensors"),
+        ("unet", PYTORCH, "{stem}.safetensors.fp16.index.json", "{stem}-0000{n}-of-00002.fp16.safetensors"),
+        ("text_encoder", "model", "{stem}.fp16.safetensors.index.json", "{stem}.fp16-0000{n}-of-00002.safetensors"),
     ],
 )
-@pytest.mark.parametrize(("part", "stem"), [("unet", "diffusion_pytorch_model"), ("text_encoder", "model")])
 def test_shards_of_a_variant_alone_are_found_however_they_are_called(
-    copied: Copied, serve: Serve, tmp_path: Path, index: str, shard: str, part: str, stem: str
+    copied: Copied,
+    placement: Placement,
+    settings: WorkerSettings,
+    tmp_path: Path,
+    part: str,
+    stem: str,
+    index: str,
+    shard: str,
 ) -> None:
     entry, folder = copied("sd"), tmp_path / "model" / part
     tensors = load_file(folder / f"{stem}.safetensors")
@@ -189,7 +193,7 @@ def test_shards_of_a_variant_alone_are_found_however_they_are_called(
         held = {name: tensors[name] for name, place in places.items() if place == file}
         save_file(held, folder / file, metadata={"format": "pt"})
     (folder / index.format(stem=stem)).write_text(json.dumps({"metadata": {}, "weight_map": places}))
-    model = serve(entry).model
+    model = load_model(entry, placement, settings)
     assert {f"{part}/{name}" for name in (*named, index.format(stem=stem))} <= model.digests.keys()
     found = model.components[part].state_dict()
     assert all(torch.equal(found[name.removeprefix("text_model.")], tensor) for name, tensor in tensors.items())
