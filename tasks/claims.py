@@ -100,7 +100,7 @@ def claim(
 def _claimed(job_id: str, token: str, fields: Sequence[bytes]) -> Claim:
     request, warnings, number, failures, queued, started = fields
     waited = (float(started) - float(queued)) / 1000
-    asked = parse_request(json.loads(request))
+    asked = parse_request(json.loads(request), kept=True)
     return Claim(job_id, token, asked, json.loads(warnings), int(number), int(failures), waited)
 
 

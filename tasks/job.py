@@ -267,7 +267,7 @@ def canonical_id(job_id: str) -> str:
 
 
 def _request(text: str) -> Request:
-    return parse_request(json.loads(text))
+    return parse_request(json.loads(text), kept=True)
 
 
 def _time(milliseconds: str) -> datetime:

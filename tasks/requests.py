@@ -30,6 +30,8 @@ Lane = Literal["interactive", "bulk"]
 OutputFormat = Literal["png", "jpeg", "webp"]
 Batching = Literal["auto", "solo"]
 
+_KEPT = object()  # the context in which requests of records are validated
+
 
 class _Generation(BaseModel):
     """The fields that every kind of generation has. Types are strict: `"512"` is no number."""
@@ -84,7 +86,7 @@ class _Generation(BaseModel):
     @classmethod
     def _ends_after_its_start(cls, finish_by: datetime | None, info: ValidationInfo) -> datetime | None:
         start_by = info.data.get("start_by")
-        if finish_by is not None and start_by is not None and finish_by < start_by:
+        if finish_by is not None and start_by is not None and finish_by < start_by and info.context is not _KEPT:
             raise ValueError("is before start_by")
         return finish_by
 
@@ -111,7 +113,7 @@ class Img2Img(_Generation):
     @classmethod
     def _leads_somewhere(cls, image: str, info: ValidationInfo) -> str:
         try:
-            if "tenant" in info.data:  # else it is at fault itself
+            if "tenant" in info.data and info.context is not _KEPT:  # without a tenant: it is at fault itself
                 check_reference(image, info.data["tenant"])
         except ReferenceFault as fault:
             raise PydanticCustomError(fault.code, "{why}", {"why": str(fault)}) from None
@@ -130,14 +132,17 @@ def _with_kind(data: object) -> object:
 Request = Annotated[Txt2Img | Img2Img, Discriminator("kind"), BeforeValidator(_with_kind)]
 
 
-def parse_request(data: Any) -> Request:
-    """A request from plain data (JSON, a mapping). Raises InvalidRequest with every fault."""
+def parse_request(data: Any, *, kept: bool = False) -> Request:
+    """A request from plain data (JSON, a mapping). Raises InvalidRequest with every fault.
+
+    `kept`: of a record, which may have been taken in when less was refused; it is read all the same.
+    """
     kind = data.get("kind", DEFAULT_KIND) if isinstance(data, Mapping) else None
     if not isinstance(kind, str) or kind not in KINDS:
         known = ", ".join(KINDS)
         raise InvalidRequest([Fault("kind", "unknown_kind", f"a request is a mapping with a kind of: {known}")])
     try:
-        return KINDS[kind].model_validate(dict(data))
+        return KINDS[kind].model_validate(dict(data), context=_KEPT if kept else None)
     except ValidationError as error:
         raise InvalidRequest(_faults(error)) from None
 

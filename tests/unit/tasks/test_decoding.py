@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 
-from darkroom.tasks import Event, Job, JobFailed, QueueBroken, State, StorageNotConfigured, Txt2Img
+from darkroom.tasks import (
+    Event,
+    InvalidRequest,
+    Job,
+    JobFailed,
+    QueueBroken,
+    State,
+    StorageNotConfigured,
+    Txt2Img,
+    parse_request,
+)
 from darkroom.tasks.events import DataUrl
 from darkroom.tasks.models import read_market
 
@@ -34,6 +44,20 @@ RECORD = {
 
 def job(**fields: str) -> Job:
     return Job.decode({**RECORD, **{name.encode(): value.encode() for name, value in fields.items()}})
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [
+        {"kind": "img2img", "image": "sketch.png"},
+        {"start_by": "2026-01-02T00:00:00Z", "finish_by": "2026-01-01T00:00:00Z"},
+    ],
+)
+def test_a_request_that_would_be_refused_today_can_be_read(taken: dict[str, str]) -> None:
+    request = {"prompt": "a cat", "model": "m", "seeds": [7], **taken}
+    with pytest.raises(InvalidRequest):
+        parse_request(request)
+    assert job(request=json.dumps(request)).request.prompt == "a cat"
 
 
 def test_an_event() -> None:
