@@ -3,7 +3,19 @@
 import sys
 from collections.abc import Callable
 
-from bench import hygiene, imports, neighbours, overhead, replay, serve, speedups, submit, watch, worker_memory
+from bench import (
+    housekeeping,
+    hygiene,
+    imports,
+    neighbours,
+    overhead,
+    replay,
+    serve,
+    speedups,
+    submit,
+    watch,
+    worker_memory,
+)
 from bench.table import Row, show
 
 BENCHES: dict[str, Callable[[], list[Row]]] = {
@@ -12,6 +24,7 @@ BENCHES: dict[str, Callable[[], list[Row]]] = {
     "overhead": overhead.measure,
     "worker_memory": worker_memory.measure,
     "hygiene": hygiene.measure,
+    "housekeeping": housekeeping.measure,
     "watch": watch.measure,
     "neighbours": neighbours.measure,
     "replay": replay.measure,
