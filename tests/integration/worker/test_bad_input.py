@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from darkroom.tasks import InvalidRequest, State
+from tests.unit.storage.pictures import with_chunk
 
 from .processes import Process
 from .studio import Studio
@@ -102,3 +103,9 @@ def test_an_upload_that_is_no_picture_is_refused_before(at_work: Studio) -> None
         with pytest.raises(InvalidRequest) as caught:
             at_work.client.upload(data)
         assert [(fault.field, fault.code) for fault in caught.value.faults] == [("image", code)]
+
+
+def test_broken_metadata_neither_keeps_a_picture_out_nor_fails_its_job(at_work: Studio) -> None:
+    for name, body in [(b"tEXt", b"exif\0no TIFF"), (b"tEXt", b"xmp\0"), (b"eXIf", b"no TIFF"), (b"iCCP", b"a")]:
+        key = at_work.client.upload(with_chunk(GOOD, name, body))
+        assert at_work.run(image=key, num_inference_steps=1).state is State.SUCCEEDED
