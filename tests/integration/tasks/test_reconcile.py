@@ -231,7 +231,7 @@ def test_keys_of_another_type_and_of_others_are_no_hindrance(records: Records) -
         records.raw.set(records.prefix.encode() + strange, "x")
     records.zrem(LANE, records.queued)
     assert records.reconcile() == {"place_missing": 1, "swept": 1}  # the key of idempotency names no job
-    assert records.io.run(walk_on(TTL, 5)) == []
+    assert records.io.run(walk_on(TTL, 60)) == []
     assert records.raw.get(records.key("walk")) == ""
 
 
@@ -239,11 +239,11 @@ def test_the_walk_of_all_workers_goes_on_where_one_of_them_left_it(records: Reco
     assert records.io.run(walk_on(TTL, 0)) == []
     assert records.raw.get(records.key("walk"))
     records.zrem(LANE, records.queued)
-    assert records.io.run(walk_on(TTL, 5)) == [Repair(records.queued, "place_missing")]
+    assert records.io.run(walk_on(TTL, 60)) == [Repair(records.queued, "place_missing")]
     records.zrem(LANE, records.queued)
-    assert records.io.run(walk_on(TTL, 5)) == []  # it rests
+    assert records.io.run(walk_on(TTL, 60)) == []  # it rests
     records.raw.set(records.key("walk"), "[[" * 10_000)
-    assert records.io.run(walk_on(TTL, 5)) == [Repair(records.queued, "place_missing")]
+    assert records.io.run(walk_on(TTL, 60)) == [Repair(records.queued, "place_missing")]
 
 
 def test_a_slice_looks_at_few_keys_however_many_there_are(records: Records) -> None:

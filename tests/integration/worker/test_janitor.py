@@ -82,8 +82,9 @@ def test_what_a_dead_worker_stored_goes_with_its_canceled_job(
 
 
 def test_what_disagrees_is_mended_beside_and_counted(
-    ids: list[str], task_settings: TaskSettings, raw: "redis.Redis[str]"
+    ids: list[str], task_settings: TaskSettings, raw: "redis.Redis[str]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("darkroom.worker.delivery.janitor.WALK_SECONDS", 60)  # a whole walk in one round
     io, repairs = BlockingIO(task_settings), Counter[str]()
     raw.zrem(f"{task_settings.redis_prefix}queued:sdxl:interactive", ids[0])
     raw.hset(f"{task_settings.redis_prefix}job:{ids[1]}", "claims", "many")
