@@ -12,7 +12,7 @@ from typing import Any
 
 from darkroom.worker.errors import ModelCorrupt, ModelIncompatible
 
-#: The format allows ten times as much. SDXL's takes 0.4 MB, and of small tensors this much a second to read.
+#: The format allows ten times as much. SDXL's takes 0.4 MB; this much, all of it tensors, two seconds to read.
 MAX_HEADER = 10_000_000
 
 #: Bytes of one element.
