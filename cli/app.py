@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 import typer.main
 
-from darkroom.cli import dead, gc, jobs, models, store, submit, worker
+from darkroom.cli import cancel, dead, gc, jobs, models, store, submit, worker
 from darkroom.cli.demo import demo
 from darkroom.cli.doctor import doctor, health
-from darkroom.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, Report, report
+from darkroom.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Report, help_was_shown, report
 from darkroom.cli.options import set_environment
 from darkroom.cli.replay import replay
 from darkroom.cli.screen import Screen
@@ -34,9 +34,7 @@ app.command("submit", epilog=submit.EXAMPLES)(submit.submit)
 app.command("watch", epilog="Example: darkroom watch ID --json | jq .type")(jobs.watch)
 app.command("status", epilog="Example: darkroom status ID --json | jq .state")(jobs.status)
 app.command("list", epilog="Example: darkroom list --state queued --state running --tenant alice")(jobs.list_jobs)
-app.command("cancel", epilog="Example: darkroom list --state queued --json | jq -r .id | xargs darkroom cancel")(
-    jobs.cancel
-)
+app.command("cancel", epilog=cancel.EXAMPLES)(cancel.cancel)
 app.command("delete", epilog="Example: darkroom delete ID1 ID2")(jobs.delete)
 app.add_typer(dead.app, name="dead")
 app.command("worker", epilog=worker.EXAMPLES)(worker.worker)
@@ -89,7 +87,7 @@ def run(argv: Sequence[str]) -> int:
             raise
         return _reader_left()
     except Exception as error:  # noqa: BLE001 - the one place where errors end
-        return _told(screen, error)
+        return EXIT_USAGE if help_was_shown(error) else _told(screen, error)
     return code if isinstance(code, int) else 0
 
 

@@ -124,6 +124,11 @@ def report(error: BaseException) -> Report | None:
     return None
 
 
+def help_was_shown(error: Exception) -> bool:
+    """Whether nothing but a name was given, and its help is all that there is to say."""
+    return isinstance(error, ClickError) and type(error).__name__ == "NoArgsIsHelpError"
+
+
 def _of_click(error: Exception) -> Report:
     context = getattr(error, "ctx", None)
     message = error.format_message().rstrip()  # type: ignore[attr-defined]

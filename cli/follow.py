@@ -83,6 +83,11 @@ def interruptible() -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGINT, before)
 
 
+def goes_on(job_id: str) -> str:
+    """For whoever stops looking."""
+    return f"the job goes on: darkroom watch {job_id}, or darkroom cancel {job_id}"
+
+
 def told(event: Event) -> str:
     """An event as a line: what happened, without what only programs need."""
     data, kind = event.data, event.type.removeprefix("job.")

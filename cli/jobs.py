@@ -1,24 +1,24 @@
-"""Commands about jobs that were submitted: watch, status, list, cancel, delete."""
+"""Commands about jobs that were submitted: watch, status, list, delete."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.console import RenderableType
 
-from darkroom.cli.follow import events, interruptible, told
+from darkroom.cli.follow import events, goes_on, interruptible, told
 from darkroom.cli.options import AsJson, Before, JobId, JobIds
 from darkroom.cli.screen import Screen, pairs, table
 from darkroom.cli.several import Done, one_by_one
-from darkroom.tasks import Darkroom, Job, JobFailed, JobNotFound, State, TaskSettings
+from darkroom.tasks import Darkroom, Job, JobFailed, State, TaskSettings
 from darkroom.tasks.job import Jobs
 from darkroom.tasks.redis_io import BlockingIO
 
 PAGE = 100
-EXIT_NO_SUCH_JOB = JobNotFound.exit_code
 NAMED = 5  # ids of unreadable records at most
-_CANCELED = ("canceled", "cancellation_requested")
+#: Columns of a list, and the narrowest line that has them.
+_COLUMNS = {"ID": 0, "STATE": 0, "MODEL": 120, "KIND": 120, "AGE": 80, "DONE": 80, "PROMPT": 0}
 
 
 def watch(
@@ -39,6 +39,9 @@ def watch(
                 else:
                     screen.say(f"{event.id}  {_clock(event.when)}  {told(event)}")
                 state = event.type if event.terminal else None
+    except KeyboardInterrupt:
+        screen.note(goes_on(job_id))
+        raise
     finally:
         io.close()
     if state is None:  # `after` was the last event
@@ -68,7 +71,7 @@ def list_jobs(
     screen = Screen(as_json=as_json)
     with Darkroom() as client:
         jobs: list[Job] = []
-        for page in _pages(client, limit, before, tenant=tenant, state=state or None):
+        for page in pages(client, limit, before, tenant=tenant, state=state or None):
             note_unreadable(screen, page)
             if not as_json:
                 jobs += page
@@ -80,20 +83,9 @@ def list_jobs(
     if not jobs:
         screen.note("no jobs")
         return
-    screen.result({}, table("ID", "STATE", "MODEL", "KIND", "AGE", "DONE", "PROMPT", rows=map(_row, jobs)))
+    screen.result({}, jobs_table(jobs, screen.out.width))
     if len(jobs) == limit:
         screen.note(f"older ones: --before {jobs[-1].id}")
-
-
-def cancel(job_ids: JobIds, *, as_json: AsJson = False) -> int:
-    """Cancel jobs: a queued one at once, a running one at its next step."""
-    with Darkroom() as client:
-
-        def canceled(job_id: str) -> Done:
-            outcome = client.cancel(job_id)
-            return Done(outcome, {"outcome": outcome}, 0 if outcome in _CANCELED else EXIT_NO_SUCH_JOB)
-
-        return one_by_one(Screen(as_json=as_json), job_ids, canceled, failed={"outcome": None})
 
 
 def delete(job_ids: JobIds, *, as_json: AsJson = False) -> int:
@@ -120,7 +112,8 @@ def note_unreadable(screen: Screen, jobs: Jobs) -> None:
         screen.note(f"left out, with records that cannot be read (`darkroom status ID` says why): {named}")
 
 
-def _pages(client: Darkroom, limit: int, before: str | None, **wanted: Any) -> Iterator[Jobs]:
+def pages(client: Darkroom, limit: int, before: str | None = None, **wanted: Any) -> Iterator[Jobs]:
+    """Jobs, newest first, as many as there are up to the limit."""
     while limit > 0:
         asked = min(limit, PAGE)
         page = client.jobs(limit=asked, before=before, **wanted)
@@ -130,15 +123,21 @@ def _pages(client: Darkroom, limit: int, before: str | None, **wanted: Any) -> I
         limit, before = limit - len(page), page[-1].id
 
 
+def jobs_table(jobs: Iterable[Job], width: int) -> RenderableType:
+    """A line a job, with the columns for which so many characters have room beside the prompt."""
+    rows = ([cell for cell, least in zip(_row(job), _COLUMNS.values(), strict=True) if width >= least] for job in jobs)
+    return table(*(name for name, least in _COLUMNS.items() if width >= least), rows=rows)
+
+
 def _row(job: Job) -> tuple[object, ...]:
     made = f"{len(job.images)}/{len(job.seeds)}"
     if job.state is State.RUNNING and job.progress:
         made += f" {job.progress.step}/{job.progress.of}"
-    prompt = " ".join(job.request.prompt.split())
-    return job.id, job.state, job.model, job.kind, _age(job.created_at), made, prompt[:60]
+    prompt = " ".join(job.request.prompt.split())[:60]
+    return job.id, job.state, job.model, job.kind, _age(job.created_at), made, prompt
 
 
-def _details(job: Job, position: int | None) -> Table:
+def _details(job: Job, position: int | None) -> RenderableType:
     request, result = job.request, job.result
     asked = request.model_dump(exclude={"prompt", "seeds", "seed", "model", "kind", "metadata", "tenant", "lane"})
     rows: list[tuple[str, object]] = [

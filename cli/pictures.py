@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from darkroom.cli.errors import UsageFault
 from darkroom.storage import job_of_output
 from darkroom.tasks import Darkroom, DarkroomError, Fault, InvalidRequest, StoredImage, parse_request
 
@@ -40,9 +41,23 @@ def is_local(reference: str) -> bool:
     return not (_URL.match(reference) or reference.startswith("inputs/") or job_of_output(reference))
 
 
-def format_of(save: str) -> str | None:
-    """The output format that a file name's ending stands for, if it does for one."""
-    return _FORMATS.get(Path(save).suffix.lower())
+def format_of(save: str, wanted: str | None) -> str | None:
+    """The output format of what is saved: by the file's ending; in a folder as `wanted`.
+
+    Raises UsageFault for an ending that stands for none, or for another than is wanted.
+    """
+    path = Path(save).expanduser()
+    if save.endswith(os.sep) or path.is_dir():
+        return wanted
+    endings = ", ".join(_FORMATS)
+    if not path.suffix:
+        raise UsageFault(f"--save {save}: no such folder", hint=f"{save}/ makes it; a file ends with one of {endings}")
+    form = _FORMATS.get(path.suffix.lower())
+    if form is None:
+        raise UsageFault(f"--save {save}: no picture ends so", hint=f"endings are {endings}")
+    if wanted is not None and wanted in _FORMATS.values() and wanted != form:
+        raise UsageFault(f"--save {save} is a {form}, --format asks for {wanted}", hint="leave one of the two out")
+    return form if wanted is None else wanted
 
 
 class Target:

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -90,25 +91,41 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
 
 
-def table(*columns: str, rows: Iterable[Sequence[object]]) -> Table:
+class _Trimmed:
+    """Without the spaces by which rich fills up lines: they are in the way of whoever copies or compares them."""
+
+    def __init__(self, shown: Table) -> None:
+        self._shown = shown
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in console.render_lines(self._shown, options, pad=False):
+            while line and not line[-1].text.strip():
+                line.pop()
+            if line:
+                yield from line[:-1]
+                yield Segment(line[-1].text.rstrip(), line[-1].style)
+            yield Segment.line()
+
+
+def table(*columns: str, rows: Iterable[Sequence[object]]) -> RenderableType:
     """A plain table; the last column takes the room that is left."""
-    made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for number, name in enumerate(columns):
         last = number == len(columns) - 1
         made.add_column(name, no_wrap=not last, overflow="fold" if last else "ellipsis")
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text) else printable(str(cell)) for cell in row))
-    return made
+    return _Trimmed(made)
 
 
-def pairs(rows: Iterable[tuple[str, object]]) -> Table:
+def pairs(rows: Iterable[tuple[str, object]]) -> RenderableType:
     """Names and values, one pair a line."""
-    made = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    made = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     made.add_column(style="bold", no_wrap=True)
     made.add_column(overflow="fold")
     for name, value in rows:
         made.add_row(name, value if isinstance(value, Text) else printable(str(value)))
-    return made
+    return _Trimmed(made)
 
 
 def size(count: int) -> str:

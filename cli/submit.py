@@ -9,7 +9,7 @@ import typer
 
 from darkroom.cli import bulk
 from darkroom.cli.errors import UsageFault
-from darkroom.cli.follow import events, follower, interruptible
+from darkroom.cli.follow import events, follower, goes_on, interruptible
 from darkroom.cli.options import AsJson
 from darkroom.cli.pictures import Target, format_of, with_upload
 from darkroom.cli.requests import request_fields, with_kind
@@ -20,9 +20,9 @@ from darkroom.tasks.redis_io import BlockingIO
 
 EXAMPLES = """Examples:
 
-darkroom submit "a lighthouse at dusk" --wait --save lighthouse.png
+darkroom submit "a large red star on a blue background" --wait --save star.png
 
-darkroom submit "in watercolour" --image sketch.png --strength 0.6 --seed 7
+darkroom submit "a yellow star on a purple background" --image star.png --strength 0.8 --seed 7
 
 darkroom submit --from-file jobs.jsonl --lane bulk
 """
@@ -84,10 +84,10 @@ def submit(
         fields.pop("prompt", None)
         return bulk.submit_file(source, fields, screen)
     if prompt is None:
-        raise UsageFault("nothing to submit", hint='give a prompt: darkroom submit "a lighthouse at dusk"')
-    target = Target(save) if save else None
-    if save and "output_format" not in fields and (form := format_of(save)):
+        raise UsageFault("nothing to submit", hint='give a prompt: darkroom submit "a large red star"')
+    if save and (form := format_of(save, fields.get("output_format"))):
         fields["output_format"] = form
+    target = Target(save) if save else None
     if target:
         open_store()  # a store that is not there is told of before the work, not after it
     with Darkroom() as client:
@@ -142,7 +142,7 @@ def _followed(client: Darkroom, submitted: Submitted, timeout: float | None, scr
     except WaitTimeout as error:
         raise WaitTimeout(error.message, hint=f"it goes on: darkroom watch {submitted.id}") from None
     except KeyboardInterrupt:
-        screen.note(f"the job goes on: darkroom watch {submitted.id}, or darkroom cancel {submitted.id}")
+        screen.note(goes_on(submitted.id))
         raise
     finally:
         io.close()

@@ -5,8 +5,8 @@ A first job:
     from darkroom.tasks import Darkroom, Txt2Img
 
     with Darkroom() as client:
-        job = client.submit(Txt2Img(prompt="a lighthouse at dusk")).wait().raise_for_state()
-        job.images[0].save("lighthouse.png")
+        job = client.submit(Txt2Img(prompt="a large red star on a blue background")).wait().raise_for_state()
+        job.images[0].save("star.png")
 """
 
 from importlib.metadata import version

@@ -105,6 +105,27 @@ def test_ctrl_c_while_waiting_leaves_the_job_alone(darkroom: Installation, call:
     assert call("watch", job_id).code == 8
 
 
+def test_ctrl_c_in_watch_says_that_the_job_goes_on(darkroom: Installation, call: Call) -> None:
+    job_id = call("submit", "long", *LONG).out.strip()
+    with subprocess.Popen(
+        [*COMMAND, "watch", job_id],
+        env={**os.environ, **darkroom.environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as watching:
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        while "step" not in watching.stdout.readline():
+            pass
+        watching.send_signal(signal.SIGINT)
+        rest = watching.stderr.read()
+    assert watching.returncode == 130
+    assert rest == f"the job goes on: darkroom watch {job_id}, or darkroom cancel {job_id}\n"
+    assert call("cancel", job_id).code == 0
+    assert call("watch", job_id).code == 8
+
+
 def test_delete_removes_record_and_pictures(call: Call, darkroom: Installation, done: str) -> None:
     assert (darkroom.objects / done).is_dir()
     told = call("delete", done, "--json")

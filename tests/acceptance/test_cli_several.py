@@ -198,3 +198,29 @@ def test_gc_leaves_alone_what_an_unreadable_record_may_name(
     assert (told.code, told.json["objects"], told.json["unreadable"]) == (0, [keys[1]], [given_up[0]])
     assert given_up[0] in told.err
     assert [store.exists(key) for key in keys] == [True, False]
+
+
+def test_cancel_all_of_a_state_and_tenant(ask: Call, submit: Callable[..., list[str]], hand: Hand) -> None:
+    running = submit(1, tenant="alice")[0]
+    hand.claim(running)
+    submit(3, tenant="alice")
+    others = submit(2, tenant="bob")
+    told = ask("cancel", "--all", "--state", "queued", "--tenant", "alice")
+    assert (told.code, told.out) == (0, "3 canceled\n")
+    assert {
+        job["id"]: job["state"] for job in ask("list", "--state", "queued", "--state", "running", "--json").lines
+    } == {
+        running: "running",
+        **dict.fromkeys(others, "queued"),
+    }
+    told = ask("cancel", "--all", "--json")
+    assert told.json == {"jobs": 3, "counts": {"canceled": 2, "cancellation_requested": 1}}
+    assert ask("cancel", "--all", "--state", "queued").out == "no such jobs\n"
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["x", "--all"], ["x", "--state", "queued"], ["x", "--tenant", "a"], ["--all", "--state", "failed"]]
+)
+def test_cancel_of_what_is_not_clear(ask: Call, options: list[str]) -> None:
+    told = ask("cancel", *options, "--json")
+    assert (told.code, told.error["code"]) == (2, "usage")

@@ -93,6 +93,24 @@ def magic(path: Path) -> bytes:
     return path.read_bytes()[:2]
 
 
+@pytest.mark.parametrize(
+    ("save", "options", "named"),
+    [
+        ("out.gif", [], "no picture ends so"),
+        ("out.png", ["--format", "webp"], "is a png, --format asks for webp"),
+        ("nosuch", [], "no such folder"),
+    ],
+)
+def test_what_cannot_be_saved_so_is_not_submitted(
+    call: Call, darkroom: Installation, tmp_path: Path, save: str, options: list[str], named: str
+) -> None:
+    told = call("submit", "a cat", "--tenant", "saver", "--save", tmp_path / save, *options, "--json")
+    assert (told.code, told.error["code"]) == (2, "usage")
+    assert named in told.error["message"]
+    assert call("list", "--tenant", "saver", "--json").lines == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_all_faults_at_once_by_option(call: Call, darkroom: Installation) -> None:
     told = call("submit", "a\x07cat", "--model", MODEL, "--width", "wide", "--steps", "0", "--guidance", "nan",
                 "--seed", "-1", "--format", "gif", "--metadata", "{", "--strength", "2")  # fmt: skip

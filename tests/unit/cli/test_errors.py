@@ -19,6 +19,13 @@ from darkroom.worker.__main__ import EXIT_TEMPORARY
 PAGE = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
 
 
+@pytest.mark.parametrize("arguments", [[], ["dead"], ["models"], ["store"]])
+def test_a_name_alone_shows_its_help_and_no_error(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 2
+    told = capfd.readouterr()
+    assert (" ".join(["Usage: darkroom", *arguments]) in told.out, told.err) == (True, "")
+
+
 def test_errors_of_the_trees_keep_what_they_say() -> None:
     found = report(JobNotFound("no job x"))
     assert found is not None

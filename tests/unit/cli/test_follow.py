@@ -86,9 +86,9 @@ def test_what_an_image_reference_means(reference: str, *, local: bool) -> None:
     assert is_local(reference) is local
 
 
-@pytest.mark.parametrize(("save", "form"), [("a.PNG", "png"), ("a.jpg", "jpeg"), ("a.b.webp", "webp"), ("a", None)])
+@pytest.mark.parametrize(("save", "form"), [("a.PNG", "png"), ("a.jpg", "jpeg"), ("a.b.webp", "webp"), ("a/", None)])
 def test_a_files_ending_names_the_format(save: str, form: str | None) -> None:
-    assert format_of(save) == form
+    assert format_of(save, None) == form
 
 
 class Memory:

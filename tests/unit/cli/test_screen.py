@@ -1,12 +1,16 @@
 """What people and programs read."""
 
+import io
 import json
+from datetime import UTC, datetime
 
 import pytest
+from rich.console import Console, Group
 
 from darkroom.cli.errors import Report
+from darkroom.cli.jobs import jobs_table
 from darkroom.cli.screen import Screen, described, pairs, printable, size, table
-from darkroom.tasks import Fault
+from darkroom.tasks import Fault, Job, State, Txt2Img
 
 FAULTS = (Fault("num_inference_steps", "too_large", "at most 200"), Fault("image", "missing", "field required"))
 
@@ -66,3 +70,32 @@ def test_one_document_a_line(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_sizes(count: float, words: str) -> None:
     assert size(int(count)) == words
+
+
+@pytest.mark.parametrize("width", [60, 80, 200, 10_000])
+def test_no_line_of_a_table_ends_with_spaces(width: int) -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=width, force_terminal=True, color_system=None)
+    rows = [("a", "short", "one"), ("bbbb", "longer than that " * 3, "two words " * 9)]
+    console.print(
+        Group(table("A", "B", "C", rows=rows), "", table("A", "B", rows=[]), pairs([("n", "v"), ("name", "")]))
+    )
+    lines = out.getvalue().splitlines()
+    assert [line for line in lines if line != line.rstrip()] == []
+    assert max(map(len, lines)) <= width
+    assert "A" in lines[0]
+
+
+@pytest.mark.parametrize(("width", "shown"), [(60, 3), (80, 5), (119, 5), (120, 7), (10_000, 7)])
+def test_a_list_has_room_for_prompts(width: int, shown: int) -> None:
+    request = Txt2Img(prompt="a large red star on a blue background", seeds=[1])
+    job = Job(
+        id="0198c5c0-7b1f-7d6e-8a45-2f4d3c6b7a89", tenant="default", state=State.SUCCEEDED, model="playground-v2.5",
+        lane="interactive", kind="txt2img", request=request, created_at=datetime.now(UTC),
+    )  # fmt: skip
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None).print(jobs_table([job], width))
+    assert len(out.getvalue().splitlines()[0].split()) == shown
+    told = " ".join(out.getvalue().split())
+    assert job.id in told
+    assert all(word in told for word in request.prompt.split())

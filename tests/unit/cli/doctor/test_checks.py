@@ -12,9 +12,10 @@ import redis
 from darkroom.cli.demo.server import LocalServer
 from darkroom.cli.doctor import checks, queue_checks
 from darkroom.cli.doctor.checks import Check, guarded
-from darkroom.tasks import Darkroom, TaskSettings
+from darkroom.tasks import Darkroom, QueueUnavailable, TaskSettings
 from darkroom.tasks.catalogue import FolderSource, builtin_catalogue, load_catalogue
 from darkroom.tasks.redis_io import BlockingIO
+from darkroom.worker.errors import DeviceUnavailable
 from darkroom.worker.models.sources import verify_model
 from darkroom.worker.process.presence import Presence
 from darkroom.worker.settings import WorkerSettings
@@ -44,6 +45,19 @@ INFO: dict[str, Any] = {"redis_version": "7.4.0", "maxmemory_policy": "noevictio
 )
 def test_the_server(info: dict[str, Any], took: float, words: str, expected: str) -> None:
     assert state([checks._reached({**INFO, **info}, took)], words) == expected
+
+
+def test_the_doctor_does_not_advise_to_ask_the_doctor() -> None:
+    def away() -> Iterator[Check]:
+        raise QueueUnavailable("Redis did not answer")
+        yield
+
+    def no_device() -> Iterator[Check]:
+        raise DeviceUnavailable("no device")
+        yield
+
+    (server,), (device,) = guarded("server", away), guarded("device", no_device)
+    assert (server.hint, device.hint) == ("check DARKROOM_REDIS_URL and the server", "")
 
 
 def test_memory_durability_and_clock() -> None:
