@@ -85,7 +85,7 @@ class AsyncDarkroom:
         job_id = canonical_id(job_id)
         loop = asyncio.get_running_loop()
         deadline = math.inf if timeout is None else loop.time() + timeout
-        batch = await self._io.run(streams.latest(job_id))
+        batch = await self._reader.run(streams.latest(job_id))
         with self._reader.reading(streams.of_job(job_id), batch) as reading:
             while not batch.ended:
                 left = deadline - loop.time()
@@ -97,18 +97,18 @@ class AsyncDarkroom:
     async def watch(self, job_id: str, after: str | None = None) -> AsyncIterator[Event]:
         """As Darkroom.watch."""
         job_id = canonical_id(job_id)
-        batch = await self._io.run(streams.first(job_id, after))
+        batch = await self._reader.run(streams.first(job_id, after))
         with self._reader.reading(streams.of_job(job_id), batch) as reading:
             while True:
                 for event in batch.events:
                     yield event
                 if batch.ended:
                     return
-                batch = await self._io.run(streams.shown(job_id, await reading.next()))
+                batch = await self._reader.run(streams.shown(job_id, await reading.next()))
 
     async def feed(self, after: str | None = None) -> AsyncIterator[Event]:
         """As Darkroom.feed."""
-        batch = await self._io.run(streams.newest() if after is None else streams.feed(after))
+        batch = await self._reader.run(streams.newest() if after is None else streams.feed(after))
         with self._reader.reading(streams.of_all(), batch) as reading:
             while True:
                 for event in batch.events:

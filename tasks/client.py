@@ -97,7 +97,7 @@ class Darkroom:
         """
         job_id = canonical_id(job_id)
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        batch = self._io.run(streams.latest(job_id))
+        batch = self._reader.run(streams.latest(job_id))
         with self._reader.reading(streams.of_job(job_id), batch) as reading:
             while not batch.ended:
                 left = deadline - time.monotonic()
@@ -109,16 +109,16 @@ class Darkroom:
     def watch(self, job_id: str, after: str | None = None) -> Iterator[Event]:
         """Events of a job from the start, or after an event id, to its end. Raises JobNotFound."""
         job_id = canonical_id(job_id)
-        batch = self._io.run(streams.first(job_id, after))
+        batch = self._reader.run(streams.first(job_id, after))
         with self._reader.reading(streams.of_job(job_id), batch) as reading:
             yield from batch.events
             while not batch.ended:
-                batch = self._io.run(streams.shown(job_id, reading.next()))
+                batch = self._reader.run(streams.shown(job_id, reading.next()))
                 yield from batch.events
 
     def feed(self, after: str | None = None) -> Iterator[Event]:
         """State changes of all jobs from now on, or after an event id; never ends."""
-        batch = self._io.run(streams.newest() if after is None else streams.feed(after))
+        batch = self._reader.run(streams.newest() if after is None else streams.feed(after))
         with self._reader.reading(streams.of_all(), batch) as reading:
             yield from batch.events
             while True:

@@ -8,14 +8,18 @@ import contextlib
 import os
 import threading
 import time
+from typing import TypeVar
 
 from darkroom.tasks.errors import ClientClosed, QueueBroken
-from darkroom.tasks.redis_io import AsyncIO, BlockingIO
+from darkroom.tasks.redis_io import AsyncIO, BlockingIO, Operation
 from darkroom.tasks.streams import Batch, Source
 from darkroom.tasks.watchlist import Watcher, Watchlist
 
+T = TypeVar("T")
+
 CLOSED = "the client was closed while it followed a job"
 ENDED = "events are read no more: {!r}"
+OWN = 2  # connections for what followers read by themselves: with that of the shared read, thousands take three
 LONGEST = 3600.0  # seconds of one wait: clocks of the system cannot take any number
 
 
@@ -24,7 +28,15 @@ class SharedReader:
 
     def __init__(self, io: BlockingIO) -> None:
         self.io = io
-        self._watchlist, self._pid = Watchlist(io.prefix), os.getpid()
+        self._begin()
+
+    def run(self, operation: Operation[T]) -> T:
+        """As `io.run`, for what a follower reads by itself: with few others at a time. Raises as it does."""
+        self.watchlist()
+        with self._line as line:
+            result = self.io.run(operation)
+            line.answered()
+            return result
 
     def reading(self, source: Source, begin: Batch) -> "Reading":
         """Follows a stream from the end of a batch on; to be closed."""
@@ -33,8 +45,11 @@ class SharedReader:
     def watchlist(self) -> Watchlist:
         """That of this process: a thread of the parent does not read for a child."""
         if self._pid != os.getpid():
-            self._watchlist, self._pid = Watchlist(self.io.prefix), os.getpid()
+            self._begin()
         return self._watchlist
+
+    def _begin(self) -> None:
+        self._watchlist, self._line, self._pid = Watchlist(self.io.prefix), self.io.limiter(OWN), os.getpid()
 
     def attend(self, watchlist: Watchlist) -> None:
         """Sees to it that the list is read, with all of its streams."""
@@ -45,7 +60,7 @@ class SharedReader:
             except RuntimeError as error:  # as many as the system allows are there
                 watchlist.fail(QueueBroken(ENDED.format(error)))
         else:
-            self.io.run(watchlist.interrupt())
+            self.run(watchlist.interrupt())
 
     def _read(self, watchlist: Watchlist) -> None:
         try:
@@ -81,7 +96,7 @@ class Reading:
             if isinstance(found, Batch):
                 return found
             if found is not None:
-                return self._reader.io.run(found)
+                return self._reader.run(found)
             self._reader.attend(watchlist)
             if not self._bell.wait(min(timeout, LONGEST)):
                 return Batch([], self._watcher.cursor)
@@ -98,9 +113,17 @@ class AsyncSharedReader:
 
     def __init__(self, io: AsyncIO) -> None:
         self.io = io
-        self._watchlist: Watchlist | None = None
+        self._watchlist, self._line = Watchlist(io.prefix), io.limiter(OWN)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
+
+    async def run(self, operation: Operation[T]) -> T:
+        """As SharedReader.run."""
+        self.watchlist()
+        async with self._line as line:
+            result = await self.io.run(operation)
+            line.answered()
+            return result
 
     def reading(self, source: Source, begin: Batch) -> "AsyncReading":
         """As SharedReader.reading."""
@@ -108,8 +131,9 @@ class AsyncSharedReader:
 
     def watchlist(self) -> Watchlist:
         """That of the running loop."""
-        if self._watchlist is None or self._loop is not asyncio.get_running_loop():
-            self._watchlist, self._loop = Watchlist(self.io.prefix), asyncio.get_running_loop()
+        if self._loop is not asyncio.get_running_loop():
+            self._watchlist, self._line = Watchlist(self.io.prefix), self.io.limiter(OWN)
+            self._loop = asyncio.get_running_loop()
         return self._watchlist
 
     async def attend(self, watchlist: Watchlist) -> None:
@@ -117,7 +141,7 @@ class AsyncSharedReader:
         if watchlist.begin():
             self._task = asyncio.create_task(self._read(watchlist), name="darkroom-events")
         else:
-            await self.io.run(watchlist.interrupt())
+            await self.run(watchlist.interrupt())
 
     async def _read(self, watchlist: Watchlist) -> None:
         try:
@@ -155,7 +179,7 @@ class AsyncReading:
             if isinstance(found, Batch):
                 return found
             if found is not None:
-                return await self._reader.io.run(found)
+                return await self._reader.run(found)
             await self._reader.attend(watchlist)
             try:
                 async with asyncio.timeout(min(timeout, LONGEST)):

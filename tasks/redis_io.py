@@ -154,7 +154,7 @@ class BlockingIO:
         self._client: redis.Redis = connect(redis, settings, blocking=False)
         self._reader: redis.Redis = connect(redis, settings, blocking=True)
         self._size, self._timeout = settings.redis_connections, settings.redis_timeout
-        self._limiter, self._pid = Limiter(self._size, self._timeout), os.getpid()
+        self._limiter, self._pid = self.limiter(self._size), os.getpid()
 
     def run(self, operation: Operation[T]) -> T:
         """The operation's result. Raises QueueError where Redis fails and the operation does not handle it."""
@@ -180,8 +180,12 @@ class BlockingIO:
 
     def _line(self) -> Limiter:
         if self._pid != os.getpid():  # forked: whoever held connections in the parent is not here
-            self._limiter, self._pid = Limiter(self._size, self._timeout), os.getpid()
+            self._limiter, self._pid = self.limiter(self._size), os.getpid()
         return self._limiter
+
+    def limiter(self, size: int) -> Limiter:
+        """A line for so many calls at a time, as patient as this one's own."""
+        return Limiter(size, self._timeout)
 
     def _exchange(self, batch: Batch) -> list[Any]:
         if len(batch) == 1:
@@ -212,7 +216,7 @@ class AsyncIO:
         self._client: redis.asyncio.Redis = connect(redis.asyncio, settings, blocking=False)
         self._reader: redis.asyncio.Redis = connect(redis.asyncio, settings, blocking=True)
         self._timeout = settings.redis_timeout * (2 if is_sentinels(settings.redis_url.get_secret_value()) else 1)
-        self._limiter = AsyncLimiter(settings.redis_connections, self._timeout)
+        self._limiter = self.limiter(settings.redis_connections)
 
     async def run(self, operation: Operation[T]) -> T:
         """As BlockingIO.run."""
@@ -238,6 +242,10 @@ class AsyncIO:
             return [QueueUnavailable(f"Redis did not answer within {self._timeout:g} s")] * len(batch)
         except (QueueError, RedisError, OSError, UnicodeError) as error:
             return [error] * len(batch)
+
+    def limiter(self, size: int) -> AsyncLimiter:
+        """As BlockingIO.limiter."""
+        return AsyncLimiter(size, self._timeout)
 
     async def _exchange(self, batch: Batch) -> list[Any]:
         if len(batch) == 1:

@@ -100,7 +100,7 @@ def reads(raw: "redis.Redis[str]") -> int:
 def test_hundreds_watch_on_four_connections(crowd: Crowd) -> None:
     """200 watch one job and 100 others: every one sees the whole life of their job."""
     with LocalServer() as server, redis.Redis(port=server.port, decode_responses=True) as raw:
-        settings = TaskSettings(redis_url=SecretStr(server.url), redis_connections=3)
+        settings = TaskSettings(redis_url=SecretStr(server.url))
         io, before = BlockingIO(settings), 0
         hand = Hand(io)
         hand.serve()
