@@ -49,6 +49,13 @@ def _opened(settings: StorageSettings) -> ObjectStore:
     raise _bad(settings.storage_url, _FORMS)
 
 
+def masked(url: str) -> str:
+    """A URL to be shown: without user, password, the values of its query, and its fragment. It may be malformed."""
+    url = re.sub(r"(?s)//.*@", "//***@", url)
+    url = re.sub(r"//([^/?#:]*):[^/?#]+", r"//\1:***", url)
+    return re.sub(r"#.*", "#***", re.sub(r"=[^&;#]*", "=***", url))
+
+
 def _folder(url: str) -> Path:
     parts = urlsplit(url)
     path = Path(unquote(parts.path))
@@ -61,7 +68,7 @@ def _bucket(settings: StorageSettings) -> ObjectStore:
     url = settings.storage_url or ""
     bucket, prefix = urlsplit(url).netloc, unquote(urlsplit(url).path).strip("/")
     if not _BUCKET.fullmatch(bucket):
-        raise _bad(url, f"{bucket!r} is no bucket's name")
+        raise _bad(url, "what stands after s3:// is no bucket's name; keys have variables of their own")
     try:
         check_key(prefix or "none")
         # boto3 takes a third of a second to import, and a folder does without.
@@ -75,4 +82,4 @@ def _bucket(settings: StorageSettings) -> ObjectStore:
 
 
 def _bad(url: str, why: str) -> StorageConfigInvalid:
-    return StorageConfigInvalid(f"DARKROOM_STORAGE_URL {url!r}: {why}")
+    return StorageConfigInvalid(f"DARKROOM_STORAGE_URL {masked(url)!r}: {why}")

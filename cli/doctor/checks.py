@@ -94,9 +94,10 @@ def storage() -> Iterator[Check]:
         return
     known = _known_mark()
     began = time.monotonic()
-    open_store(settings, expected=(lambda _: known) if known else None).check()
+    store = open_store(settings, expected=(lambda _: known) if known else None)
+    store.check()
     took = 1000 * (time.monotonic() - began)
-    yield Check("storage", "ok", f"{settings.storage_url} can be listed and written to ({took:.0f} ms)")
+    yield Check("storage", "ok", f"{store} can be listed and written to ({took:.0f} ms)")
 
 
 def _known_mark() -> str | None:

@@ -59,6 +59,27 @@ def test_the_secret_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hush" not in repr(load_settings())
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://key:hush@bucket/prefix",
+        "s3://key:hu/hush@bucket",
+        "s3://key:#hush@bucket",
+        "s3://key:hush",
+        "s3://bucket?secret=hush",
+        "s3://bucket/prefix?a=1&secret=hush&b=2",
+        "s3://bucket#hush",
+        "file://user:hush@host/folder",
+        "https://user:hush@host/bucket?token=hush",
+    ],
+)
+def test_no_secret_in_a_url_is_shown(url: str) -> None:
+    with pytest.raises(StorageConfigInvalid) as caught:
+        open_store(StorageSettings(storage_url=url))
+    assert "hush" not in str(caught.value)
+    assert url.partition(":")[0] in caught.value.message
+
+
 def test_s3_without_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "boto3", None)
     monkeypatch.delitem(sys.modules, "darkroom.storage.s3", raising=False)
