@@ -104,6 +104,16 @@ def test_whatever_goes_on_running_is_watched(running: dict[str, Service]) -> Non
         assert re.fullmatch(r"\d+[sm]", service["stop_grace_period"])
 
 
+def test_no_service_has_capabilities_or_can_gain_privileges(services: dict[str, Service]) -> None:
+    for name, service in services.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert "cap_add" not in service, name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert "privileged" not in service, name
+    assert services["valkey"]["user"] == "valkey"  # to become it from root takes capabilities
+    assert {name for name, service in services.items() if service.get("read_only")} == {"bucket", "s3"}
+
+
 def test_workers_wait_for_servers_that_answer(services: dict[str, Service]) -> None:
     for name in WORKERS:
         waits = services[name]["depends_on"]
