@@ -46,6 +46,7 @@ class PatientStore:
         except StorageError as error:
             if self._keeper.heard(error, len(data)) is None and not _passes(error):
                 raise
+            self._since = self._since or time.monotonic()
         else:
             return
         with _spooled(data) as waiting:
@@ -64,6 +65,8 @@ class PatientStore:
                 self._endure(error, trouble, wait)
                 wait = min(wait * 2, LONGEST_WAIT_SECONDS)
             else:
+                if self._since is not None:
+                    self._keeper.look()  # so that jobs are taken again at once
                 self._since, self._told = None, False
                 return found
 

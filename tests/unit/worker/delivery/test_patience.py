@@ -24,7 +24,7 @@ class Away:
     def __init__(self, folder: Path, times: int, trouble: StorageError | None = None) -> None:
         self.inner, self.times, self.trouble = open_store(StorageSettings(storage_url=folder.as_uri())), times, trouble
         self.given: list[type] = []
-        self.waits = 0
+        self.waits = self.looks = 0
 
     @property
     def store(self) -> "Away":
@@ -39,6 +39,9 @@ class Away:
 
     def heard(self, error: StorageError, size: int) -> StorageError | None:
         return self.trouble
+
+    def look(self) -> None:
+        self.looks += 1
 
     def wait(self, seconds: float) -> bool:
         patience.time.sleep(seconds)  # the test's own
@@ -98,7 +101,7 @@ def test_what_is_wrong_with_the_store_is_waited_for_and_told_once(tmp_path: Path
     away, told = Away(tmp_path, 4, trouble), list[StorageError]()
     store = patient(away, told.append)
     put(store)
-    assert (told, away.waits) == ([trouble], 12)
+    assert (told, away.waits, away.looks) == ([trouble], 12, 1)  # a look at the end: jobs may be taken again
     away.times = 2
     put(store)
     assert told == [trouble, trouble]  # it was back in between
