@@ -5,6 +5,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 from darkroom.storage.errors import (
     InputForbidden,
@@ -51,14 +52,19 @@ def read_input(
             raise InputReferenceInvalid(msg)
 
 
-def store_input(data: bytes, *, tenant: str, store: ObjectStore, settings: StorageSettings | None = None) -> str:
-    """Stores a picture for `tenant` and returns its key, under which read_input finds it.
+def store_input(
+    picture: bytes | Path, *, tenant: str, store: ObjectStore, settings: StorageSettings | None = None
+) -> str:
+    """Stores a picture (its bytes, or a file) for `tenant` and returns its key, under which read_input finds it.
 
-    Raises the InputError of a picture that no worker would take. Without settings those of the environment hold.
+    Raises KeyInvalid for a name that no tenant can have, and the InputError of a picture that no worker would take.
+    Without settings those of the environment hold.
     """
     settings = settings or load_settings()
+    input_prefix(tenant)
+    data = picture if isinstance(picture, bytes) else _read_file(picture, settings.input_max_bytes + 1)
     if len(data) > settings.input_max_bytes:
-        msg = f"the image has {len(data)} bytes, over the limit of {settings.input_max_bytes}"
+        msg = f"the image has more bytes than the limit of {settings.input_max_bytes}"
         raise InputTooLarge(msg)
     with open_picture(data, max_pixels=settings.input_max_pixels):
         extension = EXTENSIONS[picture_format(data)]
@@ -66,6 +72,16 @@ def store_input(data: bytes, *, tenant: str, store: ObjectStore, settings: Stora
     if not store.exists(key):
         store.put(key, data, content_type="image/jpeg" if extension == "jpg" else f"image/{extension}")
     return key
+
+
+def _read_file(path: Path, most: int) -> bytes:
+    """No more than `most` bytes: it may be anything."""
+    try:
+        with path.open("rb") as file:
+            return file.read(most)
+    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputMissing(f"{str(path)[:100]!r}: {reason}") from None
 
 
 def _read_object(

@@ -51,24 +51,19 @@ def _of_storage(name: str) -> Any:
 def upload(store: ObjectStore, picture: str | Path | bytes, tenant: str) -> str:
     """Stores a picture under `inputs/{tenant}/`, named by its digest; the same picture is stored once.
 
-    Raises InvalidRequest for what is no picture, StorageFailed.
+    Raises InvalidRequest for what is no picture or no tenant's name, StorageFailed.
     """
-    data = picture if isinstance(picture, bytes) else _read(Path(picture))
+    given = picture if isinstance(picture, bytes) else Path(picture)
     store_input = _of_storage("store_input")
     try:
-        key: str = stored(lambda: store_input(data, tenant=tenant, store=store))
+        key: str = stored(lambda: store_input(given, tenant=tenant, store=store))
     except StorageFailed as error:
         if error.reason.startswith("input_"):
             raise InvalidRequest([Fault("image", error.reason, error.message)]) from None
+        if error.reason == "key_invalid":
+            raise InvalidRequest([Fault("tenant", "invalid_value", error.message)]) from None
         raise
     return key
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidRequest([Fault("image", "input_missing", f"{path}: {error.strerror}")]) from None
 
 
 def delete_objects(job_id: str, finder: StoreFinder, *, made: bool) -> None:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 from collections.abc import Callable
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -157,3 +158,21 @@ def test_upload_of_what_no_worker_would_take(store: ObjectStore) -> None:
     with pytest.raises(errors.InputTooLarge, match="10000"):
         store_input(bytes(10_001), tenant="me", store=store, settings=SETTINGS)
     assert list(store.list("")) == []
+
+
+def test_upload_of_a_file(store: ObjectStore, read: Read, tmp_path: Path) -> None:
+    file = tmp_path / "sketch.png"
+    file.write_bytes(picture())
+    assert read(store_input(file, tenant="me", store=store, settings=SETTINGS)) == picture()
+
+
+@pytest.mark.parametrize("path", ["none.png", ".", "a\0b", "\ud800", "x" * 5000])
+def test_upload_of_no_file(store: ObjectStore, path: str) -> None:
+    with pytest.raises(errors.InputMissing) as caught:
+        store_input(Path(path), tenant="me", store=store, settings=SETTINGS)
+    assert len(str(caught.value).encode()) < 400
+
+
+def test_of_a_file_without_end_no_more_is_read_than_may_be_stored(store: ObjectStore) -> None:
+    with pytest.raises(errors.InputTooLarge, match="10000"):
+        store_input(Path("/dev/zero"), tenant="me", store=store, settings=SETTINGS)
