@@ -2,7 +2,9 @@
 
 import fnmatch
 import json
+import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
-SECRETS = ["DARKROOM_REDIS_PASSWORD", "DARKROOM_S3_ACCESS_KEY_ID", "DARKROOM_S3_SECRET_ACCESS_KEY"]
+ROOT_SECRET = "DARKROOM_S3_ROOT_SECRET"
+SECRETS = ["DARKROOM_REDIS_PASSWORD", ROOT_SECRET, "DARKROOM_S3_ACCESS_KEY_ID", "DARKROOM_S3_SECRET_ACCESS_KEY"]
 WORKERS = ["worker", "worker-cpu"]
 
 Service = dict[str, Any]
@@ -70,8 +73,8 @@ def test_secrets_are_asked_for_and_never_made_up() -> None:
         assert rest.startswith(":?" if secret else ":-"), name
     for line in TEXT.splitlines():
         named = re.sub(r"\$\{[^}]*\}", "", line.partition("#")[0])
-        if re.search(r"(?i)pass|secret|access_key|auth", named):
-            assert re.search(r"\$\{\w+:\?", line), line
+        if re.search(r"(?i)pass|secret|auth", named):
+            assert re.search(r"\$\{\w+:\?|\$\$SECRET", line), line
 
 
 def test_the_example_names_every_variable() -> None:
@@ -87,7 +90,7 @@ def test_ports_are_published_on_loopback_only(services: dict[str, Service]) -> N
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert len(ports) == 2
     assert all(port.startswith("127.0.0.1:") for port in ports)
-    assert all("network_mode" not in service or service["network_mode"] == "none" for service in services.values())
+    assert not any("network_mode" in service for service in services.values())
 
 
 def test_images_are_pinned(services: dict[str, Service]) -> None:
@@ -120,6 +123,7 @@ def test_workers_wait_for_servers_that_answer(services: dict[str, Service]) -> N
         assert {other: how["condition"] for other, how in waits.items()} == {
             "valkey": "service_healthy",
             "s3": "service_healthy",
+            "bucket": "service_completed_successfully",
         }
 
 
@@ -144,8 +148,62 @@ def test_workers_environment(services: dict[str, Service]) -> None:
     assert environment.keys() - known == {"DARKROOM_REDIS_URL"}
 
 
+def test_the_s3_servers_own_key_is_its_own_and_the_setup_jobs(services: dict[str, Service]) -> None:
+    """Workers have another one, which that job makes: with it they reach their bucket alone."""
+    holders = {name for name, service in services.items() if ROOT_SECRET in json.dumps(service)}
+    assert holders == {"s3", "bucket"}
+    server, setup, worker = (services[name]["environment"] for name in ("s3", "bucket", "worker"))
+    assert (setup["ADMIN_ACCESS_KEY_ID"], setup["ADMIN_SECRET_ACCESS_KEY"]) == (
+        server["ROOT_ACCESS_KEY_ID"],
+        server["ROOT_SECRET_ACCESS_KEY"],
+    )
+    assert setup["KEY"] == worker["DARKROOM_S3_ACCESS_KEY_ID"] != server["ROOT_ACCESS_KEY_ID"]
+    assert setup["SECRET"] == worker["DARKROOM_S3_SECRET_ACCESS_KEY"] != server["ROOT_SECRET_ACCESS_KEY"]
+    assert worker["DARKROOM_STORAGE_URL"] == f"s3://{setup['BUCKET']}"
+    assert services["bucket"]["depends_on"] == {"s3": {"condition": "service_healthy"}}
+    command = services["s3"]["command"]
+    folder = command[command.index("--iam-dir") + 1]  # without it the server knows its own key alone
+    assert f"users:{folder}" in services["s3"]["volumes"]
+
+
+#: Answers as `versitygw admin` of the image does, and notes what else it is told.
+VERSITYGW = """#!/bin/sh
+case $2 in
+list-users) printf 'Account  Role  UserID  GroupID\n-------  ----  ------  -------\n%s\n' "$USERS" ;;
+list-buckets) printf 'Bucket   Owner\n-------  ----\n%s\n' "$BUCKETS" ;;
+*) echo "$@" >> "$TOLD" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("users", "buckets", "told"),
+    [
+        ("", "", ["create-user", "create-bucket"]),
+        ("web2  user  0  0", "web2      web2", ["create-user", "create-bucket"]),
+        ("web  user  0  0", "pictures  web", ["update-user"]),
+        ("web  user  0  0", "pictures  other", ["update-user", "change-bucket-owner"]),
+        ("", "pictures", ["create-user", "change-bucket-owner"]),
+    ],
+    ids=["new", "others", "again", "another owner", "a folder without owner"],
+)
+def test_the_setup_job_makes_what_is_missing(
+    services: dict[str, Service], tmp_path: Path, users: str, buckets: str, told: list[str]
+) -> None:
+    (tmp_path / "versitygw").write_text(VERSITYGW)
+    (tmp_path / "versitygw").chmod(0o755)
+    (command,) = services["bucket"]["command"]
+    environment = {"BUCKET": "pictures", "KEY": "web", "SECRET": "hush", "USERS": users, "BUCKETS": buckets}
+    environment |= {"TOLD": str(tmp_path / "told"), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run([*services["bucket"]["entrypoint"], command.replace("$$", "$")], env=environment, check=True)
+    user = "--access web --secret hush --role user"
+    bucket = "--bucket pictures --owner web"
+    expected = [f"admin {verb} {user if verb.endswith('user') else bucket}" for verb in told]
+    assert (tmp_path / "told").read_text().splitlines() == expected
+
+
 def test_every_volume_is_declared_and_used(compose: dict[str, Any], services: dict[str, Service]) -> None:
-    mounts = [mount.split(":") for service in services.values() for mount in service["volumes"]]
+    mounts = [mount.split(":") for service in services.values() for mount in service.get("volumes", [])]
     assert {source for source, _ in mounts} == set(compose["volumes"])
     assert ["models", "/models"] in mounts
 
