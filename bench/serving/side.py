@@ -20,7 +20,7 @@ from bench.serving.asks import Ask
 from bench.serving.model import Model
 from bench.serving.program import Program, SideFailed
 from darkroom.cli.demo.server import LocalServer
-from darkroom.tasks import QueueError
+from darkroom.tasks import ClientClosed, QueueError
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Side(ABC):
         try:
             for token, error in self._done():
                 self._heard.put(Heard(token, time.perf_counter(), error))
-        except (redis.RedisError, QueueError, ValueError, OSError) as error:
+        except (redis.RedisError, QueueError, ClientClosed, ValueError, OSError) as error:
             if not self._closed:
                 self._heard.put(Heard("", time.perf_counter(), f"the client cannot hear: {error!r}"))
 
