@@ -43,12 +43,13 @@ demo: $(READY)  ## a server, a worker and two pictures, start to end
 
 # How many test processes; a core has use for one.
 PROCESSES ?= auto
+SPREAD := -n $(PROCESSES) --maxprocesses 4
 
 test: lint types $(READY)  ## lint, strict types and all tests
-	@$(BIN)/python -m pytest -n $(PROCESSES) --maxprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest $(SPREAD) --dist loadfile --no-loadscope-reorder
 
 check: lint types $(READY)  ## lint, types, and the unit tests of what changed: for the minute between two edits
-	@$(BIN)/python -m pytest -q -n $(PROCESSES) --maxprocesses 4 $$($(BIN)/python -m ops.changed)
+	@$(BIN)/python -m pytest -q $(SPREAD) $$($(BIN)/python -m ops.changed)
 
 lint: $(READY)  ## ruff: rules and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -10,7 +10,7 @@ import threading
 import time
 from typing import TypeVar
 
-from darkroom.tasks.errors import ClientClosed, QueueBroken
+from darkroom.tasks.errors import ClientClosed, QueueBroken, QueueUnavailable
 from darkroom.tasks.redis_io import AsyncIO, BlockingIO, Operation
 from darkroom.tasks.streams import Batch, Source
 from darkroom.tasks.watchlist import Watcher, Watchlist
@@ -33,10 +33,16 @@ class SharedReader:
     def run(self, operation: Operation[T]) -> T:
         """As `io.run`, for what a follower reads by itself: with few others at a time. Raises as it does."""
         self.watchlist()
-        with self._line as line:
-            result = self.io.run(operation)
-            line.answered()
-            return result
+        closed = self.io.closed
+        try:
+            with self._line as line:
+                result = self.io.run(operation)
+                line.answered()
+                return result
+        except QueueUnavailable:
+            if closed != self.io.closed:
+                raise ClientClosed(CLOSED) from None
+            raise
 
     def reading(self, source: Source, begin: Batch) -> "Reading":
         """Follows a stream from the end of a batch on; to be closed."""
@@ -120,10 +126,16 @@ class AsyncSharedReader:
     async def run(self, operation: Operation[T]) -> T:
         """As SharedReader.run."""
         self.watchlist()
-        async with self._line as line:
-            result = await self.io.run(operation)
-            line.answered()
-            return result
+        closed = self.io.closed
+        try:
+            async with self._line as line:
+                result = await self.io.run(operation)
+                line.answered()
+                return result
+        except QueueUnavailable:
+            if closed != self.io.closed:
+                raise ClientClosed(CLOSED) from None
+            raise
 
     def reading(self, source: Source, begin: Batch) -> "AsyncReading":
         """As SharedReader.reading."""

@@ -131,6 +131,15 @@ def _conversation(operation: Operation[T], prefix: str) -> Generator["Batch", li
 Batch = list[Call]
 
 
+def _failed(batch: Batch, error: Exception, *, closed: bool) -> list[Exception]:
+    """The answers to a batch that was not sent, or not answered. Raises what is no error of Redis or its connection."""
+    if closed:  # meanwhile, by another thread or task: what redis-py then raises is chance
+        error = QueueUnavailable("the client was closed while it waited for Redis")
+    elif not isinstance(error, QueueError | RedisError | OSError | UnicodeError):
+        raise error
+    return [error] * len(batch)
+
+
 def _ends_all(call: Call, reply: Any) -> bool:
     return isinstance(reply, QueueError) and not (call.alone and isinstance(reply, QueueBroken))
 
@@ -155,6 +164,7 @@ class BlockingIO:
         self._reader: redis.Redis = connect(redis, settings, blocking=True)
         self._size, self._timeout = settings.redis_connections, settings.redis_timeout
         self._limiter, self._pid = self.limiter(self._size), os.getpid()
+        self.closed = 0  # how often
 
     def run(self, operation: Operation[T]) -> T:
         """The operation's result. Raises QueueError where Redis fails and the operation does not handle it."""
@@ -168,6 +178,7 @@ class BlockingIO:
             return result
 
     def _send(self, batch: Batch) -> list[Any]:
+        closed = self.closed
         try:
             if batch[0].blocks:
                 return [self._reader.execute_command(*batch[0].args)]
@@ -175,8 +186,8 @@ class BlockingIO:
                 replies = self._exchange(batch)
                 limiter.answered()
                 return replies
-        except (QueueError, RedisError, OSError, UnicodeError) as error:
-            return [error] * len(batch)
+        except Exception as error:  # noqa: BLE001  raised again where it is no trouble with Redis
+            return _failed(batch, error, closed=closed != self.closed)
 
     def _line(self) -> Limiter:
         if self._pid != os.getpid():  # forked: whoever held connections in the parent is not here
@@ -197,6 +208,7 @@ class BlockingIO:
 
     def close(self) -> None:
         """Gives the connections back; one with a blocking read under way is closed by whoever reads."""
+        self.closed += 1
         self._client.close()
         self.close_reader()
         for client in (self._client, self._reader):
@@ -217,6 +229,7 @@ class AsyncIO:
         self._reader: redis.asyncio.Redis = connect(redis.asyncio, settings, blocking=True)
         self._timeout = settings.redis_timeout * (2 if is_sentinels(settings.redis_url.get_secret_value()) else 1)
         self._limiter = self.limiter(settings.redis_connections)
+        self.closed = 0
 
     async def run(self, operation: Operation[T]) -> T:
         """As BlockingIO.run."""
@@ -230,6 +243,7 @@ class AsyncIO:
             return result
 
     async def _send(self, batch: Batch) -> list[Any]:
+        closed = self.closed
         try:
             if batch[0].blocks:
                 async with Patience(self._timeout + BLOCK_SECONDS):
@@ -240,8 +254,8 @@ class AsyncIO:
                 return replies
         except TimeoutError:
             return [QueueUnavailable(f"Redis did not answer within {self._timeout:g} s")] * len(batch)
-        except (QueueError, RedisError, OSError, UnicodeError) as error:
-            return [error] * len(batch)
+        except Exception as error:  # noqa: BLE001  raised again where it is no trouble with Redis
+            return _failed(batch, error, closed=closed != self.closed)
 
     def limiter(self, size: int) -> AsyncLimiter:
         """As BlockingIO.limiter."""
@@ -257,6 +271,7 @@ class AsyncIO:
 
     async def close(self) -> None:
         """Gives the connections back."""
+        self.closed += 1
         for client in (self._client, self._reader):
             with contextlib.suppress(
                 TimeoutError, RedisError, OSError

@@ -21,7 +21,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 LOOK_SECONDS = 0.02
-START_SECONDS = 120.0  # to import everything, on a busy machine
+START_SECONDS = 300.0  # to import everything, on a busy machine
 PIECE = 1 << 16  # bytes
 
 #: What programs import only when they need it.

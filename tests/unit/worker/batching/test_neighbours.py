@@ -157,7 +157,8 @@ print(json.dumps([looped(), look(1.0), look(0.0)]))
 @pytest.mark.skipif(cores() < 2, reason="a team of one thread waits for nobody")
 def test_the_threads_of_the_team_sleep_beside_neighbours() -> None:
     environment = {**os.environ, "GOMP_SPINCOUNT": "infinity"}
-    environment.pop("OMP_WAIT_POLICY", None)
+    for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS"):
+        environment.pop(name, None)
     done = subprocess.run([sys.executable, "-c", LOOPING], env=environment, capture_output=True, text=True, check=True)
     before, beside, after = json.loads(done.stdout.splitlines()[-1])
     assert beside < 0.05 < before / 2 and after > 0.1

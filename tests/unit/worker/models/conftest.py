@@ -15,6 +15,7 @@ from darkroom.worker.models.device import Placement
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
 
+LOOPBACK = "127.0.0.1"  # where clients of other tests may still be at it
 Copied = Callable[[Family], ModelEntry]
 
 
@@ -55,8 +56,15 @@ def edit() -> Callable[..., None]:
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError("loading must not open a connection")
+    look_up, connect = socket.getaddrinfo, socket.socket.connect
 
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+    def named(host: Any, *args: Any, **kwargs: Any) -> Any:
+        assert host == LOOPBACK, "loading must not open a connection"
+        return look_up(host, *args, **kwargs)
+
+    def connected(self: socket.socket, address: Any) -> None:
+        assert address[0] == LOOPBACK, "loading must not open a connection"
+        connect(self, address)
+
+    monkeypatch.setattr(socket, "getaddrinfo", named)
+    monkeypatch.setattr(socket.socket, "connect", connected)
