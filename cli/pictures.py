@@ -46,6 +46,8 @@ def format_of(save: str, wanted: str | None) -> str | None:
 
     Raises UsageFault for an ending that stands for none, or for another than is wanted.
     """
+    if not save.strip():
+        raise UsageFault("--save: names no file or folder", hint="a variable of the shell may be empty; ./ is here")
     path = Path(save).expanduser()
     if save.endswith(os.sep) or path.is_dir():
         return wanted

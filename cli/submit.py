@@ -85,9 +85,9 @@ def submit(
         return bulk.submit_file(source, fields, screen)
     if prompt is None:
         raise UsageFault("nothing to submit", hint='give a prompt: darkroom submit "a large red star"')
-    if save and (form := format_of(save, fields.get("output_format"))):
+    if save is not None and (form := format_of(save, fields.get("output_format"))):
         fields["output_format"] = form
-    target = Target(save) if save else None
+    target = Target(save) if save is not None else None
     if target:
         open_store()  # a store that is not there is told of before the work, not after it
     with Darkroom() as client:

@@ -24,6 +24,7 @@ OLDEST_SERVER = (7, 0)
 CLOCK_SECONDS = 5.0
 SLOW_SECONDS = 0.1  # a submit is one round trip
 _WORKER_EXTRA = 'for a worker: pip install "darkroom[worker]"'
+_PICTURE_BYTES = 1_000_000  # what the store must have room for: one of 1024 x 1024 is as large
 PACKAGES = ("torch", "diffusers", "transformers", "celery", "redis", "pydantic", "boto3", "Pillow")
 
 
@@ -95,7 +96,7 @@ def storage() -> Iterator[Check]:
     known = _known_mark()
     began = time.monotonic()
     store = open_store(settings, expected=(lambda _: known) if known else None)
-    store.check()
+    store.check(size=_PICTURE_BYTES)
     took = 1000 * (time.monotonic() - began)
     yield Check("storage", "ok", f"{store} can be listed and written to ({took:.0f} ms)")
 

@@ -28,8 +28,9 @@ def job(darkroom: Installation) -> dict[str, Any]:
 
 @pytest.fixture
 def spoilt(darkroom: Installation, job: dict[str, Any], tmp_path: Path) -> Path:
-    """The job's objects in a store of their own, to be tampered with."""
+    """The job's objects in a copy of the store, to be tampered with."""
     shutil.copytree(darkroom.objects / job["id"], tmp_path / "spoilt" / job["id"])
+    shutil.copy(darkroom.objects / ".darkroom-store", tmp_path / "spoilt")
     return tmp_path / "spoilt"
 
 
@@ -93,6 +94,11 @@ def test_a_store_that_was_tampered_with_is_not_equal(call: Call, job: dict[str, 
     shown = call("--storage-url", spoilt.as_uri(), "replay", job["id"])
     assert shown.code == 1
     assert all(words in shown.out for words in (*faults, "FAULT", "every recorded circumstance is as it was"))
+
+
+def test_of_a_job_nothing_is_missing_in_a_store_that_is_away(call: Call, job: dict[str, Any], tmp_path: Path) -> None:
+    told = call("--storage-url", (tmp_path / "unmounted").as_uri(), "replay", job["id"], "--json")
+    assert (told.code, told.error["code"]) == (5, "storage_away")
 
 
 def faults_of(given: str, installation: Installation) -> list[Difference]:

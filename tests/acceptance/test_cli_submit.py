@@ -111,6 +111,12 @@ def test_what_cannot_be_saved_so_is_not_submitted(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_empty_place_to_save_to_is_refused(call: Call) -> None:
+    told = call("submit", "a cat", "--tenant", "saver", "--save", "", "--json")
+    assert (told.code, told.error["code"]) == (2, "usage")
+    assert call("list", "--tenant", "saver", "--json").lines == []
+
+
 def test_all_faults_at_once_by_option(call: Call, darkroom: Installation) -> None:
     told = call("submit", "a\x07cat", "--model", MODEL, "--width", "wide", "--steps", "0", "--guidance", "nan",
                 "--seed", "-1", "--format", "gif", "--metadata", "{", "--strength", "2")  # fmt: skip

@@ -1,6 +1,7 @@
 """The doctor's findings, one part at a time."""
 
 import json
+import resource
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,6 +145,18 @@ def test_storage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert state(list(checks.storage()), "none is configured") == "warning"
     monkeypatch.setenv("DARKROOM_STORAGE_URL", (tmp_path / "objects").as_uri())
     assert state(list(checks.storage()), "can be listed and written to") == "ok"
+
+
+def test_a_store_without_room_for_a_picture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DARKROOM_STORAGE_URL", (tmp_path / "objects").as_uri())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, before[1]))
+    try:
+        found = list(guarded("storage", checks.storage))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert state(found, "cannot use") == "broken"
+    assert list((tmp_path / "objects").iterdir()) == []
 
 
 @pytest.fixture
