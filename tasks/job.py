@@ -258,12 +258,12 @@ class Jobs(list[Job]):
         self.unreadable: list[str] = []
 
 
-def canonical_id(job_id: str) -> str:
+def canonical_id(job_id: str | UUID) -> str:
     """An id as its record has it, however it was written; what is no UUID stays as it is, and is found nowhere."""
     try:
-        return str(UUID(job_id))
-    except (ValueError, TypeError, AttributeError):
-        return job_id
+        return str(UUID(str(job_id)))
+    except ValueError:
+        return str(job_id)
 
 
 def _request(text: str) -> Request:

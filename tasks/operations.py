@@ -137,8 +137,8 @@ def _job_id(job_id: str | None) -> str:
     if job_id is None:
         return str(uuid7())
     try:
-        return str(UUID(job_id))
-    except (ValueError, TypeError, AttributeError):
+        return str(UUID(str(job_id)))
+    except ValueError:
         raise InvalidRequest([Fault("job_id", "invalid_value", "is no UUID")]) from None
 
 

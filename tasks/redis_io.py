@@ -17,6 +17,7 @@ import redis
 import redis.asyncio
 from redis.exceptions import (
     AuthenticationError,
+    DataError,
     MasterDownError,
     NoPermissionError,
     NoScriptError,
@@ -92,7 +93,7 @@ def ours(error: Exception) -> QueueError:
     refused = text.startswith(("NOAUTH", "WRONGPASS", "NOPERM", "ACL failure"))  # the last is what a script is told
     if refused or isinstance(error, AuthenticationError | NoPermissionError):
         return QueueAuthFailed(f"Redis refused the credentials: {text}")
-    if isinstance(error, UnicodeError):
+    if isinstance(error, UnicodeError | DataError):
         return QueueBroken(f"an id, a name or the server's address cannot be sent: {text}")
     if isinstance(error, OutOfMemoryError) or text.startswith("OOM") or "OOM command not allowed" in text:
         return QueueFull("Redis is out of memory")

@@ -2,13 +2,25 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
 
 import pytest
 import redis
 from pydantic import SecretStr
 
 from darkroom.cli.demo.server import LocalServer
-from darkroom.tasks import Darkroom, InvalidRequest, QueueBroken, QueueUnavailable, State, TaskSettings, Txt2Img, claims
+from darkroom.tasks import (
+    Darkroom,
+    InvalidRequest,
+    JobNotFound,
+    QueueBroken,
+    QueueUnavailable,
+    State,
+    TaskSettings,
+    Txt2Img,
+    claims,
+)
 from darkroom.tasks.redis_io import Key, Operation, command
 from tests.integration.hand import TTL, Hand
 
@@ -44,6 +56,27 @@ def test_waiting_no_time_for_an_ended_job_of_many_events_returns_it(client: Dark
 def test_ids_that_are_no_text_are_refused_with_an_error_of_ours(client: Darkroom) -> None:
     with pytest.raises(QueueBroken, match="cannot be sent"):
         client.get("\ud800")
+    nobody: Any = object()
+    with pytest.raises(QueueBroken, match="cannot be sent"):
+        client.jobs(tenant=nobody)
+
+
+def test_an_id_that_is_a_uuid_is_as_good_as_its_text(client: Darkroom) -> None:
+    job_id: Any = uuid4()
+    assert client.submit(REQUEST, job_id=job_id).id == str(job_id)
+    assert client.get(job_id).id == str(job_id)
+    assert client.position(job_id) == 0
+    assert client.jobs(before=job_id) == []
+    assert client.cancel(job_id) == "canceled"
+    client.delete(job_id)
+
+
+def test_what_is_no_id_is_found_nowhere(client: Darkroom) -> None:
+    for nothing in (None, 5, ["a"], object()):
+        job_id: Any = nothing
+        assert client.cancel(job_id) == "not_found"
+        with pytest.raises(JobNotFound):
+            client.get(job_id)
 
 
 def test_an_empty_tenant_does_not_list_everybodys_jobs(client: Darkroom) -> None:
