@@ -7,23 +7,26 @@ where pydantic is asked (`model_validate`, a TypeAdapter, another model, FastAPI
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
     ValidationError,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_validator,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from darkroom.tasks.catalogue import ModelName
 from darkroom.tasks.errors import Fault, InvalidRequest
 from darkroom.tasks.fields import Metadata, Moment, Prompt, Reference, SchedulerName, Seed, Side, Tenant, Text
+from darkroom.tasks.findings import faults_of, quotable
 from darkroom.tasks.references import ReferenceFault, check_reference
 
 Lane = Literal["interactive", "bulk"]
@@ -43,7 +46,7 @@ class _Generation(BaseModel):
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            raise InvalidRequest(_faults(error)) from None
+            raise InvalidRequest(faults_of(error)) from None
 
     # Pydantic calls an `__init__` of ours for models within models, too, unless it bears the mark of its own.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
@@ -71,6 +74,15 @@ class _Generation(BaseModel):
     tenant: Tenant = "default"
     idempotency_key: str | None = Field(default=None, min_length=1, max_length=200)
     metadata: Metadata = Field(default_factory=dict, description="the caller's own, returned untouched")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _faults_can_be_quoted(cls, data: object, validate: ValidatorFunctionWrapHandler) -> Self:
+        try:
+            found: Self = validate(data)
+            return found
+        except ValidationError as error:
+            raise quotable(error) from None
 
     @field_validator("seeds")
     @classmethod
@@ -124,12 +136,15 @@ KINDS: dict[str, type[Txt2Img] | type[Img2Img]] = {"txt2img": Txt2Img, "img2img"
 DEFAULT_KIND = "txt2img"
 
 
-def _with_kind(data: object) -> object:
-    return {"kind": DEFAULT_KIND, **data} if isinstance(data, dict) else data
+def _of_a_kind(data: object, validate: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return validate({"kind": DEFAULT_KIND, **data} if isinstance(data, dict) else data)
+    except ValidationError as error:
+        raise quotable(error) from None
 
 
 # Told apart by `kind`, not by trial: faults are those of the kind that was meant.
-Request = Annotated[Txt2Img | Img2Img, Discriminator("kind"), BeforeValidator(_with_kind)]
+Request = Annotated[Txt2Img | Img2Img, Discriminator("kind"), WrapValidator(_of_a_kind)]
 
 
 def parse_request(data: Any, *, kept: bool = False) -> Request:
@@ -144,20 +159,4 @@ def parse_request(data: Any, *, kept: bool = False) -> Request:
     try:
         return KINDS[kind].model_validate(dict(data), context=_KEPT if kept else None)
     except ValidationError as error:
-        raise InvalidRequest(_faults(error)) from None
-
-
-def _faults(error: ValidationError) -> list[Fault]:
-    """Pydantic's findings as ours, one per field and cause."""
-    found: dict[tuple[str, str], Fault] = {}
-    for item in error.errors(include_url=False, include_input=False, include_context=False):
-        message = str(item["msg"]).removeprefix("Value error, ")
-        field = ".".join(_shown(part) for part in item["loc"]) or "request"
-        code = "invalid_value" if item["type"] == "value_error" else item["type"]
-        found.setdefault((field, message), Fault(field, code, message[:1].lower() + message[1:]))
-    return list(found.values())
-
-
-def _shown(part: str | int) -> str:
-    """A field's name as it can be printed, of somebody's own making as it may be."""
-    return str(part).encode("utf-8", "backslashreplace").decode()[:100]
+        raise InvalidRequest(faults_of(error)) from None

@@ -107,6 +107,52 @@ def test_a_body_that_is_right(browser: TestClient) -> None:
     assert browser.post("/any", json={"prompt": "a"}).json()["kind"] == "txt2img"
 
 
+HOSTILE = [
+    "NaN",
+    '["\\ud800"]',
+    '{"prompt": NaN}',
+    '{"prompt": "a", "guidance_scale": NaN}',
+    '{"prompt": "a", "guidance_scale": 1e999}',
+    '{"prompt": "\\ud800"}',
+    '{"prompt": "a", "\\ud800": 1}',
+    '{"prompt": "a", "model": "\\udfff"}',
+    '{"prompt": "a", "metadata": {"\\ud800": 1}}',
+    '{"prompt": "a", "metadata": {"a": [NaN]}}',
+    '{"prompt": "a", "start_by": NaN}',
+    '{"prompt": "a", "kind": NaN}',
+    '{"prompt": "a", "kind": "\\ud800"}',
+    '{"prompt": "a", "kind": "img2img", "image": "https://\\ud800/"}',
+    '{"prompt": "a", "seed": NaN, "{msg}": "{expected}"}',
+]
+
+
+@pytest.mark.parametrize("body", HOSTILE)
+def test_what_json_cannot_carry_is_refused_all_the_same(browser: TestClient, body: str) -> None:
+    """An answer that quotes it as it is would break on it."""
+    for path, whole in (("/txt2img", body), ("/any", body), ("/albums", f'[{{"title": "a", "pages": [{body}]}}]')):
+        assert browser.post(path, content=whole, headers={"content-type": "application/json"}).status_code == 422
+
+
+def test_faults_of_what_json_cannot_carry_keep_their_words() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Txt2Img.model_validate({"prompt": "a", "guidance_scale": float("nan"), "seeds": [1], "seed": 1, "width": 3})
+    assert [(error["loc"], error["type"], error["msg"]) for error in caught.value.errors()] == [
+        (("width",), "multiple_of", "Input should be a multiple of 8"),
+        (("guidance_scale",), "finite_number", "Input should be a finite number"),
+        (("seeds",), "value_error", "Value error, give seed or seeds, not both"),
+    ]
+    assert [error["input"] for error in caught.value.errors()] == [3, "nan", [1]]
+
+
+def test_faults_of_what_nobody_can_write() -> None:
+    deep: Any = []
+    for _ in range(20_000):
+        deep = [deep]
+    for metadata in ({"a": deep}, {"a": 10**5000, "b": float("nan")}, {("a",): float("inf")}):
+        with pytest.raises(ValidationError):
+            Txt2Img.model_validate({"prompt": "a", "metadata": metadata})
+
+
 def test_faults_deep_in_a_body(browser: TestClient) -> None:
     pages = [{"prompt": "a"}, {"kind": "img2img", "prompt": "", "image": PICTURE}]
     answer = browser.post("/albums", json=[{"title": "a", "pages": pages}])

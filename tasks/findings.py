@@ -1,0 +1,60 @@
+"""Pydantic's findings in other words: as faults of ours, and as an answer in JSON can carry them."""
+
+import json
+import reprlib
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from darkroom.tasks.errors import Fault
+
+
+def faults_of(error: ValidationError) -> list[Fault]:
+    """One per field and cause."""
+    found: dict[tuple[str, str], Fault] = {}
+    for item in error.errors(include_url=False, include_input=False, include_context=False):
+        message = str(item["msg"]).removeprefix("Value error, ")
+        field = ".".join(_shown(str(part))[:100] for part in item["loc"]) or "request"
+        code = "invalid_value" if item["type"] == "value_error" else item["type"]
+        found.setdefault((field, message), Fault(field, code, message[:1].lower() + message[1:]))
+    return list(found.values())
+
+
+def quotable(error: ValidationError) -> ValidationError:
+    """The same findings, each of whose inputs JSON can carry: NaN or a lone surrogate becomes a text that shows it.
+
+    FastAPI quotes inputs in its answer 422, and would break on these.
+    """
+    items = error.errors(include_url=False)
+    if all(_carried([item["input"], item.get("ctx"), item["msg"]]) for item in items):
+        return error
+    return ValidationError.from_exception_data(error.title, [_quoted(item) for item in items])
+
+
+def _quoted(item: Any) -> InitErrorDetails:
+    context = {name: _text(value) for name, value in item.get("ctx", {}).items()}
+    kind = PydanticCustomError(item["type"], _shown(item["msg"]), context or None)
+    return InitErrorDetails(type=kind, loc=item["loc"], input=_text(item["input"]))
+
+
+def _carried(value: object) -> bool:
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False, default=str).encode()
+    except (ValueError, TypeError, RecursionError):  # TypeError: a key that is no text
+        return False
+    return True
+
+
+def _text(value: object) -> object:
+    if _carried(value):
+        return value
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # a number of more digits than Python writes
+        return type(value).__name__
+
+
+def _shown(text: str) -> str:
+    """A text, of somebody's own making as it may be, as it can be printed."""
+    return text.encode("utf-8", "backslashreplace").decode()
