@@ -9,14 +9,13 @@ from rich.console import RenderableType
 
 from darkroom.cli.follow import events, goes_on, interruptible, told
 from darkroom.cli.options import AsJson, Before, JobId, JobIds
-from darkroom.cli.screen import Screen, pairs, table
+from darkroom.cli.screen import Screen, pairs, some, table
 from darkroom.cli.several import Done, one_by_one
 from darkroom.tasks import Darkroom, Job, JobFailed, State, TaskSettings
 from darkroom.tasks.job import Jobs
 from darkroom.tasks.redis_io import BlockingIO
 
 PAGE = 100
-NAMED = 5  # ids of unreadable records at most
 #: Columns of a list, and the narrowest line that has them.
 _COLUMNS = {"ID": 0, "STATE": 0, "MODEL": 120, "KIND": 120, "AGE": 80, "DONE": 80, "PROMPT": 0}
 
@@ -106,10 +105,9 @@ def as_document(job: Job) -> dict[str, Any]:
 
 def note_unreadable(screen: Screen, jobs: Jobs) -> None:
     """Says which jobs are not in a list for what their records are."""
-    ids = jobs.unreadable
-    if ids:
-        named = ", ".join(ids[:NAMED]) + (f" and {len(ids) - NAMED} more" if len(ids) > NAMED else "")
-        screen.note(f"left out, with records that cannot be read (`darkroom status ID` says why): {named}")
+    if jobs.unreadable:
+        ids = some(jobs.unreadable)
+        screen.note(f"left out, with records that cannot be read (`darkroom status ID` says why): {ids}")
 
 
 def pages(client: Darkroom, limit: int, before: str | None = None, **wanted: Any) -> Iterator[Jobs]:

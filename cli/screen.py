@@ -18,6 +18,7 @@ from darkroom.cli.errors import Report
 from darkroom.tasks import Fault
 
 UNLIMITED = 10_000  # columns, where nobody looks: a pipe must not get cut tables
+NAMED = 5  # ids in a sentence at most
 
 #: Options whose name is not the field's.
 _OPTIONS = {
@@ -126,6 +127,12 @@ def pairs(rows: Iterable[tuple[str, object]]) -> RenderableType:
     for name, value in rows:
         made.add_row(name, value if isinstance(value, Text) else printable(str(value)))
     return _Trimmed(made)
+
+
+def some(ids: Sequence[str], count: int | None = None) -> str:
+    """The first ids, and how many more there are; `count`: of all, where these are not all."""
+    more = (len(ids) if count is None else count) - len(ids[:NAMED])
+    return ", ".join(map(printable, ids[:NAMED])) + (f" and {more} more" if more > 0 else "")
 
 
 def size(count: int) -> str:

@@ -247,7 +247,14 @@ class Job(BaseModel):
             )
         except (KeyError, ValueError, OverflowError, OSError, RecursionError, DarkroomError) as error:
             # OSError: of absurd times; RecursionError: of JSON that is nested without end
-            raise QueueBroken(f"the record cannot be read: {error}") from None
+            why = f"it has no {error}" if isinstance(error, KeyError) else error
+            raise unreadable(why) from None
+
+
+def unreadable(why: object) -> QueueBroken:
+    """Of a record that is not one of ours."""
+    hint = "a newer version or another program wrote it; deleting the job forgets it"
+    return QueueBroken(f"the record cannot be read: {why}", hint=hint)
 
 
 class Jobs(list[Job]):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from darkroom.tasks.errors import Fault, InvalidRequest, JobNotFound, QueueBroken
-from darkroom.tasks.job import Job, Jobs, OpenStore, State, canonical_id
+from darkroom.tasks.job import Job, Jobs, OpenStore, State, canonical_id, unreadable
 from darkroom.tasks.redis_io import Call, Key, Operation, command, script
 
 MAX_PAGE = 1000
@@ -41,7 +41,7 @@ def _reading(job_id: str) -> list[Call]:
 def _decoded(fields: Any, attempts: Any, open_store: OpenStore) -> Job | QueueBroken | None:
     for reply in (fields, attempts):
         if isinstance(reply, QueueBroken):
-            return reply
+            return unreadable(reply.message)
     try:
         return Job.decode(_pairs(fields), open_store, attempts) if fields else None
     except QueueBroken as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from darkroom.tasks.errors import Fault, InvalidRequest, JobNotFound, QueueBroken, QueueUnavailable
 from darkroom.tasks.events import DataUrl, Event
-from darkroom.tasks.job import State
+from darkroom.tasks.job import State, unreadable
 from darkroom.tasks.redis_io import Key, Operation, command
 
 START = "0-0"
@@ -72,7 +72,7 @@ def _has_ended(job_id: str, state: bytes | None) -> bool:
     try:
         return State(state.decode()).final
     except ValueError as error:
-        raise QueueBroken(f"the record cannot be read: {error}") from None
+        raise unreadable(error) from None
 
 
 def newest() -> Operation[Batch]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from darkroom.cli.doctor.check import Check
+from darkroom.cli.screen import NAMED, some
 from darkroom.tasks import QueueBroken, State, TaskSettings
 from darkroom.tasks.models import Market, read_market
 from darkroom.tasks.redis_io import BlockingIO, Key, Operation, command
@@ -22,6 +23,7 @@ def jobs() -> Iterator[Check]:
         waiting = io.run(_waiting())
         strange = io.run(_strange())
         running, retrying, late, dead, deaths, garbage, unreadable = io.run(_counts())
+        ids = io.run(_unreadable())
     finally:
         io.close()
     there = f"{sum(waiting.values())} wait, {running} run, {retrying} wait for their next try"
@@ -40,8 +42,8 @@ def jobs() -> Iterator[Check]:
     if dead:
         yield Check("jobs", "warning", f"{dead} were given up", "`darkroom dead list` says why")
     if unreadable:
-        hint = "`darkroom list` names them, `darkroom status ID` says why, `darkroom delete ID` forgets them"
-        yield Check("jobs", "warning", f"{unreadable} have records that cannot be read", hint)
+        hint = "`darkroom status ID` says why, `darkroom delete ID` forgets them"
+        yield Check("jobs", "warning", f"{unreadable} have records that cannot be read: {some(ids, unreadable)}", hint)
     if garbage:
         hint = "somebody else writes into these queues; `darkroom dead list` shows what"
         yield Check("jobs", "warning", f"{garbage} messages in queues were none", hint)
@@ -56,10 +58,20 @@ def _unserved(waiting: dict[str, int], market: Market) -> Iterator[Check]:
 
 
 def _waiting() -> Operation[dict[str, int]]:
-    found = yield command("SMEMBERS", Key("lanes"), alone=True)
-    lanes = sorted(lane.decode(errors="replace") for lane in found) if not isinstance(found, QueueBroken) else []
+    lanes = yield from _lanes()
     counts = (yield [command("ZCARD", Key(f"queued:{lane}"), alone=True) for lane in lanes]) if lanes else []
     return dict(zip(lanes, map(_number, counts), strict=True))
+
+
+def _lanes() -> Operation[list[str]]:
+    found = yield command("SMEMBERS", Key("lanes"), alone=True)
+    return sorted(lane.decode(errors="replace") for lane in found) if not isinstance(found, QueueBroken) else []
+
+
+def _unreadable() -> Operation[list[str]]:
+    """The first ids; lists may lack them, since nobody looks after such jobs."""
+    found = yield command("ZRANGE", Key("unreadable"), 0, NAMED - 1, alone=True)
+    return [job_id.decode(errors="replace") for job_id in found] if not isinstance(found, QueueBroken) else []
 
 
 def _counts() -> Operation[list[int]]:
@@ -88,10 +100,12 @@ def _number(reply: Any) -> int:
 
 def _strange() -> Operation[list[str]]:
     """What is of another type than the scripts need it, in words."""
-    names = list(_TYPES)
-    types = [found.decode() for found in (yield [command("TYPE", Key(name)) for name in names])]
+    wanted = dict(_TYPES)
+    for lane in (yield from _lanes()):
+        wanted |= {f"queued:{lane}": "zset", f"queue:{lane}": "list"}
+    types = [found.decode() for found in (yield [command("TYPE", Key(name)) for name in wanted])]
     return [
-        f"the key {name} is a {found}, not a {_TYPES[name]}"
-        for name, found in zip(names, types, strict=True)
-        if found not in ("none", _TYPES[name])
+        f"the key {name} is a {found}, not a {right}"
+        for (name, right), found in zip(wanted.items(), types, strict=True)
+        if found not in ("none", right)
     ]

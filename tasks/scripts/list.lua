@@ -9,7 +9,8 @@ local found = {}
 for i = 6, #ARGV do
   local index = tenant == "" and key("index", ARGV[i]) or key("index", ARGV[i], tenant)
   -- more than a page: jobs submitted in the very millisecond of the last page's last job are there again
-  local page = redis.call("ZREVRANGEBYSCORE", index, newest, "-inf", "WITHSCORES", "LIMIT", 0, most + 256)
+  local page = try("ZREVRANGEBYSCORE", index, newest, "-inf", "WITHSCORES", "LIMIT", 0, most + 256)
+  if not page then return redis.error_reply("WRONGTYPE " .. index .. " is no sorted set") end
   for j = 1, #page, 2 do
     if before == "" or tonumber(page[j + 1]) < tonumber(newest) or page[j] < before then
       table.insert(found, {page[j], page[j + 1]})

@@ -138,6 +138,13 @@ def test_a_key_of_another_type_keeps_no_job_from_its_end(
     assert client.get(job_id).state is State.SUCCEEDED
 
 
+def test_a_list_of_another_type_is_named(client: Darkroom, server: Server) -> None:
+    server.another_type("index:queued:default")
+    with pytest.raises(QueueBroken, match="index:queued:default is no sorted set"):
+        client.jobs(tenant="default")
+    assert client.jobs() == []
+
+
 @pytest.mark.parametrize("part", ["events", "steps", "attempts", "preview"])
 def test_a_part_of_a_job_of_another_type_keeps_it_not_from_its_end(
     part: str, client: Darkroom, hand: Hand, server: Server

@@ -119,7 +119,7 @@ def test_warnings_of_both_sides_are_said_once() -> None:
 
 @pytest.mark.parametrize("name", sorted(RECORD))
 def test_a_record_that_lacks_a_field(name: bytes) -> None:
-    with pytest.raises(QueueBroken, match="cannot be read"):
+    with pytest.raises(QueueBroken, match=f"cannot be read: it has no '{name.decode()}'"):
         Job.decode({key: value for key, value in RECORD.items() if key != name})
 
 

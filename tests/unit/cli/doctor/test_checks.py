@@ -126,10 +126,14 @@ def test_names_that_are_no_text_are_no_trouble(own_server: LocalServer) -> None:
 def test_keys_of_another_type_and_records_that_cannot_be_read_are_told_of(own_server: LocalServer) -> None:
     with redis.Redis(port=own_server.port) as raw:
         raw.zadd("darkroom:unreadable", {"one": 1})
+        raw.sadd("darkroom:lanes", "sdxl:bulk")
+        raw.set("darkroom:queue:sdxl:bulk", "x")
+        strange = [check.message for check in queue_checks.jobs() if check.state == "broken"]
         for name in ("leases", "lanes"):
             raw.set(f"darkroom:{name}", "x")
         found = list(queue_checks.jobs())
-    assert state(found, "1 have records that cannot be read") == "warning"
+    assert strange == ["the key queue:sdxl:bulk is a string, not a list"]
+    assert state(found, "1 have records that cannot be read: one") == "warning"
     assert [check.message for check in found if check.state == "broken"] == [
         "the key leases is a string, not a zset", "the key lanes is a string, not a set"]  # fmt: skip
 
