@@ -49,7 +49,7 @@ class AsyncJobHandle(Handle):
 
 
 class AsyncDarkroom:
-    """As Darkroom, for one event loop. Pictures of its jobs are read with `aread`, `asave` and `aurl`."""
+    """As Darkroom, for one event loop; in another, calls raise QueueBroken. Pictures: `aread`, `asave`, `aurl`."""
 
     def __init__(self, settings: TaskSettings | None = None, *, storage: ObjectStore | None = None) -> None:
         self._settings = settings or read_settings()

@@ -115,12 +115,11 @@ class Reading:
 
 
 class AsyncSharedReader:
-    """For event loops; in each loop a list and a task of its own."""
+    """For one event loop, in which a task reads."""
 
     def __init__(self, io: AsyncIO) -> None:
         self.io = io
         self._watchlist, self._line = Watchlist(io.prefix), io.limiter(OWN)
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def run(self, operation: Operation[T]) -> T:
@@ -142,10 +141,8 @@ class AsyncSharedReader:
         return AsyncReading(self, source, begin)
 
     def watchlist(self) -> Watchlist:
-        """That of the running loop."""
-        if self._loop is not asyncio.get_running_loop():
-            self._watchlist, self._line = Watchlist(self.io.prefix), self.io.limiter(OWN)
-            self._loop = asyncio.get_running_loop()
+        """Raises QueueBroken in another loop than the client's."""
+        self.io.check_loop()
         return self._watchlist
 
     async def attend(self, watchlist: Watchlist) -> None:
@@ -169,7 +166,7 @@ class AsyncSharedReader:
     async def close(self) -> None:
         """As SharedReader.close; ends the task."""
         self.watchlist().fail(ClientClosed(CLOSED))
-        if self._task and self._task.get_loop() is asyncio.get_running_loop():
+        if self._task:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task

@@ -4,6 +4,7 @@ An operation yields a Call, or a list of them (one pipeline), and is sent the re
 redis-py become ours here and nowhere else.
 """
 
+import asyncio
 import contextlib
 import hashlib
 import os
@@ -222,7 +223,7 @@ class BlockingIO:
 
 
 class AsyncIO:
-    """Runs operations on redis-py's asyncio client. Belongs to one event loop."""
+    """Runs operations on redis-py's asyncio client. Belongs to one event loop: the first that it is used in."""
 
     def __init__(self, settings: TaskSettings) -> None:
         self.prefix = settings.redis_prefix
@@ -231,9 +232,18 @@ class AsyncIO:
         self._timeout = settings.redis_timeout * (2 if is_sentinels(settings.redis_url.get_secret_value()) else 1)
         self._limiter = self.limiter(settings.redis_connections)
         self.closed = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def check_loop(self) -> None:
+        """Raises QueueBroken in any other loop, where its connections would break in odd ways."""
+        running = asyncio.get_running_loop()
+        self._loop = self._loop or running
+        if self._loop is not running:
+            raise QueueBroken("this client belongs to another event loop", hint="make an AsyncDarkroom in each loop")
 
     async def run(self, operation: Operation[T]) -> T:
         """As BlockingIO.run."""
+        self.check_loop()
         talk = _conversation(operation, self.prefix)
         try:
             batch = next(talk)

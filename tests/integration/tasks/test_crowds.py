@@ -2,20 +2,22 @@
 
 import asyncio
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import pytest
 import redis
 from pydantic import SecretStr
 
 from darkroom.cli.demo.server import LocalServer
-from darkroom.tasks import AsyncDarkroom, Darkroom, QueueUnavailable, TaskSettings, Txt2Img
+from darkroom.tasks import AsyncDarkroom, Darkroom, Event, QueueBroken, QueueUnavailable, TaskSettings, Txt2Img
 from darkroom.tasks.redis_io import BlockingIO
 from tests.integration.hand import Hand
 
 from .conftest import within
 
+T = TypeVar("T")
 CAT = Txt2Img(prompt="a cat", model="sdxl")
 Crowd = Callable[[TaskSettings], list[BaseException | str]]
 
@@ -70,6 +72,30 @@ def test_a_crowd_before_a_server_that_is_stuck(crowd: Crowd, stuck: TaskSettings
     with within(15):  # 150 rounds of 0.3 s would take 45
         found = crowd(stuck.model_copy(update={"redis_connections": 2, "redis_timeout": 0.3}))
     assert {type(error) for error in found} == {QueueUnavailable}
+
+
+def test_a_client_of_another_event_loop_says_so(task_settings: TaskSettings, hand: Hand) -> None:
+    """As with a client of a module, and `asyncio.run` for each call."""
+    hand.serve()
+    client = AsyncDarkroom(task_settings)
+
+    async def begin() -> tuple[str, AsyncIterator[Event]]:
+        handle = await client.submit(CAT)
+        events = handle.watch()
+        await anext(events)
+        return handle.id, events
+
+    with asyncio.Runner() as own, asyncio.Runner() as other:
+        job_id, events = own.run(begin())
+        for call in (client.get(job_id), client.wait(job_id), client.close(), anext(events)):
+            with pytest.raises(QueueBroken, match="belongs to another event loop"):
+                other.run(awaited(call))
+        assert own.run(client.get(job_id)).id == job_id
+        own.run(client.close())
+
+
+async def awaited(call: Awaitable[T]) -> T:
+    return await call
 
 
 def test_a_client_that_was_forked_while_its_connections_were_in_use(task_settings: TaskSettings, hand: Hand) -> None:
