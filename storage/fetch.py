@@ -4,6 +4,7 @@ A name is looked up once for each connection, every address that it has must be 
 address that was checked, while TLS and the Host header keep the name. Proxies of the environment are not used.
 """
 
+import re
 import ssl
 import time
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from darkroom.storage.pinned import Deadline, PinnedBackend
 MAX_REDIRECTS = 3
 _REDIRECTS = {301, 302, 303, 307, 308}
 _TRY_LATER = {408, 425, 429}
+#: A name (RFC 1035, 2.3.4), or an address.
+_HOST = re.compile(r"[\w.:%-]{1,253}", re.ASCII)
 #: What a URL may hold as it is; the rest is percent-encoded.
 _SAFE = "/?%:@!$&'()*+,;=~-._"
 
@@ -122,6 +125,9 @@ def _checked(url: str) -> tuple[str, httpcore.URL]:
         raise InputAddressForbidden(msg)
     if not host or "@" in parts.netloc:
         msg = "the URL names no host, or a user"
+        raise InputReferenceInvalid(msg)
+    if not _HOST.fullmatch(host):
+        msg = f"the URL's host cannot be: {host[:100]!r}"
         raise InputReferenceInvalid(msg)
     named = f"[{host}]" if ":" in host else host
     target = httpcore.URL(scheme=b"https", host=host.encode(), port=port, target=_request_target(parts))

@@ -14,6 +14,7 @@ MAX_DATA_URL_BYTES = 200_000
 _MAX_KEY_BYTES, _MAX_PART_BYTES = 800, 200
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_HOST = re.compile(r"[\w.:%-]{1,253}", re.ASCII)  # a name (RFC 1035, 2.3.4), or an address
 _OUTPUT = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/\d+-[0-9a-f]{16}\.(?:png|jpe?g|webp)")
 _PICTURE = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|RIFF....WEBP", re.DOTALL)
 
@@ -89,6 +90,8 @@ def _check_https(url: str) -> None:
         raise ReferenceFault(f"is a URL that cannot be read ({error})") from None
     if not host or "@" in parts.netloc:
         raise ReferenceFault("is a URL that names no host, or a user")
+    if not _HOST.fullmatch(host):
+        raise ReferenceFault(f"is a URL of a host that cannot be ({host[:100]!r})")
     if _is_private(host):
         raise ReferenceFault("is a URL of a private network, which is not fetched", "input_address_forbidden")
 
