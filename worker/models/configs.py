@@ -15,6 +15,9 @@ _CODE = ("auto_map", "custom_pipelines")
 #: Keys that send a loader to other files than the ones whose digests were checked.
 _DETOURS = ("transformers_weights", "fast_tokenizer_files", "base_model_name_or_path")
 
+#: Attention that torch brings. For other values transformers may fetch a kernel from the hub, and run it.
+_ATTENTION = (None, False, True, "eager", "sdpa")
+
 _ENCODING = "save it as UTF-8 without a byte order mark, or pull the model again"
 _FITTING = "restore the config that belongs to the weights"
 
@@ -27,6 +30,8 @@ def read_config(path: Path) -> dict[str, Any]:
     code = [key for key in _CODE if _holds(config, key)]
     if code:
         raise ModelUnsafe(f"{path}: names code of its own ({code[0]})", hint="use a repository without custom code")
+    if _fetches_attention(config):
+        raise ModelUnsafe(f"{path}: its attn_implementation is code from elsewhere", hint="take it out of the config")
     detours = [key for key in _DETOURS if key in config]
     if detours:
         raise ModelUnsafe(f"{path}: {detours[0]} points at other files", hint="use a plain copy of the model")
@@ -64,7 +69,8 @@ def read_text(path: Path) -> str:
 def check_extent(path: Path, config: Any, tensors: int) -> None:
     """Raises ModelIncompatible for a config of more layers than there are tensors: building them might never end."""
     for key, value in config.items() if isinstance(config, dict) else ():
-        numbers = [number for number in _flat(value) if isinstance(number, int)] if "layers" in key else []
+        counts = "layers" in key or key == "num_labels"
+        numbers = [number for number in _flat(value) if isinstance(number, int)] if counts else []
         if max([len(value) if isinstance(value, list) else 0, *numbers]) > tensors:
             raise ModelIncompatible(f"{path}: {key} asks for more than its {tensors} tensors can fill", hint=_FITTING)
         check_extent(path, value, tensors)
@@ -112,6 +118,13 @@ def _flat(value: Any) -> Iterator[Any]:
             yield from _flat(item)
     else:
         yield value
+
+
+def _fetches_attention(value: Any) -> bool:
+    if isinstance(value, dict):
+        named = any("attn_implementation" in key and said not in _ATTENTION for key, said in value.items())
+        return named or any(_fetches_attention(item) for item in value.values())
+    return isinstance(value, list) and any(_fetches_attention(item) for item in value)
 
 
 def _holds(value: Any, key: str) -> bool:

@@ -1,5 +1,6 @@
 """The one door through which errors of the libraries and the system come while a model is verified and loaded."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,19 @@ def one_door(name: str, at: Path | str = "") -> Iterator[None]:
         if type(error).__name__ != "PanicException":  # how libraries in Rust give up; its class cannot be imported
             raise
         raise _ours(name, at, error) from error
+
+
+@contextmanager
+def other_shapes(config: Path) -> Iterator[None]:
+    """What the libraries raise where weights do not fit this config, and advise their caller to, is ours to say."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        which = re.search(r"because (.*?)\. ", str(error))  # diffusers names the first, transformers only logs them
+        detail = f": {which[1]}" if which else ""
+        raise ModelIncompatible(f"{config}: describes other shapes than its weights have{detail}") from error
 
 
 def _ours(name: str, at: Path | str, error: BaseException) -> DarkroomError:

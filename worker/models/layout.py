@@ -13,6 +13,9 @@ from darkroom.worker.models.naming import PICKLES, find_weights, of_diffusers, w
 #: How latents look, which a model may bring (`darkroom.worker.models.previews`).
 PREVIEW_FILE = "preview.json"
 
+#: Of a training; tables of that length are made before anything else is known of a scheduler. The families have 1,000.
+MOST_TIMESTEPS = 100_000
+
 TOKENIZER_FILES = (".json", ".txt", ".model", ".jinja")
 
 
@@ -113,3 +116,9 @@ def _check_scheduler(path: Path, config: dict[str, Any], spec: FamilySpec) -> No
     if config.get("_class_name") not in spec.schedulers:
         known = ", ".join(spec.schedulers)
         raise ModelIncompatible(f"{path}: a {config.get('_class_name')}; the family {spec.name} takes {known}")
+    count = config.get("num_train_timesteps", 1000)
+    if type(count) is not int or not 0 < count <= MOST_TIMESTEPS:
+        raise ModelIncompatible(
+            f"{path}: num_train_timesteps is {count!r}, no number from 1 to {MOST_TIMESTEPS}",
+            hint="restore the config that belongs to the weights",
+        )

@@ -5,7 +5,6 @@ the family, never by a name in the model's files; nothing is unpickled, nothing 
 """
 
 import os
-import re
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from darkroom.worker.errors import ModelIncompatible
 from darkroom.worker.models.configs import read_config, read_json
 from darkroom.worker.models.device import Placement
 from darkroom.worker.models.digests import Progress
-from darkroom.worker.models.door import one_door
+from darkroom.worker.models.door import one_door, other_shapes
 from darkroom.worker.models.families import FamilySpec, family
 from darkroom.worker.models.layout import PREVIEW_FILE, Layout
 from darkroom.worker.models.memory import place
@@ -80,7 +79,7 @@ def load_model(
         scheduler = _scheduler(entry, verified)  # first, since it takes no time and may refuse the weights
         modules = _modules(entry, verified, placement)
         components = {**modules, **_tokenizers(entry, verified.layout, modules), "scheduler": scheduler}
-        spec.check(components)
+        _check_family(spec, components, verified.layout)
         check_vae(verified.layout.configs / "vae" / "config.json", modules["vae"].config)
         preview = read_map(verified.layout.configs / PREVIEW_FILE)
         place(modules, placement)
@@ -90,6 +89,14 @@ def load_model(
     index = verified.layout.index
     options = {name: index[name] for name in spec.options if name in index}
     return LoadedModel(entry, spec, components, placement, verified.revision, verified.digests, options, preview)
+
+
+def _check_family(spec: FamilySpec, components: dict[str, Any], layout: Layout) -> None:
+    """The family knows its parts' configs by name, the layout where they lie. Raises ModelIncompatible."""
+    try:
+        spec.check(components)
+    except ModelIncompatible as error:
+        raise ModelIncompatible(f"{layout.configs}/{error.message}") from None
 
 
 def _modules(entry: ModelEntry, verified: VerifiedModel, placement: Placement) -> dict[str, Any]:
@@ -128,18 +135,10 @@ def _from_folder(spec: FamilySpec, name: str, layout: Layout, dtype: torch.dtype
             opened = stack.enter_context(plainly_named(folder, weights, weight_stem(spec, name)))
         else:
             opened = folder
-        try:
-            module, info = spec.components[name].from_pretrained(
-                opened, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
-            )
-        except (RuntimeError, ValueError) as error:
-            if "ignore_mismatched_sizes" not in str(error):
-                raise
-            which = re.search(r"because (.*?)\. ", str(error))  # diffusers names the first, transformers only logs them
-            detail = f": {which[1]}" if which else ""
-            raise ModelIncompatible(
-                f"{folder / 'config.json'}: describes other shapes than its weights have{detail}"
-            ) from error
+        stack.enter_context(other_shapes(folder / "config.json"))
+        module, info = spec.components[name].from_pretrained(
+            opened, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
     absent = sorted(info["missing_keys"])
     if absent:  # the libraries would go on with random weights
         raise ModelIncompatible(

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from darkroom.worker.errors import ModelMissing, ModelUnsafe
+from darkroom.worker.errors import ModelCorrupt, ModelMissing, ModelUnsafe
 from darkroom.worker.models.configs import read_json
 from darkroom.worker.models.families import FamilySpec
 
@@ -55,6 +55,9 @@ def find_weights(folder: Path, stem: str, variant: str | None) -> tuple[str | No
     pickled = sorted(name for name in names if name.endswith(PICKLES))
     if pickled:
         raise ModelUnsafe(f"{folder}: {pickled[0]} can run code when loaded, and there is no {stem}.safetensors")
+    shards = [name for name in names if name.startswith(stem) and re.search(rf"{_SHARD}.*\.safetensors$", name)]
+    if shards:
+        raise ModelMissing(f"{folder}: {shards[0]} is a shard, and the index that lists the shards is not there")
     raise ModelMissing(f"{folder / stem}.safetensors is not there")
 
 
@@ -89,7 +92,10 @@ def _only_variant(names: list[str], stem: str) -> str | None:
 
 
 def _shards(index: Path) -> list[str]:
-    table = read_json(index).get("weight_map")
+    content = read_json(index)
+    if not isinstance(content.get("metadata"), dict):  # which the libraries read without asking
+        raise ModelCorrupt(f"{index}: has no table `metadata`", hint='add `"metadata": {}`, or pull the model again')
+    table = content.get("weight_map")
     named = list(table.values()) if isinstance(table, dict) else []
     if not named or not all(isinstance(shard, str) and Path(shard).name == shard for shard in named):
         raise ModelUnsafe(f"{index}: its shards are not files beside it")

@@ -12,7 +12,7 @@ from diffusers.loaders.single_file_utils import SingleFileComponentError, create
 from safetensors.torch import load_file
 
 from darkroom.worker.errors import ModelIncompatible
-from darkroom.worker.models.door import one_door
+from darkroom.worker.models.door import one_door, other_shapes
 from darkroom.worker.models.families import FamilySpec
 
 
@@ -23,7 +23,7 @@ def load_single_file(
     checkpoint = load_file(path)
     modules = {}
     for name in spec.modules:
-        with one_door(model, configs / name / "config.json"):
+        with one_door(model, config := configs / name / "config.json"), other_shapes(config):
             modules[name] = _module(spec, name, path, checkpoint, configs).to(dtypes[name])
     return modules
 

@@ -1,5 +1,6 @@
 """Whether what was loaded can work: faults that the libraries let through, to be met by the first job or by all."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from darkroom.worker.models.naming import of_diffusers
 from darkroom.worker.models.weights import WeightsFile
 
 START_AND_END = 2  # tokens
+_WORD_END = "</w>"
+_TOLERATED = 0.01  # of the words, as somebody may have added some; the published vocabularies have none without a merge
 
 
 def check_size(path: Path, kind: Any, held: list[WeightsFile]) -> None:
@@ -57,10 +60,24 @@ def fit_tokenizer(tokenizer: Any, folder: Path, encoder: Any) -> None:
             f"{folder / 'vocab.json'}: ids up to {max(ids)}, of which the text encoder knows {encoder.vocab_size}",
             hint=_RESTORE,
         )
+    _check_merges(tokenizer, folder)
     for prompt in ("", "a photograph of a cat"):
         given = tokenizer(prompt, padding="max_length", max_length=int(most), truncation=True).input_ids
         if len(given) != most or tokenizer.eos_token_id not in given:
             raise ModelIncompatible(f"{config}: prompts do not come out whole, padded and ended", hint=_RESTORE)
+
+
+def _check_merges(tokenizer: Any, folder: Path) -> None:
+    """Raises ModelCorrupt for words that no merge makes: prompts would be spelled, and mean other pictures."""
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    made = {"".join(pair) for pair in model["merges"]} | set(tokenizer.all_special_tokens)
+    words = [word for word in model["vocab"] if len(word.removesuffix(_WORD_END)) > 1]
+    lost = [word for word in words if word not in made]
+    if len(lost) > len(words) * _TOLERATED:
+        raise ModelCorrupt(
+            f"{folder / 'merges.txt'}: makes {len(words) - len(lost)} of the vocabulary's {len(words)} words",
+            hint="it may be truncated: pull the model again, or restore it",
+        )
 
 
 def check_vae(path: Path, config: Any) -> None:

@@ -60,7 +60,7 @@ class FamilySpec:
         return len(tokenizer(prompt, add_special_tokens=False, truncation=False, verbose=False).input_ids)
 
 
-def require(condition: bool, name: Family, message: str) -> None:
-    """Raises ModelIncompatible unless the condition holds."""
+def require(condition: bool, name: Family, message: str, part: str = "unet") -> None:
+    """Raises ModelIncompatible, which names the config of the part, unless the condition holds."""
     if not condition:
-        raise ModelIncompatible(f"not a model of the family {name}: {message}")
+        raise ModelIncompatible(f"{part}/config.json: not a model of the family {name}: {message}")

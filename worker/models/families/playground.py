@@ -12,7 +12,7 @@ def check(components: Components) -> None:
     check_architecture(components, "playground")
     vae = components["vae"].config
     known = vae.get("latents_mean") is not None and vae.get("latents_std") is not None
-    require(known, "playground", "its VAE has no latents_mean and latents_std")
+    require(known, "playground", "its VAE has no latents_mean and latents_std", "vae")
 
 
 PLAYGROUND = replace(SDXL, name="playground", schedulers=EDM_SCHEDULERS, check=check)

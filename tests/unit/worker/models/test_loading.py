@@ -1,9 +1,11 @@
 """Loading: what comes out of a whole model, and what is said of a broken one."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from darkroom.tasks.catalogue import Family, FolderSource
 from darkroom.worker.errors import (
     ModelCorrupt,
     ModelDigestMismatch,
+    ModelError,
     ModelIncompatible,
     ModelMissing,
     ModelUnsafe,
@@ -223,6 +226,40 @@ def test_shards_must_lie_beside_their_index(
     index = {"metadata": {}, "weight_map": {"a": "../../elsewhere.safetensors"}}
     (tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ModelUnsafe, match="beside it"):
+        load_model(entry, placement, settings)
+
+
+@pytest.mark.parametrize(
+    ("index", "error", "said"),
+    [
+        (None, ModelMissing, r"diffusion_pytorch_model-00001-of-00002\.safetensors is a shard"),
+        ({"weight_map": {"a": "b.safetensors"}}, ModelCorrupt, r"index\.json: has no table `metadata`"),
+    ],
+)
+def test_an_index_of_shards_is_asked_for(
+    copied: Copied,
+    settings: WorkerSettings,
+    placement: Placement,
+    tmp_path: Path,
+    index: dict[str, Any] | None,
+    error: type[ModelError],
+    said: str,
+) -> None:
+    entry, unet = copied("sd"), tmp_path / "model" / "unet"
+    (tmp_path / "model" / UNET).rename(unet / "diffusion_pytorch_model-00001-of-00002.safetensors")
+    if index:
+        (unet / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(error, match=said):
+        load_model(entry, placement, settings)
+
+
+def test_a_part_of_another_family_is_named(
+    copied: Copied, tiny_models: TinyModels, settings: WorkerSettings, placement: Placement, tmp_path: Path
+) -> None:
+    entry, other = copied("sdxl"), tiny_models("sd").source
+    assert isinstance(other, FolderSource)
+    shutil.copytree(other.path / "unet", tmp_path / "model" / "unet", dirs_exist_ok=True)
+    with pytest.raises(ModelIncompatible, match=re.escape(str(tmp_path / "model" / "unet" / "config.json"))):
         load_model(entry, placement, settings)
 
 

@@ -151,6 +151,15 @@ def test_a_truncated_file_is_corrupt(
         load_model(entry, placement, settings)
 
 
+def test_a_config_of_other_shapes_is_named(
+    single: Single, placement: Placement, settings: WorkerSettings, tmp_path: Path, edit: Callable[..., None]
+) -> None:
+    entry, _ = single("sd")
+    edit(tmp_path / "model" / "unet" / "config.json", cross_attention_dim=40)
+    with pytest.raises(ModelIncompatible, match=r"config\.json: describes other shapes than its weights have: .*40\]"):
+        load_model(entry, placement, settings)
+
+
 def test_a_lost_file_is_named(single: Single, placement: Placement, settings: WorkerSettings, tmp_path: Path) -> None:
     entry, _ = single("sd")
     (tmp_path / "single.safetensors").unlink()

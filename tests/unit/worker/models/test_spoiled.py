@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from darkroom.tasks.catalogue import ModelEntry
 from darkroom.worker.batching.engine import Engine
-from darkroom.worker.errors import ModelCorrupt, ModelError, ModelIncompatible, ModelMissing
+from darkroom.worker.errors import ModelCorrupt, ModelError, ModelIncompatible, ModelMissing, ModelUnsafe
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.models.device import Placement
 from darkroom.worker.models.loading import load_model
@@ -102,6 +102,10 @@ def with_nan(tensor: torch.Tensor) -> torch.Tensor:
         (UNET, says(layers_per_block=10**9), ModelIncompatible, "layers_per_block asks for more"),
         (UNET, says(transformer_layers_per_block=[1, [10**9], 1, 1]), ModelIncompatible, "asks for more"),
         (TEXT, says(num_hidden_layers=10**12), ModelIncompatible, "num_hidden_layers asks for more"),
+        (TEXT, says(num_labels=10**9), ModelIncompatible, "num_labels asks for more"),
+        (TEXT, says(attn_implementation="some/kernel"), ModelUnsafe, "code from elsewhere"),
+        (TEXT, says(_attn_implementation={"": "flash_attention_2"}), ModelUnsafe, "code from elsewhere"),
+        (TEXT, says(_attn_implementation_autoset=True, attn_implementation="eager"), None, ""),
         (TEXT, says(hidden_size=30), ModelIncompatible, "not a multiple"),
         (TEXT, says(num_attention_heads=0), ModelIncompatible, "zero"),
         (TEXT, says(vocab_size=7), ModelIncompatible, "other shapes"),
@@ -118,11 +122,14 @@ def with_nan(tensor: torch.Tensor) -> torch.Tensor:
         (VAE, says(latents_std=[1.0, 0.0, 1.0, 1.0]), ModelIncompatible, "latents_std"),
         (SCHEDULER, says(prediction_type="flow_prediction"), ModelIncompatible, "flow_prediction"),
         (SCHEDULER, says(num_train_timesteps=10), ModelIncompatible, "200"),
+        (SCHEDULER, says(num_train_timesteps=10**10), ModelIncompatible, "num_train_timesteps is 10000000000"),
+        (SCHEDULER, says(num_train_timesteps="1000"), ModelIncompatible, "num_train_timesteps is '1000'"),
         (SCHEDULER, says(beta_end="x"), ModelIncompatible, "str"),
         (SCHEDULER, says(beta_start=float("nan")), ModelIncompatible, "pndm gives numbers that are none"),
         (TOKENIZER, says(model_max_length=-1), ModelIncompatible, "model_max_length is -1"),
         (TOKENIZER, says(model_max_length=2), ModelIncompatible, "model_max_length is 2"),
         (TOKENIZER, says(model_max_length="many"), ModelIncompatible, "str"),
+        ("tokenizer/merges.txt", holds(b"#version: 0.2\no f</w>\n"), ModelCorrupt, "makes 3 of the vocabulary's"),
         (VOCABULARY, holds(b"{}"), ModelIncompatible, "out of vocabulary"),
         (VOCABULARY, says(**{"<|endoftext|>": 10**6}), ModelIncompatible, "of which the text encoder knows"),
         (VOCABULARY, holds(b'{"a": -1}'), ModelIncompatible, "Bad vocabulary"),
