@@ -131,6 +131,6 @@ def help_was_shown(error: Exception) -> bool:
 
 def _of_click(error: Exception) -> Report:
     context = getattr(error, "ctx", None)
-    message = error.format_message().rstrip()  # type: ignore[attr-defined]
+    message = error.format_message().rstrip().replace("Value error, ", "")  # type: ignore[attr-defined]
     hint = f"`{context.command_path} --help` shows how" if context else ""
     return Report(UsageFault.code, message, hint, (), EXIT_USAGE)

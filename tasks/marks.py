@@ -59,13 +59,13 @@ def agree(store: Markable, *, starting: bool = False) -> Operation[str | None]:
     found = store.mark()
     if known and made and (found or not starting):
         return known
-    holds = yield from _holds(store)
+    there = yield from holds(store)
     if known is None:
-        if holds is False:
+        if there is False:
             return None
         yield command("HSETNX", Key("store"), "id", found or uuid4().hex)
         known, made = yield from _known()
-    if found is None and (holds or (holds is None and not made)):
+    if found is None and (there or (there is None and not made)):
         store.make_mark(str(known))
     if not made and store.mark() == known:
         yield command("HSET", Key("store"), "made", 1)
@@ -98,8 +98,11 @@ def _known() -> Operation[tuple[str | None, bool]]:
     return (found.decode(errors="replace") if found else None), bool(made)
 
 
-def _holds(store: Markable) -> Operation[bool | None]:
-    """Whether one of the newest objects that records name lies in the store; None where they name none."""
+def holds(store: Markable) -> Operation[bool | None]:
+    """Whether one of the newest objects that records name lies in the store; None where they name none.
+
+    Raises as the store.
+    """
     newest = yield from jobs(None, list(State), JOBS, None, no_store)
     keys = list(islice((key for job in newest for key in _named(job)), OBJECTS))
     return any(map(store.exists, keys)) if keys else None

@@ -11,11 +11,12 @@ from darkroom.cli.doctor.check import Check
 from darkroom.cli.doctor.fleet import workers_up
 from darkroom.cli.doctor.probe import probe
 from darkroom.cli.errors import report
-from darkroom.storage import open_store
+from darkroom.storage import ObjectStore, StorageSettings, open_store
+from darkroom.storage.marks import MarkedStore
 from darkroom.storage.stores import load_settings
 from darkroom.tasks import QueueError, TaskSettings
 from darkroom.tasks.catalogue import ModelEntry, load_catalogue
-from darkroom.tasks.marks import known_mark
+from darkroom.tasks.marks import holds, known_mark
 from darkroom.tasks.models import read_market
 from darkroom.tasks.redis_io import BlockingIO, command
 from darkroom.worker.settings import WorkerSettings
@@ -93,23 +94,24 @@ def storage() -> Iterator[Check]:
         hint = "set DARKROOM_STORAGE_URL (s3://bucket/prefix or file:///folder); only submitting goes without"
         yield Check("storage", "warning", "none is configured", hint)
         return
-    known = _known_mark()
+    store = _known_store(settings)
     began = time.monotonic()
-    store = open_store(settings, expected=(lambda _: known) if known else None)
     store.check(size=_PICTURE_BYTES)
     took = 1000 * (time.monotonic() - began)
     yield Check("storage", "ok", f"{store} can be listed and written to ({took:.0f} ms)")
 
 
-def _known_mark() -> str | None:
-    """The mark of the store that Redis knows; nothing where it does not answer, which is another finding."""
-    io = BlockingIO(TaskSettings())
+def _known_store(settings: StorageSettings) -> ObjectStore:
+    """The store as workers find it; as it is where Redis does not answer, which is another finding."""
+    store, io = open_store(settings), BlockingIO(TaskSettings())
     try:
-        return io.run(known_mark())
+        known = io.run(known_mark())
+        foreign = known is None and io.run(holds(store)) is False
     except QueueError:
-        return None
+        return store
     finally:
         io.close()
+    return MarkedStore(store, lambda _: known) if known or foreign else store
 
 
 def models(*, digests: bool) -> Iterator[Check]:

@@ -61,6 +61,11 @@ def test_faults_of_ours_are_no_report(error: Exception) -> None:
     assert report(error) is None
 
 
+def test_a_value_that_is_none_of_an_options_is_told_of_plainly(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["cancel", "--all", "--state", "nope"]) == 2
+    assert "error: Invalid value for '--state': 'nope' is not one of 'queued'" in capsys.readouterr().err
+
+
 def test_exit_codes_of_one_error_alone() -> None:
     assert (WorkerFailed("x", 4).exit_code, Interrupted(2).exit_code) == (4, EXIT_INTERRUPTED)
     assert WorkerFailed.exit_code == DarkroomError.exit_code

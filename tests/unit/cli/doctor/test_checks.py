@@ -151,6 +151,23 @@ def test_storage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert state(list(checks.storage()), "can be listed and written to") == "ok"
 
 
+def test_a_store_that_redis_does_not_know_yet(
+    own_server: LocalServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of an installation of before, with its disk not mounted: records name pictures, and none lies there."""
+    monkeypatch.setenv("DARKROOM_STORAGE_URL", (tmp_path / "objects").as_uri())
+    io = BlockingIO(TaskSettings())
+    with Darkroom() as client:
+        job_id = client.submit({"prompt": "a cat", "model": "sdxl"}).id
+        Hand(io).run(job_id)
+        (key,) = [image.key for image in client.get(job_id).images]
+    io.close()
+    assert state(list(guarded("storage", checks.storage)), "is not the store of the jobs in Redis") == "broken"
+    (tmp_path / "objects" / key).parent.mkdir(parents=True)
+    (tmp_path / "objects" / key).write_bytes(b"")
+    assert state(list(guarded("storage", checks.storage)), "can be listed and written to") == "ok"
+
+
 def test_a_store_without_room_for_a_picture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DARKROOM_STORAGE_URL", (tmp_path / "objects").as_uri())
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
