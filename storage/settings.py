@@ -53,9 +53,12 @@ class StorageSettings(BaseSettings):
     @classmethod
     def _is_http(cls, value: str | None) -> str | None:
         if value is not None:
-            parts = urlsplit(value)
+            msg = "must be http://host or https://host, without a user"
+            try:
+                parts = urlsplit(value)
+            except ValueError:  # its text has the user and the password
+                raise ValueError(msg) from None
             if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-                msg = "must be http://host or https://host, without a user"
                 raise ValueError(msg)
         return value
 

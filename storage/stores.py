@@ -39,7 +39,10 @@ def _opened(settings: StorageSettings) -> ObjectStore:
     if settings.storage_url is None:
         msg = "no storage is configured"
         raise StorageNotConfigured(msg)
-    parts = urlsplit(settings.storage_url)
+    try:
+        parts = urlsplit(settings.storage_url)
+    except ValueError:  # its text has the user and the password
+        raise _bad(settings.storage_url, _FORMS) from None
     if parts.query or parts.fragment:
         raise _bad(settings.storage_url, "a query or fragment means nothing here")
     if parts.scheme == "file":

@@ -63,14 +63,14 @@ def _login(username: str, password: str) -> dict[str, str]:
 
 def check_address(url: str) -> None:
     """Raises ValueError where neither redis-py nor kombu could use the URL alike: both read it."""
-    parts = urlsplit(url)
     form = "must be redis://user:password@host:port/db, redis+sentinel://host:port,host:port/master/db, or rediss..."
     try:
+        parts = urlsplit(url)
         if is_sentinels(url):
             sentinels_of(url)
         else:
             _check_server(url)
-    except ValueError:  # a port or a database that is no number, too
+    except ValueError:  # a port or a database that is no number, too; its text may have the password
         raise ValueError(form) from None
     if parts.fragment:
         raise ValueError(form)

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from darkroom.storage import StorageError, StorageNotConfigured, StorageSettings, open_store
 from darkroom.storage.errors import StorageConfigInvalid
@@ -41,10 +40,15 @@ def test_every_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "DARKROOM_S3_ATTEMPTS: " in caught.value.message
 
 
-@pytest.mark.parametrize("url", ["host:9000", "ftp://host", "http://", "http://user:password@host"])
-def test_endpoints(url: str) -> None:
-    with pytest.raises(ValidationError, match="http://host"):
-        StorageSettings(s3_endpoint_url=url)
+@pytest.mark.parametrize(
+    "url",
+    ["host:9000", "ftp://host", "http://", "http://user:hush@host", "http://user:hush@[h", "http://u:hush@ho\u2100st"],
+)
+def test_endpoints(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARKROOM_S3_ENDPOINT_URL", url)
+    with pytest.raises(StorageConfigInvalid, match="http://host") as caught:
+        load_settings()
+    assert "hush" not in caught.value.message
 
 
 def test_key_without_secret(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,6 +75,8 @@ def test_the_secret_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
         "s3://bucket#hush",
         "file://user:hush@host/folder",
         "https://user:hush@host/bucket?token=hush",
+        "s3://key:hush@[bucket",
+        "s3://key:hush@ho\u2100st/bucket",
     ],
 )
 def test_no_secret_in_a_url_is_shown(url: str) -> None:
