@@ -8,7 +8,7 @@ import pytest
 from kombu import Connection
 
 from darkroom.tasks.message import knock
-from darkroom.worker.process.transport import MAX_BYTES, Garbage, install, job_id_of
+from darkroom.worker.process.transport import MAX_BYTES, Garbage, SentinelTransport, Transport, job_id_of
 
 JOB = "01a209bb-372a-71b4-836d-eec8aa7450ae"
 
@@ -59,8 +59,9 @@ def test_everything_else_is_garbage_with_a_reason(raw: bytes) -> None:
         job_id_of(raw)
 
 
-@pytest.mark.parametrize("broker", ["redis://127.0.0.1:1/0", "sentinel://127.0.0.1:1/0"])
-def test_a_worker_that_stops_waits_shortly_for_the_read_under_way(broker: str) -> None:
-    install()
-    with Connection(broker) as connection:
+@pytest.mark.parametrize(
+    ("broker", "transport"), [("redis://127.0.0.1:1/0", Transport), ("sentinel://127.0.0.1:1/0", SentinelTransport)]
+)
+def test_a_worker_that_stops_waits_shortly_for_the_read_under_way(broker: str, transport: type) -> None:
+    with Connection(broker, transport=transport) as connection:
         assert 0 < connection.transport.brpop_timeout <= 0.3
