@@ -53,10 +53,10 @@ def _opened(settings: StorageSettings) -> ObjectStore:
 
 
 def masked(url: str) -> str:
-    """A URL to be shown: without user, password, the values of its query, and its fragment. It may be malformed."""
-    url = re.sub(r"(?s)//.*@", "//***@", url)
+    """A URL to be shown: without user, password, query and fragment. It may be malformed, slashes forgotten."""
+    url = re.sub(r"(?s)^((?:s3|file|https?):)?(/*).*@", r"\1\2***@", url)
     url = re.sub(r"//([^/?#:]*):[^/?#]+", r"//\1:***", url)
-    return re.sub(r"#.*", "#***", re.sub(r"=[^&;#]*", "=***", url))
+    return re.sub(r"(?s)([?#=]).*", r"\1***", url)
 
 
 def _folder(url: str) -> Path:

@@ -76,6 +76,9 @@ def test_the_secret_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
         "file://user:hush@host/folder",
         "https://user:hush@host/bucket?token=hush",
         "s3://key:hush@[bucket",
+        "s3:/key:hush@bucket",
+        "s3:key:hush@bucket",
+        "s3://bucket?hush",
         "s3://key:hush@ho\u2100st/bucket",
     ],
 )
@@ -84,6 +87,11 @@ def test_no_secret_in_a_url_is_shown(url: str) -> None:
         open_store(StorageSettings(storage_url=url))
     assert "hush" not in str(caught.value)
     assert url.partition(":")[0] in caught.value.message
+
+
+def test_no_secret_is_shown_where_the_scheme_is_forgotten() -> None:
+    with pytest.raises(StorageConfigInvalid, match=r"'\*\*\*@bucket'"):
+        open_store(StorageSettings(storage_url="key:hush@bucket"))
 
 
 def test_s3_without_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
