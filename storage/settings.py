@@ -23,7 +23,10 @@ class StorageSettings(BaseSettings):
     """Where objects lie, how S3 is reached, and what an input image may be."""
 
     # An empty variable counts as unset: that is how a compose file passes one on.
-    model_config = SettingsConfigDict(env_prefix="DARKROOM_", env_ignore_empty=True, extra="ignore", frozen=True)
+    # Errors do not repeat what stands in a variable: there are passwords in some.
+    model_config = SettingsConfigDict(
+        env_prefix="DARKROOM_", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     storage_url: str | None = Field(default=None, description="s3://bucket/prefix or file:///folder")
     storage_mode: Annotated[int, BeforeValidator(_octal)] = Field(
@@ -53,12 +56,13 @@ class StorageSettings(BaseSettings):
     @classmethod
     def _is_http(cls, value: str | None) -> str | None:
         if value is not None:
-            msg = "must be http://host or https://host, without a user"
             try:
                 parts = urlsplit(value)
-            except ValueError:  # its text has the user and the password
-                raise ValueError(msg) from None
-            if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+                fits = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+            except ValueError:  # it may repeat the URL
+                fits = False
+            if not fits or "@" in parts.netloc or parts.query or parts.fragment:
+                msg = "must be http://host:port or https://host:port, without user, query or fragment"
                 raise ValueError(msg)
         return value
 

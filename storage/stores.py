@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import ValidationError
 
@@ -23,7 +23,7 @@ def load_settings() -> StorageSettings:
         return StorageSettings()
     except ValidationError as error:
         faults = (f"DARKROOM_{'_'.join(map(str, f['loc'])).upper()}: {f['msg']}" for f in error.errors())
-        raise StorageConfigInvalid("; ".join(faults).replace("DARKROOM_: ", "")) from error
+        raise StorageConfigInvalid("; ".join(faults).replace("DARKROOM_: ", "")) from None
 
 
 def open_store(settings: StorageSettings | None = None, *, expected: Expected | None = None) -> ObjectStore:
@@ -41,48 +41,40 @@ def _opened(settings: StorageSettings) -> ObjectStore:
         raise StorageNotConfigured(msg)
     try:
         parts = urlsplit(settings.storage_url)
-    except ValueError:  # its text has the user and the password
-        raise _bad(settings.storage_url, _FORMS) from None
+    except ValueError:  # no URL at all, such as with a bracket; the error may repeat it
+        raise _bad(_FORMS) from None
     if parts.query or parts.fragment:
-        raise _bad(settings.storage_url, "a query or fragment means nothing here")
+        raise _bad(f"a query or fragment means nothing here; {_FORMS}")
     if parts.scheme == "file":
-        return FolderStore(_folder(settings.storage_url), settings.storage_mode)
+        return FolderStore(_folder(parts), settings.storage_mode)
     if parts.scheme == "s3":
-        return _bucket(settings)
-    raise _bad(settings.storage_url, _FORMS)
+        return _bucket(parts, settings)
+    raise _bad(_FORMS)
 
 
-def masked(url: str) -> str:
-    """A URL to be shown: without user, password, query and fragment. It may be malformed, slashes forgotten."""
-    url = re.sub(r"(?s)^((?:s3|file|https?):)?(/*).*@", r"\1\2***@", url)
-    url = re.sub(r"//([^/?#:]*):[^/?#]+", r"//\1:***", url)
-    return re.sub(r"(?s)([?#=]).*", r"\1***", url)
-
-
-def _folder(url: str) -> Path:
-    parts = urlsplit(url)
+def _folder(parts: SplitResult) -> Path:
     path = Path(unquote(parts.path))
     if parts.netloc not in ("", "localhost") or not path.is_absolute() or path == Path("/"):
-        raise _bad(url, "a folder is named by its absolute path, after three slashes: file:///folder")
+        raise _bad("a folder is named by its absolute path, after three slashes: file:///folder")
     return path
 
 
-def _bucket(settings: StorageSettings) -> ObjectStore:
-    url = settings.storage_url or ""
-    bucket, prefix = urlsplit(url).netloc, unquote(urlsplit(url).path).strip("/")
+def _bucket(parts: SplitResult, settings: StorageSettings) -> ObjectStore:
+    bucket, prefix = parts.netloc, unquote(parts.path).strip("/")
     if not _BUCKET.fullmatch(bucket):
-        raise _bad(url, "what stands after s3:// is no bucket's name; keys have variables of their own")
+        raise _bad("what stands after s3:// is no bucket's name; keys have variables of their own")
     try:
         check_key(prefix or "none")
         # boto3 takes a third of a second to import, and a folder does without.
         from darkroom.storage.s3 import S3Store
     except KeyInvalid as error:
-        raise _bad(url, f"as a prefix, {error.message}") from error
+        raise _bad(f"as a prefix, {error.message}") from error
     except ModuleNotFoundError as error:
         msg = f"storage in S3 needs {error.name}"
         raise StorageConfigInvalid(msg, hint='pip install "darkroom[s3]"') from error
     return S3Store(bucket, prefix, settings)
 
 
-def _bad(url: str, why: str) -> StorageConfigInvalid:
-    return StorageConfigInvalid(f"DARKROOM_STORAGE_URL {masked(url)!r}: {why}")
+def _bad(why: str) -> StorageConfigInvalid:
+    """Never with the URL: whoever puts a key into it may put it anywhere."""
+    return StorageConfigInvalid(f"DARKROOM_STORAGE_URL: {why}")

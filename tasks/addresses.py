@@ -6,7 +6,7 @@ are the master's, `?sentinel_username=` and `?sentinel_password=` those of the s
 
 import re
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 #: Of a URL's options over TLS those that redis-py and kombu both read.
 TLS_OPTIONS = frozenset({"ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"})
@@ -62,27 +62,31 @@ def _login(username: str, password: str) -> dict[str, str]:
 
 
 def check_address(url: str) -> None:
-    """Raises ValueError where neither redis-py nor kombu could use the URL alike: both read it."""
-    form = "must be redis://user:password@host:port/db, redis+sentinel://host:port,host:port/master/db, or rediss..."
+    """Raises ValueError where neither redis-py nor kombu could use the URL alike: both read it.
+
+    No message repeats a part of the URL: a password with `?`, `#` or `/` in it may stand in any.
+    """
     try:
         parts = urlsplit(url)
         if is_sentinels(url):
             sentinels_of(url)
         else:
-            _check_server(url)
-    except ValueError:  # a port or a database that is no number, too; its text may have the password
-        raise ValueError(form) from None
-    if parts.fragment:
-        raise ValueError(form)
+            _check_server(parts)
+        if parts.fragment:
+            raise ValueError
+    except ValueError:  # a port or a database that is no number, or no URL at all, too
+        raise ValueError(
+            "must be redis://user:password@host:port/db, redis+sentinel://host:port,host:port/master/db, or rediss...; "
+            "what is neither letter nor digit in a password is written as %XX"
+        ) from None
     known = TLS_OPTIONS if parts.scheme.startswith("rediss") else frozenset[str]()
     known |= SENTINEL_OPTIONS if is_sentinels(url) else frozenset()
-    strange = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if name not in known]
-    if strange:
-        raise ValueError(f"has options that are not known here: {', '.join(strange)}; those of TLS are, as ssl_...")
+    if any(name not in known for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
+        those = ", ".join(sorted(known)) or "none; those of TLS are rediss://..."
+        raise ValueError(f"has options that are not known here: known are {those}")
 
 
-def _check_server(url: str) -> None:
-    parts = urlsplit(url)
+def _check_server(parts: SplitResult) -> None:
     named = parts.scheme in ("redis", "rediss") and bool(parts.hostname) and (parts.port or 1) > 0
     if not named or not re.fullmatch(r"/?\d*", parts.path):
-        raise ValueError(url)
+        raise ValueError

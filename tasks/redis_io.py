@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -86,11 +87,15 @@ def _sha(name: str) -> str:
     return hashlib.sha1(_source(name).encode(), usedforsecurity=False).hexdigest()
 
 
+#: From here on an error repeats what was sent, such as a password to a server without AUTH, or describes whole clients.
+_REPEATS = re.compile(r",? with args beginning with| : <redis")
+
+
 def ours(error: Exception) -> QueueError:
     """Redis-py's error as one of our tree."""
     if isinstance(error, QueueError):
         return error
-    text = str(error) or type(error).__name__
+    text = _REPEATS.split(str(error), maxsplit=1)[0] or type(error).__name__
     refused = text.startswith(("NOAUTH", "WRONGPASS", "NOPERM", "ACL failure"))  # the last is what a script is told
     if refused or isinstance(error, AuthenticationError | NoPermissionError):
         return QueueAuthFailed(f"Redis refused the credentials: {text}")

@@ -17,7 +17,10 @@ class Settings(BaseSettings):
     """Base of a package's settings. Raises SettingsInvalid, which names every variable at fault."""
 
     # An empty variable counts as unset: that is how a compose file passes one on.
-    model_config = SettingsConfigDict(env_prefix="DARKROOM_", env_ignore_empty=True, extra="ignore", frozen=True)
+    # Errors do not repeat what stands in a variable: there are passwords in some.
+    model_config = SettingsConfigDict(
+        env_prefix="DARKROOM_", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     @model_validator(mode="wrap")
     @classmethod

@@ -75,6 +75,7 @@ class _Show:
         self._folder, self._screen, self._signals = folder, screen, signals
         self._started, self._logs = started, logs
         self._environment: dict[str, str] = {}
+        self._new: dict[str, str] = {}  # what of these was not set before: the rest may hold secrets, and is not shown
 
     def run(self) -> None:
         """Server, worker, two jobs to look at closely, ten at once."""
@@ -98,6 +99,7 @@ class _Show:
             url = server.url
             self._screen.say(f"server   started at {url}")
         self._environment = self._folder.environment(url, shared=shared)
+        self._new = {name: value for name, value in self._environment.items() if os.environ.get(name) != value}
         set_environment(**{name.removeprefix("DARKROOM_").lower(): value for name, value in self._environment.items()})
         with Darkroom() as client:
             client.ping()
@@ -161,7 +163,7 @@ class _Show:
         manifests = {job.id: self._place(job.result.manifest) for job in jobs if job.result}
         if self._screen.as_json:
             found: dict[str, Any] = {"jobs": [as_document(job) for job in jobs], "images": images}
-            found |= {"manifests": manifests, "sheet": str(self._folder.sheet), "environment": self._environment}
+            found |= {"manifests": manifests, "sheet": str(self._folder.sheet), "environment": self._new}
             self._screen.line(found)
             return
         for job in jobs[:2]:
@@ -175,8 +177,11 @@ class _Show:
 
     def stay(self) -> None:
         """Until Ctrl-C, which is how this is meant to end."""
-        self._screen.say("\nServer and worker stay until Ctrl-C. In a second terminal:")
-        for name, value in self._environment.items():
+        kept = " and ".join(name for name in self._environment if name not in self._new)
+        self._screen.say(
+            "\nServer and worker stay until Ctrl-C. In a second terminal" + (f", with {kept} as here:" if kept else ":")
+        )
+        for name, value in self._new.items():
             self._screen.say(f"  export {name}='{value}'")
         self._screen.say('  darkroom submit "a dotted white moon on a black background" --wait --save moon.png')
         try:

@@ -20,6 +20,8 @@ from tests.conftest import TinyModels
 from tests.nursery import nursery
 
 MODEL = "tiny-sdxl"
+#: The server's password: no command shows it, whatever it is about, nor does the worker's log.
+SECRET = "hush-hush"
 COMMAND = [sys.executable, "-m", "darkroom.cli"]
 
 
@@ -61,7 +63,13 @@ class Installation:
         """The real command, in a process of its own."""
         asked = ["-m", "darkroom.cli", *map(str, arguments)]
         done = nursery().run(asked, {**self.environment, **environment}, text=text)
-        return Told(done.returncode, done.stdout, done.stderr)
+        return _keeps_secrets(Told(done.returncode, done.stdout, done.stderr))
+
+
+def _keeps_secrets(told: Told) -> Told:
+    assert SECRET not in told.out
+    assert SECRET not in told.err
+    return told
 
 
 @pytest.fixture(scope="session")
@@ -70,14 +78,15 @@ def installation(tmp_path_factory: pytest.TempPathFactory, tiny_models: TinyMode
     folder = tmp_path_factory.mktemp("darkroom")
     entry = tiny_models("sdxl")
     (folder / "catalogue.json").write_text(json.dumps({"models": [entry.model_dump(mode="json")]}))
-    with LocalServer() as server:
+    with LocalServer("--requirepass", SECRET) as server:
+        url = server.url.replace("//", f"//:{SECRET}@")
         environment = {
-            "DARKROOM_REDIS_URL": server.url,
+            "DARKROOM_REDIS_URL": url,
             "DARKROOM_STORAGE_URL": (folder / "objects").as_uri(),
             "DARKROOM_CATALOGUE": str(folder / "catalogue.json"),
             "DARKROOM_MODELS_DIR": str(folder / "models"),
         }
-        yield Installation(folder, server.url, environment)
+        yield Installation(folder, url, environment)
 
 
 @pytest.fixture(scope="session")
@@ -97,6 +106,7 @@ def darkroom(installation: Installation) -> Iterator[Installation]:
         yield installation
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0, log.read_text()
+        assert SECRET not in log.read_text()
     finally:
         if process.poll() is None:
             process.kill()
@@ -129,7 +139,7 @@ def call(
         capfd.readouterr()
         code = run([str(argument) for argument in arguments])
         told = capfd.readouterr()
-        return Told(code, told.out, told.err)
+        return _keeps_secrets(Told(code, told.out, told.err))
 
     yield call
     structlog.reset_defaults()  # lines went to this test's standard error

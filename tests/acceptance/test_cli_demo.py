@@ -12,7 +12,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.acceptance.conftest import COMMAND, Installation
+from tests.acceptance.conftest import COMMAND, SECRET, Installation
 
 MARK = "DARKROOM_TEST_MARK"
 Demo = Callable[..., "subprocess.Popen[str]"]
@@ -91,7 +91,12 @@ def test_two_at_once_in_one_folder_on_a_bundled_and_a_configured_server(
     assert [job["kind"] for job in document["jobs"]] == ["txt2img", "img2img", *["txt2img"] * 10]
     assert document["jobs"][1]["request"]["image"] == document["jobs"][0]["images"][0]["key"]
     assert all(Path(place).is_file() for place in document["manifests"].values())
-    assert f"export DARKROOM_REDIS_URL='{installation.redis_url}'" in read_until(staying, "  darkroom submit")
+    assert document["environment"].keys() == {"DARKROOM_STORAGE_URL", "DARKROOM_REDIS_PREFIX"}
+    how = read_until(staying, "  darkroom submit")
+    assert "In a second terminal, with DARKROOM_REDIS_URL as here:" in how
+    for name, value in document["environment"].items():
+        assert f"export {name}='{value}'" in how
+    assert SECRET not in json.dumps(document) + how
     assert not any("valkey" in process.name() or "redis" in process.name() for process in processes(mark))
     staying.send_signal(signal.SIGINT)
     rest = staying.communicate(timeout=60)[0]

@@ -1,6 +1,7 @@
 """From settings to a store."""
 
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -73,25 +74,22 @@ def test_the_secret_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
         "s3://bucket?secret=hush",
         "s3://bucket/prefix?a=1&secret=hush&b=2",
         "s3://bucket#hush",
+        "s3:/key:hush@bucket",
+        "s3://key:[hush@bucket",
+        "s3://key:hush\u2100@bucket",
+        "key:hush",
+        "hush",
         "file://user:hush@host/folder",
         "https://user:hush@host/bucket?token=hush",
-        "s3://key:hush@[bucket",
-        "s3:/key:hush@bucket",
         "s3:key:hush@bucket",
         "s3://bucket?hush",
-        "s3://key:hush@ho\u2100st/bucket",
     ],
 )
 def test_no_secret_in_a_url_is_shown(url: str) -> None:
     with pytest.raises(StorageConfigInvalid) as caught:
         open_store(StorageSettings(storage_url=url))
-    assert "hush" not in str(caught.value)
-    assert url.partition(":")[0] in caught.value.message
-
-
-def test_no_secret_is_shown_where_the_scheme_is_forgotten() -> None:
-    with pytest.raises(StorageConfigInvalid, match=r"'\*\*\*@bucket'"):
-        open_store(StorageSettings(storage_url="key:hush@bucket"))
+    assert caught.value.message.startswith("DARKROOM_STORAGE_URL: ")
+    assert "hush" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_s3_without_boto3(monkeypatch: pytest.MonkeyPatch) -> None:

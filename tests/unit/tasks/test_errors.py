@@ -73,3 +73,16 @@ def test_what_redis_says_in_our_words(said: str, code: str) -> None:
     from redis.exceptions import ResponseError
 
     assert ours(ResponseError(said)).code == code
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("unknown command 'AUTH', with args beginning with: 'user' 'hush' ", "unknown command 'AUTH'"),
+        ("No master found for 'm' : <redis.client.Redis(<...(password=hush)>)> - TimeoutError", "found for 'm'"),
+    ],
+)
+def test_what_was_sent_is_not_repeated(said: str, told: str) -> None:
+    from redis.exceptions import ResponseError
+
+    assert ours(ResponseError(said)).message.endswith(told)
