@@ -41,9 +41,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## a server, a worker and two pictures, start to end
 	@$(BIN)/darkroom demo
 
-# How many test processes; a core has use for one.
-PROCESSES ?= auto
-SPREAD := -n $(PROCESSES) --maxprocesses 4
+# How many test processes. Three keep two cores busy: a third of a test's time is waiting, for a lease to run out, say.
+PROCESSES ?= 3
+SPREAD := -n $(PROCESSES)
 
 test: lint types $(READY)  ## lint, strict types and all tests
 	@$(BIN)/python -m pytest $(SPREAD) --dist loadfile --no-loadscope-reorder
