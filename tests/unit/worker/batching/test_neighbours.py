@@ -150,7 +150,10 @@ def look(waited):
     found.look()
     return looped()
 
-print(json.dumps([looped(), look(1.0), look(0.0)]))
+before, beside = looped(), look(1.0)
+# The idle team's threads are told to end, and looping begins again once they have.
+after = next((found for found in (look(0.0) for _ in range(20)) if found > 0.1), 0.0)
+print(json.dumps([before, beside, after]))
 """
 
 
