@@ -8,6 +8,7 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Iterator
 from typing import TypeVar
 
 from darkroom.tasks.errors import ClientClosed, QueueBroken, QueueUnavailable
@@ -23,6 +24,18 @@ OWN = 2  # connections for what followers read by themselves: with that of the s
 LONGEST = 3600.0  # seconds of one wait: clocks of the system cannot take any number
 
 
+@contextlib.contextmanager
+def _closing_told(io: BlockingIO | AsyncIO) -> Iterator[None]:
+    """A call that failed because its client was closed meanwhile raises ClientClosed."""
+    closed = io.closed
+    try:
+        yield
+    except QueueUnavailable:
+        if closed != io.closed:
+            raise ClientClosed(CLOSED) from None
+        raise
+
+
 class SharedReader:
     """For threads. Safe to share; what was begun before a fork goes on in the child, too."""
 
@@ -33,16 +46,10 @@ class SharedReader:
     def run(self, operation: Operation[T]) -> T:
         """As `io.run`, for what a follower reads by itself: with few others at a time. Raises as it does."""
         self.watchlist()
-        closed = self.io.closed
-        try:
-            with self._line as line:
-                result = self.io.run(operation)
-                line.answered()
-                return result
-        except QueueUnavailable:
-            if closed != self.io.closed:
-                raise ClientClosed(CLOSED) from None
-            raise
+        with _closing_told(self.io), self._line as line:
+            result = self.io.run(operation)
+            line.answered()
+            return result
 
     def reading(self, source: Source, begin: Batch) -> "Reading":
         """Follows a stream from the end of a batch on; to be closed."""
@@ -125,16 +132,11 @@ class AsyncSharedReader:
     async def run(self, operation: Operation[T]) -> T:
         """As SharedReader.run."""
         self.watchlist()
-        closed = self.io.closed
-        try:
+        with _closing_told(self.io):
             async with self._line as line:
                 result = await self.io.run(operation)
                 line.answered()
                 return result
-        except QueueUnavailable:
-            if closed != self.io.closed:
-                raise ClientClosed(CLOSED) from None
-            raise
 
     def reading(self, source: Source, begin: Batch) -> "AsyncReading":
         """As SharedReader.reading."""
