@@ -16,10 +16,10 @@ from darkroom.cli.unnamed import Search
 from darkroom.storage import ObjectStore, StorageSettings, open_store
 from darkroom.tasks import Darkroom, JobResult, StoredImage, TaskSettings, claims
 from darkroom.tasks.claims import Claim
-from darkroom.tasks.job import no_store
 from darkroom.tasks.reconcile import Walk, step
 from darkroom.tasks.records import get_each
 from darkroom.tasks.redis_io import BlockingIO
+from darkroom.tasks.results import no_store
 
 JOBS, WAITING = 1_000, 20_000
 SHA = "0123456789abcdef"

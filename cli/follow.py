@@ -97,6 +97,9 @@ def told(event: Event) -> str:
         case "image":
             size = f"{data.get('width')}x{data.get('height')}"
             return f"image {data.get('index')} is stored: {data.get('key')}, {size}, seed {data.get('seed')}"
+        case "file":
+            of = "" if data.get("index") is None else f" of image {data['index']}"
+            return f"{data.get('role')}{of}: stored as {data.get('key')}, {data.get('bytes')} bytes"
         case "queued":
             return _queued(data)
         case "started":
@@ -163,7 +166,7 @@ class Lines:
 
 #: What an event tells of the job as a whole, where that is not its own name.
 _STATES = {
-    **dict.fromkeys(("job.started", "job.progress", "job.image"), "running"),
+    **dict.fromkeys(("job.started", "job.progress", "job.image", "job.file"), "running"),
     "job.waiting": "waiting for the store",
 }
 

@@ -13,11 +13,11 @@ from darkroom.cli.screen import Screen, pairs
 from darkroom.cli.unnamed import Search
 from darkroom.storage import open_store
 from darkroom.tasks import TaskSettings
-from darkroom.tasks.job import no_store
 from darkroom.tasks.marks import expecting
 from darkroom.tasks.reconcile import walk_all
 from darkroom.tasks.records import get_each
 from darkroom.tasks.redis_io import BlockingIO
+from darkroom.tasks.results import no_store
 
 
 def gc(

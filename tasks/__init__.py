@@ -36,10 +36,11 @@ from darkroom.tasks.errors import (
     WaitTimeout,
 )
 from darkroom.tasks.events import EVENT_TYPES, TERMINAL_EVENTS, Event
-from darkroom.tasks.job import Job, JobError, JobResult, Progress, State, StoredImage
+from darkroom.tasks.job import Job, JobError, JobResult, Progress, State
 from darkroom.tasks.models import Market
 from darkroom.tasks.operations import Outcome, Submitted
 from darkroom.tasks.requests import Img2Img, Request, Txt2Img, parse_request
+from darkroom.tasks.results import StoredFile, StoredImage
 from darkroom.tasks.settings import TaskSettings
 
 __all__ = [
@@ -79,6 +80,7 @@ __all__ = [
     "State",
     "StorageFailed",
     "StorageNotConfigured",
+    "StoredFile",
     "StoredImage",
     "Submitted",
     "TaskSettings",

@@ -12,10 +12,11 @@ from uuid import uuid4
 
 from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.errors import DarkroomError
-from darkroom.tasks.job import JobError, JobResult, State, StoredImage
+from darkroom.tasks.job import JobError, JobResult, State
 from darkroom.tasks.message import knock, queue_name
 from darkroom.tasks.redis_io import Key, Operation, command, script
 from darkroom.tasks.requests import Request, parse_request
+from darkroom.tasks.results import StoredFile, StoredImage, StoredResult
 from darkroom.tasks.settings import TaskSettings
 
 LONGEST_BACKOFF_SECONDS = 300.0
@@ -125,13 +126,29 @@ def waiting(held: Claim, reason: str, code: str) -> Operation[Hold]:
 
 def image(held: Claim, stored: StoredImage) -> Operation[Hold]:
     """Records one picture that is in the store."""
-    reply = yield script("image", held.job_id, held.token, stored.index, stored.model_dump_json())
+    return (yield from _made(held, "image", str(stored.index), stored))
+
+
+def file(held: Claim, stored: StoredFile) -> Operation[Hold]:
+    """Records one file that is in the store."""
+    return (yield from _made(held, "file", stored.place, stored))
+
+
+def _made(held: Claim, what: str, place: str, stored: StoredResult) -> Operation[Hold]:
+    reply = yield script("made", held.job_id, held.token, what, place, stored.model_dump_json())
     return Hold(reply.decode())
 
 
-def succeed(held: Claim, result: JobResult, images: Sequence[StoredImage], rules: TaskSettings) -> Operation[bool]:
+def succeed(
+    held: Claim,
+    result: JobResult,
+    images: Sequence[StoredImage],
+    rules: TaskSettings,
+    files: Sequence[StoredFile] = (),
+) -> Operation[bool]:
     """Ends the job well; False where the claim was lost."""
-    data = {**result.model_dump(), "images": [stored.model_dump() for stored in images]}
+    made = {"images": [image.model_dump() for image in images], "files": [file.model_dump() for file in files]}
+    data = {**result.model_dump(), **made}
     return (yield from _finish(held, State.SUCCEEDED, ("result", result.model_dump_json()), data, rules))
 
 

@@ -12,11 +12,12 @@ from darkroom.tasks import dead, operations, records, streams
 from darkroom.tasks.errors import DarkroomError, InvalidRequest, QueueError, WaitTimeout
 from darkroom.tasks.events import Event
 from darkroom.tasks.following import SharedReader
-from darkroom.tasks.job import Job, Jobs, ObjectStore, State, canonical_id
+from darkroom.tasks.job import Job, Jobs, State, canonical_id
 from darkroom.tasks.models import Market, read_market
 from darkroom.tasks.objects import StoreFinder, delete_objects, upload
 from darkroom.tasks.operations import Asked, CancelAnswer, Draft, Handle, Outcome
 from darkroom.tasks.redis_io import BlockingIO
+from darkroom.tasks.results import ObjectStore
 from darkroom.tasks.settings import TaskSettings, read_settings
 
 BATCH = 128  # requests that submit_many writes in one pipeline

@@ -11,10 +11,11 @@ from uuid import UUID, uuid5
 from pydantic import BaseModel, ConfigDict
 
 from darkroom.tasks.errors import JobNotFailed, JobNotFinished, QueueBroken
-from darkroom.tasks.job import Job, Jobs, OpenStore, State, canonical_id
+from darkroom.tasks.job import Job, Jobs, State, canonical_id
 from darkroom.tasks.records import get_each
 from darkroom.tasks.redis_io import Key, Operation, command
 from darkroom.tasks.requests import Request
+from darkroom.tasks.results import OpenStore
 
 _START_BYTES = 2000  # of a note that cannot be read
 # The id of a job that is tried again follows from its first one's: asking twice, or once more after an answer that was

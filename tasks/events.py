@@ -19,6 +19,7 @@ EventType = Literal[
     "job.progress",
     "job.waiting",
     "job.image",
+    "job.file",
     "job.succeeded",
     "job.failed",
     "job.canceled",

@@ -1,19 +1,17 @@
-"""What is known of a job: the record, read from its Redis hash, and the pictures it made."""
+"""What is known of a job: the record, read from its Redis hash."""
 
-import asyncio
-import builtins
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr
+from pydantic import BaseModel, ConfigDict
 
-from darkroom.tasks.errors import DarkroomError, JobFailed, QueueBroken, StorageFailed, StorageNotConfigured
+from darkroom.tasks.errors import DarkroomError, JobFailed, QueueBroken
 from darkroom.tasks.requests import Request, parse_request
+from darkroom.tasks.results import OpenStore, StoredFile, StoredImage, in_order, no_store
 
 
 class State(StrEnum):
@@ -30,96 +28,6 @@ class State(StrEnum):
     def final(self) -> bool:
         """True once nothing more will happen to the job."""
         return self not in (State.QUEUED, State.RUNNING)
-
-
-class ObjectStore(Protocol):
-    """What results need of a store; `darkroom.storage` has two."""
-
-    def get(self, key: str) -> bytes:
-        """The object's bytes."""
-
-    def url(self, key: str, seconds: int) -> str:
-        """A link that anybody may read for so many seconds."""
-
-    def put(self, key: str, data: bytes | Path, *, content_type: str, metadata: Mapping[str, str] = ...) -> None:
-        """Stores an object."""
-
-    def list(self, prefix: str) -> Any:
-        """Objects under a prefix, each with a `key`."""
-
-    def delete(self, key: str) -> None:
-        """Removes an object; one that is not there is no fault."""
-
-
-OpenStore = Callable[[], ObjectStore]
-
-
-def no_store() -> ObjectStore:
-    """For records that are read without a view to their pictures."""
-    raise StorageNotConfigured("no store is configured")
-
-
-def stored(action: Callable[[], Any]) -> Any:
-    """Runs an action on a store; its errors become StorageFailed, the one door for them."""
-    try:
-        return action()
-    except DarkroomError:
-        raise
-    except Exception as error:
-        code = getattr(error, "code", None)
-        if not isinstance(code, str):
-            raise
-        message, hint = getattr(error, "message", str(error)), getattr(error, "hint", "")
-        raise StorageFailed(message, code, hint=hint) from error
-
-
-class StoredImage(BaseModel):
-    """One picture of a job. Sizes in pixels and bytes; `sha256` is that of the object's bytes."""
-
-    model_config = ConfigDict(frozen=True)
-
-    index: int
-    key: str
-    seed: int
-    width: int
-    height: int
-    sha256: str
-    bytes: int
-    content_type: str
-    _open_store: OpenStore | None = PrivateAttr(default=None)
-
-    def read(self) -> builtins.bytes:
-        """The encoded picture. Raises StorageNotConfigured, StorageFailed."""
-        data: builtins.bytes = stored(lambda: self._store().get(self.key))
-        return data
-
-    def save(self, path: str | Path) -> Path:
-        """Writes the picture to a file, or into a folder under its own name; returns the file's path."""
-        target = Path(path)
-        if target.is_dir():
-            target /= self.key.rpartition("/")[2]
-        target.write_bytes(self.read())
-        return target
-
-    def url(self, seconds: int = 3600) -> str:
-        """A link that works without credentials for so many seconds (a file: link where the store is a folder)."""
-        link: str = stored(lambda: self._store().url(self.key, seconds))
-        return link
-
-    def _store(self) -> ObjectStore:
-        return (self._open_store or no_store)()
-
-    async def aread(self) -> builtins.bytes:
-        """`read` for an event loop."""
-        return await asyncio.to_thread(self.read)
-
-    async def asave(self, path: str | Path) -> Path:
-        """`save` for an event loop."""
-        return await asyncio.to_thread(self.save, path)
-
-    async def aurl(self, seconds: int = 3600) -> str:
-        """`url` for an event loop."""
-        return await asyncio.to_thread(self.url, seconds)
 
 
 class JobError(BaseModel):
@@ -146,7 +54,7 @@ class AttemptNote(BaseModel):
 
 
 class JobResult(BaseModel):
-    """What a job made besides its pictures. Times in seconds per phase."""
+    """What a job left besides its pictures and files. Times in seconds per phase."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -186,6 +94,7 @@ class Job(BaseModel):
     cancel_requested: bool = False
     progress: Progress | None = None
     images: list[StoredImage] = []
+    files: list[StoredFile] = []
     result: JobResult | None = None
     error: JobError | None = None
     attempts: list[AttemptNote] = []
@@ -206,6 +115,11 @@ class Job(BaseModel):
         """Said at submit and by the worker, each once."""
         return list(dict.fromkeys([*self.submit_warnings, *(self.result.warnings if self.result else [])]))
 
+    @property
+    def object_keys(self) -> list[str]:
+        """Keys of all that the record names: pictures, files and the manifest."""
+        return [*(made.key for made in (*self.images, *self.files)), *([self.result.manifest] if self.result else [])]
+
     def raise_for_state(self) -> "Job":
         """The job itself if it succeeded; raises JobFailed if it ended otherwise."""
         if self.state.final and self.state is not State.SUCCEEDED:
@@ -221,8 +135,9 @@ class Job(BaseModel):
         try:
             text = {key.decode(): value.decode() for key, value in fields.items()}
             images = [StoredImage.model_validate_json(v) for k, v in text.items() if k.startswith("image/")]
-            for image in images:
-                image._open_store = open_store
+            files = [StoredFile.model_validate_json(v) for k, v in text.items() if k.startswith("file/")]
+            for made in (*images, *files):
+                made.within(open_store)
             return cls(
                 id=text["id"],
                 tenant=text["tenant"],
@@ -240,6 +155,7 @@ class Job(BaseModel):
                 cancel_requested="cancel" in text,
                 progress=Progress.model_validate_json(text["progress"]) if "progress" in text else None,
                 images=sorted(images, key=lambda image: image.index),
+                files=in_order(files),
                 result=JobResult.model_validate_json(text["result"]) if "result" in text else None,
                 error=JobError.model_validate_json(text["error"]) if "error" in text else None,
                 attempts=[AttemptNote.model_validate_json(note) for note in attempts],

@@ -14,9 +14,10 @@ from itertools import islice
 from typing import Protocol
 from uuid import uuid4
 
-from darkroom.tasks.job import Job, State, no_store
+from darkroom.tasks.job import State
 from darkroom.tasks.records import jobs
 from darkroom.tasks.redis_io import BlockingIO, Key, Operation, command
+from darkroom.tasks.results import no_store
 from darkroom.tasks.settings import TaskSettings
 
 JOBS, OBJECTS = 200, 20  # the newest ones that are looked for
@@ -104,9 +105,5 @@ def holds(store: Markable) -> Operation[bool | None]:
     Raises as the store.
     """
     newest = yield from jobs(None, list(State), JOBS, None, no_store)
-    keys = list(islice((key for job in newest for key in _named(job)), OBJECTS))
+    keys = list(islice((key for job in newest for key in job.object_keys), OBJECTS))
     return any(map(store.exists, keys)) if keys else None
-
-
-def _named(job: Job) -> list[str]:
-    return [*(image.key for image in job.images), *([job.result.manifest] if job.result else [])]

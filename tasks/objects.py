@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.tasks.errors import Fault, InvalidRequest, StorageFailed, StorageNotConfigured
-from darkroom.tasks.job import Job, ObjectStore, stored
+from darkroom.tasks.job import Job
 from darkroom.tasks.marks import expecting
+from darkroom.tasks.results import ObjectStore, stored
 from darkroom.tasks.settings import TaskSettings
 
 
@@ -79,7 +80,7 @@ def delete_objects(job_id: str, finder: StoreFinder, *, made: bool) -> None:
 
 def named_by(job: Job) -> set[str]:
     """Keys that the record names: what was made."""
-    return {image.key for image in job.images} | ({job.result.manifest} if job.result else set())
+    return set(job.object_keys)
 
 
 def leftovers(job: Job, store: ObjectStore) -> list[str]:

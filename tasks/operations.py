@@ -20,12 +20,13 @@ from darkroom.tasks.errors import (
     QueueError,
     QueueFull,
 )
-from darkroom.tasks.job import Job, State, canonical_id, no_store
+from darkroom.tasks.job import Job, State, canonical_id
 from darkroom.tasks.message import knock, queue_name
 from darkroom.tasks.models import Market
 from darkroom.tasks.records import get
 from darkroom.tasks.redis_io import Call, Key, Operation, command, script
 from darkroom.tasks.requests import Request
+from darkroom.tasks.results import no_store
 from darkroom.tasks.settings import TaskSettings
 from darkroom.tasks.validate import canonical, digest, resolve, warnings_of
 
@@ -210,7 +211,7 @@ def ended(job_id: str) -> Operation[Ended]:
         job = None
     if job is None or not job.state.final:
         yield from _refuse_active(job_id)
-    return Ended(canonical_id(job_id), made=bool(job and (job.images or job.result)))
+    return Ended(canonical_id(job_id), made=bool(job and job.object_keys))
 
 
 def _refuse_active(job_id: str) -> Operation[None]:

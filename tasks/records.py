@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from darkroom.tasks.errors import Fault, InvalidRequest, JobNotFound, QueueBroken
-from darkroom.tasks.job import Job, Jobs, OpenStore, State, canonical_id, unreadable
+from darkroom.tasks.job import Job, Jobs, State, canonical_id, unreadable
 from darkroom.tasks.redis_io import Call, Key, Operation, command, script
+from darkroom.tasks.results import OpenStore
 
 MAX_PAGE = 1000
 

@@ -88,6 +88,18 @@ local function tells_end(entries, job)
   return false
 end
 
+-- The values of the fields of this pattern (role, index) as one JSON list: by index, those without one last; by role.
+local function made(fields, pattern)
+  local list = {}
+  for i = 1, #fields, 2 do
+    local role, index = string.match(fields[i], pattern)
+    if role then table.insert(list, {tonumber(index) or math.huge, role, fields[i + 1]}) end
+  end
+  table.sort(list, function(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end)
+  for i, one in ipairs(list) do list[i] = one[3] end
+  return "[" .. table.concat(list, ",") .. "]"
+end
+
 -- What the event of its end says (JSON), from the record.
 local function ending_of(job)
   local error, result = unpack(redis.call("HMGET", job_key(job.id), "error", "result"))
@@ -96,15 +108,9 @@ local function ending_of(job)
     return cjson.encode({deadline = job.claims == "0" and job.start_by and "start_by" or "finish_by"})
   end
   if job.state == "canceled" then return "{}" end
-  local images, found = {}, redis.call("HGETALL", job_key(job.id))
-  for i = 1, #found, 2 do
-    local index = string.match(found[i], "^image/(%d+)$")
-    if index then table.insert(images, {tonumber(index), found[i + 1]}) end
-  end
-  table.sort(images, function(a, b) return a[1] < b[1] end)
-  for i, image in ipairs(images) do images[i] = image[2] end
-  local others = result and string.match(result, "^{(.+)}$")
-  return "{" .. (others and others .. "," or "") .. '"images":[' .. table.concat(images, ",") .. "]}"
+  local found, others = redis.call("HGETALL", job_key(job.id)), result and string.match(result, "^{(.+)}$")
+  return "{" .. (others and others .. "," or "") .. '"images":' .. made(found, "^image/()(%d+)$")
+    .. ',"files":' .. made(found, "^file/([%w_]+)/?(%d*)$") .. "}"
 end
 
 local function check_end(job)

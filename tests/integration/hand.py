@@ -1,6 +1,6 @@
 """A worker's hand that runs no model: what a worker does to records, done step by step."""
 
-from darkroom.tasks import JobResult, StoredImage, TaskSettings, claims
+from darkroom.tasks import JobResult, StoredFile, StoredImage, TaskSettings, claims
 from darkroom.tasks.catalogue import ModelOffer, builtin_catalogue
 from darkroom.tasks.claims import Claim, Refusal
 from darkroom.tasks.redis_io import BlockingIO
@@ -42,6 +42,16 @@ class Hand:
             sha256="a" * 64, bytes=9, content_type="image/png",
         )  # fmt: skip
         self.io.run(claims.image(held, stored))
+        return stored
+
+    def file(self, held: Claim, role: str = "latents", index: int | None = 0) -> StoredFile:
+        """Records a file that nobody made."""
+        place = role if index is None else f"{role}-{index}"
+        stored = StoredFile(
+            role=role, index=index, key=f"{held.job_id}/{place}-0123456789abcdef.safetensors",
+            sha256="a" * 64, bytes=4, content_type="application/octet-stream",
+        )  # fmt: skip
+        self.io.run(claims.file(held, stored))
         return stored
 
     def run(self, job_id: str) -> None:

@@ -10,10 +10,10 @@ import structlog
 
 from darkroom.storage import ObjectStore, StorageError
 from darkroom.tasks.errors import DarkroomError
-from darkroom.tasks.job import no_store
 from darkroom.tasks.objects import leftovers
 from darkroom.tasks.records import get
 from darkroom.tasks.redis_io import BlockingIO
+from darkroom.tasks.results import no_store
 
 Sweep = Callable[[str], None]
 

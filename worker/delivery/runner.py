@@ -16,10 +16,11 @@ from darkroom.storage.inputs import read_input
 from darkroom.tasks import claims
 from darkroom.tasks.claims import Claim, Refusal
 from darkroom.tasks.errors import QueueError
-from darkroom.tasks.job import JobResult, StoredImage
+from darkroom.tasks.job import JobResult
 from darkroom.tasks.operations import owner
 from darkroom.tasks.redis_io import BlockingIO, Operation
 from darkroom.tasks.requests import Img2Img, Request
+from darkroom.tasks.results import StoredImage
 from darkroom.tasks.settings import TaskSettings
 from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.delivery.attempt import Attempt, Canceled, Drained, Expired, LeaseLost, OutOfPatience

@@ -13,9 +13,9 @@ import pytest
 from darkroom.cli.unnamed import BATCH, Records, Search
 from darkroom.storage import ObjectStore, StorageSettings, StoredObject, open_store
 from darkroom.tasks import Darkroom, JobResult, TaskSettings, claims
-from darkroom.tasks.job import no_store
 from darkroom.tasks.records import get_each
 from darkroom.tasks.redis_io import BlockingIO
+from darkroom.tasks.results import no_store
 from tests.integration.hand import RULES, Hand
 
 SHA = "0123456789abcdef"

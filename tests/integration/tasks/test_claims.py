@@ -9,6 +9,7 @@ import redis
 from darkroom.tasks import Darkroom, JobError, QueueBroken, State, TaskSettings, operations
 from darkroom.tasks import claims as c
 from darkroom.tasks.claims import Claim, Hold, Overdue
+from darkroom.tasks.streams import first
 from tests.integration.hand import RESULT, RULES, Hand
 
 LANE = "sdxl:interactive"
@@ -60,6 +61,7 @@ def writes(shop: Shop, held: Claim) -> dict[str, Callable[[], object]]:
         "renew": lambda: run(c.renew([held], 60))[0],
         "progress": lambda: run(c.progress(held, STEP, b"jpeg")),
         "image": lambda: shop.hand.picture(held) and run(c.renew([held], 60))[0],
+        "file": lambda: shop.hand.file(held) and run(c.renew([held], 60))[0],
         "succeed": lambda: run(c.succeed(held, RESULT, [], RULES)),
         "fail": lambda: run(c.fail(held, ERROR, RULES)),
         "confirm_cancel": lambda: run(c.confirm_cancel(held, RULES)),
@@ -140,7 +142,7 @@ def test_one_beat_renews_all_and_tells_them_apart(shop: Shop) -> None:
     assert shop.hand.io.run(c.renew([held, canceled, lost], 60)) == [Hold.HELD, Hold.CANCEL, Hold.LOST]
 
 
-@pytest.mark.parametrize("write", ["renew", "progress", "image", "succeed", "fail", "confirm_cancel"])
+@pytest.mark.parametrize("write", ["renew", "progress", "image", "file", "succeed", "fail", "confirm_cancel"])
 @pytest.mark.parametrize("since", ["taken over", "requeued", "done", "failed", "canceled", "deleted"])
 def test_a_stale_claim_writes_and_publishes_nothing(shop: Shop, write: str, since: str) -> None:
     job_id = shop.submit()
@@ -199,11 +201,24 @@ def test_a_picture_is_told_once(shop: Shop) -> None:
     assert shop.types(held.job_id).count("job.image") == 2
 
 
+def test_a_file_is_told_once_and_a_later_attempt_replaces_it(shop: Shop) -> None:
+    held = shop.hand.claim(shop.submit(), lease=0)
+    places = [("sheet", None), ("latents", 1), ("latents", 0), ("mask", 0), ("latents", 1)]
+    stored = [shop.hand.file(held, *place) for place in places]
+    kept = [file.model_dump() for file in shop.client.get(held.job_id).files]
+    assert kept == [stored[place].model_dump() for place in (2, 3, 1, 0)]
+    assert shop.types(held.job_id).count("job.file") == 4
+    again = stored[0].model_copy(update={"sha256": "b" * 64, "key": f"{held.job_id}/sheet-bbbbbbbbbbbbbbbb.png"})
+    assert shop.hand.io.run(c.file(shop.hand.claim(held.job_id), again)) is Hold.HELD
+    assert shop.client.get(held.job_id).files[-1].model_dump() == again.model_dump()
+    assert [event.data for event in shop.hand.io.run(first(held.job_id, None)).events][-1] == again.model_dump()
+
+
 def test_every_write_hears_of_the_cancel(shop: Shop) -> None:
     held = shop.hand.claim(shop.submit())
     shop.client.cancel(held.job_id)
     told = writes(shop, held)
-    assert [told[write]() for write in ("renew", "progress", "image")] == [Hold.CANCEL] * 3
+    assert [told[write]() for write in ("renew", "progress", "image", "file")] == [Hold.CANCEL] * 4
     assert told["confirm_cancel"]() is True
 
 

@@ -1,5 +1,6 @@
 """Reading, listing, cancelling and deleting jobs."""
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,16 @@ import pytest
 import redis
 
 from darkroom.storage import StorageSettings, open_store
-from darkroom.tasks import Darkroom, InvalidRequest, JobNotFinished, JobNotFound, State, TaskSettings, Txt2Img
+from darkroom.tasks import (
+    Darkroom,
+    InvalidRequest,
+    JobNotFinished,
+    JobNotFound,
+    State,
+    StorageNotConfigured,
+    TaskSettings,
+    Txt2Img,
+)
 from tests.integration.hand import RESULT, Hand
 
 from .conftest import Faces
@@ -140,8 +150,10 @@ def test_delete_forgets_record_events_and_objects(
     store = open_store(StorageSettings(storage_url=tmp_path.as_uri()))
     client = face(task_settings, storage=store)
     handle, other = client.submit(CAT), client.submit(CAT)
-    hand.run(handle.id)
-    for key in (f"{handle.id}/0-0123456789abcdef.png", f"{handle.id}/manifest.json", f"{other.id}/0.png"):
+    held = hand.claim(handle.id)
+    made = [hand.picture(held), hand.file(held), hand.file(held, "sheet", None)]
+    assert hand.succeed(held)
+    for key in (*(one.key for one in made), f"{handle.id}/manifest.json", f"{other.id}/0.png"):
         store.put(key, b"data", content_type="image/png")
     client.delete(handle.id)
     with pytest.raises(JobNotFound):
@@ -150,6 +162,37 @@ def test_delete_forgets_record_events_and_objects(
     assert [job.id for job in client.jobs()] == [other.id]
     left = {key for key in raw.scan_iter(f"{task_settings.redis_prefix}*") if handle.id in key}
     assert left == set()
+
+
+def test_files_are_read_saved_and_linked_as_pictures_are(
+    face: Faces, hand: Hand, tmp_path: Path, task_settings: TaskSettings
+) -> None:
+    hand.serve()
+    store = open_store(StorageSettings(storage_url=tmp_path.as_uri()))
+    handle = face(task_settings, storage=store).submit(CAT)
+    held = hand.claim(handle.id)
+    stored = hand.file(held, "lora", None)
+    store.put(stored.key, b"data", content_type=stored.content_type)
+    (file,) = handle.get().files
+    saved = tmp_path / "lora-0123456789abcdef.safetensors"
+    assert file.model_dump() == stored.model_dump()
+    assert file.read() == asyncio.run(file.aread()) == b"data"
+    assert (file.save(tmp_path), saved.read_bytes()) == (saved, b"data")
+    assert asyncio.run(file.asave(tmp_path / "mine")).read_bytes() == b"data"
+    assert file.url() == asyncio.run(file.aurl()) == (tmp_path / stored.key).as_uri()
+
+
+def test_a_job_that_made_files_alone_is_not_deleted_without_a_store(
+    face: Faces, hand: Hand, task_settings: TaskSettings
+) -> None:
+    hand.serve()
+    client = face(task_settings)
+    handle = client.submit(CAT)
+    hand.file(hand.claim(handle.id, lease=0))
+    assert client.cancel(handle.id) == "canceled"
+    with pytest.raises(StorageNotConfigured):
+        client.delete(handle.id)
+    assert handle.get().state is State.CANCELED
 
 
 def test_only_jobs_that_have_ended_are_deleted(client: Darkroom, hand: Hand) -> None:

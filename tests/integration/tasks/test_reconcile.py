@@ -18,6 +18,7 @@ from darkroom.tasks.claims import Claim
 from darkroom.tasks.events import TERMINAL_EVENTS
 from darkroom.tasks.reconcile import FIRST, Repair, Walk, step, walk_all, walk_on
 from darkroom.tasks.redis_io import BlockingIO
+from darkroom.tasks.results import in_order
 from tests.integration.hand import RESULT, RULES, TTL, Hand
 
 REQUEST = {"prompt": "a cat", "model": "sdxl", "tenant": "acme"}
@@ -189,15 +190,20 @@ def test_an_end_that_was_not_told_is_told_as_it_would_have_been(name: str, told:
     assert records.reconcile() == {}
 
 
-def test_an_end_that_is_told_again_has_the_same_pictures_and_manifest(records: Records) -> None:
+def test_an_end_that_is_told_again_has_the_same_pictures_files_and_manifest(records: Records) -> None:
     held = records.hand.claim(records.queued)
     named = [records.hand.picture(held, index) for index in (1, 0)]
-    assert records.io.run(claims.succeed(held, RESULT, sorted(named, key=lambda image: image.index), RULES))
+    places = (("sheet", None), ("latents", 10), ("mask", 2), ("latents", 2), ("lora_1", None))
+    files = in_order([records.hand.file(held, *place) for place in places])
+    pictures = sorted(named, key=lambda image: image.index)
+    assert records.io.run(claims.succeed(held, RESULT, pictures, RULES, files))
     first = list(records.client.watch(records.queued))[-1]
     records.raw.xdel(records.key(f"events:{records.queued}"), first.id)
     records.reconcile()
     again = list(records.client.watch(records.queued))[-1]
     assert (again.type, again.data) == (first.type, first.data)
+    places = [(file["role"], file["index"]) for file in again.data["files"]]
+    assert places == [("latents", 2), ("mask", 2), ("latents", 10), ("lora_1", None), ("sheet", None)]
 
 
 def test_keys_without_a_record_get_an_end(records: Records) -> None:

@@ -33,6 +33,9 @@ def test_words() -> None:
     assert told(again) == "queued again, tried in 2 s: out_of_memory"
     image = event("image", index=0, key="k/0.png", width=64, height=32, seed=7)
     assert told(image) == "image 0 is stored: k/0.png, 64x32, seed 7"
+    latents = event("file", role="latents", index=2, key="k/l.safetensors", bytes=9)
+    assert told(latents) == "latents of image 2: stored as k/l.safetensors, 9 bytes"
+    assert told(event("file", role="sheet", index=None, key="k/s.png", bytes=9)) == "sheet: stored as k/s.png, 9 bytes"
 
 
 def test_lines_are_few_but_have_the_last_step() -> None:
@@ -65,7 +68,7 @@ def test_the_bar_counts_over_all_images(ending: str) -> None:
 
 def test_the_bar_shows_what_a_job_waits_for() -> None:
     with Bar(Console(file=io.StringIO(), force_terminal=True, width=100), 1, "sdxl") as bar:
-        for kind, words in (("waiting", "waiting for the store"), ("image", "running"), ("queued", "queued")):
+        for kind, words in (("waiting", "waiting for the store"), ("file", "running"), ("queued", "queued")):
             bar.tell(event(kind))
             assert bar._progress.tasks[0].description == f"sdxl: {words}"
 

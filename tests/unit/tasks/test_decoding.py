@@ -27,6 +27,11 @@ IMAGE = {
     "sha256": "a" * 64, "bytes": 9, "content_type": "image/png",
 }  # fmt: skip
 
+FILE = {
+    "role": "latents", "index": 0, "key": "j/latents-0-aa.safetensors",
+    "sha256": "a" * 64, "bytes": 9, "content_type": "application/octet-stream",
+}  # fmt: skip
+
 RECORD = {
     b"id": b"j",
     b"tenant": b"t",
@@ -112,6 +117,25 @@ def test_pictures_come_in_their_order() -> None:
     assert [image.index for image in job(**images).images] == [0, 2, 10]
 
 
+def test_files_come_in_the_order_of_their_pictures_and_those_of_the_job_last() -> None:
+    places = [("sheet", None), ("latents", 10), ("mask", 2), ("latents", 2), ("lora", None)]
+    made = {f"file/{role}/{i}": json.dumps({**FILE, "role": role, "index": i}) for role, i in places}
+    found = [file.place for file in job(**made).files]
+    assert found == ["latents/2", "mask/2", "latents/10", "lora", "sheet"]
+
+
+def test_all_that_a_record_names() -> None:
+    made = {"image/0": json.dumps(IMAGE), "file/latents/0": json.dumps(FILE), "result": '{"manifest": "j/m.json"}'}
+    assert job(**made).object_keys == ["j/0-aa.png", "j/latents-0-aa.safetensors", "j/m.json"]
+    assert job().object_keys == []
+
+
+def test_a_file_of_a_later_version_is_read() -> None:
+    """A role of a form that today's workers do not give, and more about it, must not hide the job."""
+    (file,) = job(**{"file/x": json.dumps({**FILE, "role": "Later-Role", "more": 1})}).files
+    assert file.role == "Later-Role"
+
+
 def test_warnings_of_both_sides_are_said_once() -> None:
     result = {"manifest": "j/m.json", "warnings": ["prompt_truncated", "other"]}
     assert job(result=json.dumps(result)).warnings == ["prompt_truncated", "other"]
@@ -133,6 +157,7 @@ def test_a_record_that_lacks_a_field(name: bytes) -> None:
         {"request": "[]"},
         {"request": '{"kind": "txt2img"}'},
         {"image/0": "{}"},
+        {"file/sheet": "{}"},
         {"progress": "5"},
         {"result": "[]"},
         {"error": '{"code": 5}'},
@@ -163,11 +188,12 @@ def test_a_failed_job_raises_its_own_error() -> None:
     assert (caught.value.error["code"], caught.value.hint) == ("input_bomb", "scale it down")
 
 
-def test_pictures_without_a_store_say_what_to_configure() -> None:
-    (image,) = job(**{"image/0": json.dumps(IMAGE)}).images
-    with pytest.raises(StorageNotConfigured) as caught:
-        image.read()
-    assert "DARKROOM_STORAGE_URL" in caught.value.hint
+def test_results_without_a_store_say_what_to_configure() -> None:
+    found = job(**{"image/0": json.dumps(IMAGE), "file/latents/0": json.dumps(FILE)})
+    for made in (*found.images, *found.files):
+        with pytest.raises(StorageNotConfigured) as caught:
+            made.read()
+        assert "DARKROOM_STORAGE_URL" in caught.value.hint
 
 
 def test_offers_that_this_version_cannot_read_are_left_out() -> None:

@@ -48,6 +48,7 @@ def test_public_names() -> None:
         "State",
         "StorageFailed",
         "StorageNotConfigured",
+        "StoredFile",
         "StoredImage",
         "Submitted",
         "TaskSettings",
