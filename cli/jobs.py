@@ -149,6 +149,7 @@ def _details(job: Job, position: int | None) -> RenderableType:
         ("times", _times(job)),
         ("claims", f"{job.claims}, failures {job.failures}" + (f", by {job.worker}" if job.worker else "")),
     ]
+    rows += [("needs", ", ".join(job.needs))] if job.needs else []
     rows += [("metadata", job.metadata)] if job.metadata else []
     rows += [("warning", warning) for warning in job.warnings]
     rows += [("image", f"{i.key}  {i.width}x{i.height}  seed {i.seed}  {i.bytes} bytes") for i in job.images]

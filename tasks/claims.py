@@ -5,7 +5,7 @@ Every write is one script that checks the token: a worker that lost its lease ca
 
 import json
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import uuid4
@@ -13,7 +13,8 @@ from uuid import uuid4
 from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.job import JobError, JobResult, State
-from darkroom.tasks.message import knock, queue_name
+from darkroom.tasks.message import knock
+from darkroom.tasks.places import Has, Place
 from darkroom.tasks.redis_io import Key, Operation, command, script
 from darkroom.tasks.requests import Request, parse_request
 from darkroom.tasks.results import StoredFile, StoredImage, StoredResult
@@ -46,7 +47,7 @@ class Claim:
     @property
     def queue(self) -> str:
         """The Celery queue that the job's messages go to."""
-        return queue_name(str(self.request.model), self.request.lane)
+        return Place.of(self.request).queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """A job that the janitor must look at. `lane` is `{model}:{lane}`, empty where its record is gone."""
+    """A job that the janitor must look at. `lane` is its whole name, empty where its record is gone."""
 
     job_id: str
     lane: str
@@ -74,16 +75,19 @@ def claim(
     worker: str,
     lease_seconds: float,
     rules: TaskSettings,
-    models: Iterable[str] = (),
+    has: Has | None = None,
     token: str | None = None,
 ) -> Operation[Claim | Refusal]:
-    """Takes the job if it waits, or if its lease is over, and if it is for one of the models (none: any).
+    """Takes the job if it waits, or if its lease is over, and if the worker serves its model and has all that it needs.
+
+    `has`: what the worker has for each model that it serves; None: for any, whatever a job needs.
 
     After a QueueError, asking again under the same token takes the job once.
     """
     token = token or uuid4().hex
     lease_ms = round(lease_seconds * 1000)
-    reply = yield script("claim", job_id, token, worker, lease_ms, rules.max_losses, rules.record_ttl, *models)
+    mine = "" if has is None else json.dumps({model: sorted(found) for model, found in has.items()})
+    reply = yield script("claim", job_id, token, worker, lease_ms, rules.max_losses, rules.record_ttl, mine)
     verdict = reply[0].decode()
     if verdict != "claimed":
         return Refusal(job_id, verdict)
@@ -209,7 +213,7 @@ def requeue(found: Overdue, rules: TaskSettings) -> Operation[str]:
 
     `unreadable`, once, for a record that lacks what the scripts need: nobody looks after that job any more.
     """
-    message = knock(found.job_id, queue_name(*found.lane.rsplit(":", 1))) if found.lane else ""
+    message = knock(found.job_id, Place.parse(found.lane).queue) if found.lane else ""
     reply = yield script("requeue", found.job_id, found.lane, found.reason, message, rules.max_losses, rules.record_ttl)
     return str(reply.decode())
 

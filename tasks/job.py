@@ -74,7 +74,10 @@ class Progress(BaseModel):
 
 
 class Job(BaseModel):
-    """The record of a job as it was when read. `claims` counts workers that took it, `failures` its failed tries."""
+    """The record of a job as it was when read. `claims` counts workers that took it, `failures` its failed tries.
+
+    `needs`: what its worker must have besides the model (`darkroom.tasks.needs`).
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -83,6 +86,7 @@ class Job(BaseModel):
     state: State
     model: str
     lane: str
+    needs: list[str] = []
     kind: str
     request: Request
     created_at: datetime
@@ -144,6 +148,7 @@ class Job(BaseModel):
                 state=State(text["state"]),
                 model=text["model"],
                 lane=text["lane"].rpartition(":")[2],
+                needs=json.loads(text.get("needs", "[]")),
                 kind=text["kind"],
                 request=_request(text["request"]),
                 created_at=_time(text["created"]),

@@ -21,8 +21,9 @@ from darkroom.tasks.errors import (
     QueueFull,
 )
 from darkroom.tasks.job import Job, State, canonical_id
-from darkroom.tasks.message import knock, queue_name
+from darkroom.tasks.message import knock
 from darkroom.tasks.models import Market
+from darkroom.tasks.places import Place
 from darkroom.tasks.records import get
 from darkroom.tasks.redis_io import Call, Key, Operation, command, script
 from darkroom.tasks.requests import Request
@@ -109,23 +110,25 @@ def draft(request: Asked, market: Market, settings: TaskSettings, job_id: str | 
     resolved = resolve(request, market.offers, lambda: settings.default_model or market.sole_model())
     filled, offer = resolved.filled, resolved.offer
     lasting = warnings_of(filled, offer)
+    place = Place.of(filled)
     call = script(
         "submit",
         identity,
         filled.tenant,
         offer.name,
-        filled.lane,
+        str(place),
         filled.kind,
         canonical(filled),
         digest(resolved.asked),
         json.dumps(lasting),
         filled.idempotency_key or "",
         settings.idempotency_ttl,
-        knock(identity, queue_name(offer.name, filled.lane)),
+        knock(identity, place.queue),
         _milliseconds(filled.start_by),
         _milliseconds(filled.finish_by),
         settings.queue_limit,
         settings.job_ttl,
+        json.dumps(place.needs) if place.needs else "",
     )
     return Draft(identity, call, lasting if market.workers.get(offer.name) else ["no_worker", *lasting])
 

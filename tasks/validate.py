@@ -13,6 +13,7 @@ from typing import Any
 from darkroom.tasks.catalogue import MOST_STEPS, SCHEDULERS, Catalogue, Limits, ModelOffer, scheduler_id
 from darkroom.tasks.errors import Fault, InvalidRequest
 from darkroom.tasks.fields import MAX_SEED
+from darkroom.tasks.needs import lean
 from darkroom.tasks.requests import DEFAULT_KIND, KINDS, Img2Img, Request, Txt2Img, parse_request
 from darkroom.tasks.tokens import least_tokens
 
@@ -79,8 +80,9 @@ def warnings_of(request: Request, entry: ModelOffer) -> list[str]:
 
 def canonical(request: Request) -> bytes:
     """The request as JSON bytes, the same for the same request. Raises InvalidRequest where these are too many."""
-    fields = request.model_dump(mode="json")
-    data = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+    data = json.dumps(
+        lean(request), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
+    ).encode()
     if len(data) > MAX_REQUEST_BYTES:
         raise InvalidRequest([_too_large(len(data))])
     return data

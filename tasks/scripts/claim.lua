@@ -1,14 +1,28 @@
 -- A worker takes a job: one that waits, or one that runs on a lease that is over. Everything else: the knock is dropped.
 -- Asking again with the same token, when the answer was lost, is no fault.
 -- ARGV: prefix, id, token, worker, lease in ms, most attempts without a word, seconds that the record is kept if it
--- ends here, and the models that the worker serves (none: any)
+-- ends here, and what the worker has by model (JSON: {"sdxl": [need, need ...]}; "": any model, and all that is needed)
 -- -> {"claimed", request, warnings, claims, failures, queued at, started at} or {reason}
-local _, id, token, worker, lease_ms, most_lost, record_ttl = unpack(ARGV)
+local _, id, token, worker, lease_ms, most_lost, record_ttl, has = unpack(ARGV)
 local job, unreadable = load(id)
 if not job then return {unreadable and "unreadable" or "missing"} end
-local served = #ARGV < 8
-for i = 8, #ARGV do served = served or ARGV[i] == string.match(job.lane, "^(.*):%a+$") end
-if not served then return {"not_served"} end
+
+-- Whether the worker serves the model and has all that the job needs; what cannot be read nobody has.
+local function is_served()
+  local mine = cjson.decode(has)[model_of(job.lane)]
+  local needs, there = redis.call("HGET", job_key(id), "needs"), {}
+  if not mine or (has_needs(job.lane) and not needs) then return false end
+  for _, ability in ipairs(mine) do there[ability] = true end
+  for _, need in ipairs(needs and cjson.decode(needs) or {}) do
+    if not there[need] then return false end
+  end
+  return true
+end
+
+if has ~= "" then
+  local read, served = pcall(is_served)
+  if not (read and served) then return {"not_served"} end
+end
 
 local function taken()
   local r = redis.call("HMGET", job_key(id), "request", "warnings", "claims", "failures", "queued", "started")

@@ -40,7 +40,31 @@ local function look_at(lane)
   end
 end
 
+-- Whether a job of the lane runs, or waits for its next try: it may come back into it.
+local function in_use(lane)
+  for _, set in ipairs({"leases", "delayed"}) do
+    for _, id in ipairs(try("ZRANGE", key(set), 0, -1) or {}) do
+      if lane_of(id) == lane then return true end
+    end
+  end
+end
+
+local IDLE_MS = 3600 * 1000
+
+-- Lanes with needs are as many as there are sets of needs: those that nobody uses any more are forgotten.
+local function tidy(lane)
+  if (try("ZCARD", key("queued", lane)) or 1) > 0 or (try("LLEN", key("queue", lane)) or 1) > 0 then
+    return try("HDEL", key("marks"), lane .. "/idle")
+  end
+  try("HSETNX", key("marks"), lane .. "/idle", at)
+  local since = tonumber(try("HGET", key("marks"), lane .. "/idle")) or at
+  if at - since < IDLE_MS or in_use(lane) then return end
+  redis.call("SREM", key("lanes"), lane)
+  for _, mark in ipairs({"/high", "/seen", "/at", "/idle"}) do try("HDEL", key("marks"), lane .. mark) end
+end
+
 for _, lane in ipairs(try("SMEMBERS", key("lanes")) or {}) do
+  if is_lane(lane) and has_needs(lane) then tidy(lane) end
   if is_lane(lane) then look_at(lane) else redis.call("SREM", key("lanes"), lane) end
 end
 return found

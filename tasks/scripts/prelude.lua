@@ -9,10 +9,13 @@
 --   clock                    string  the last event id that was given out
 --   index:{state}            zset    ids of all tenants in the state, by time of submission
 --   index:{state}:{tenant}   zset    the same of one tenant
---   queued:{model}:{lane}    zset    ids that wait, by time of submission: the rank is the place in the queue
---   queue:{model}:{lane}     list    the messages that Celery reads: knocks on the door
---   lanes                    set     every {model}:{lane} that was ever used
---   marks                    hash    {lane}/high: newest submission claimed; {lane}/seen and /at: what the janitor saw
+--   queued:{lane}            zset    ids that wait, by time of submission: the rank is the place in the queue
+--   queue:{lane}             list    the messages that Celery reads: knocks on the door
+--   lanes                    set     every {lane} that was ever used: {model}:interactive or {model}:bulk. Jobs that need
+--                                    something have lanes of their own, {model}.NEEDS.{need}.NEEDS.{need}:bulk
+--                                    (tasks/places.py); such a one goes when it was empty for an hour
+--   marks                    hash    {lane}/high: newest submission claimed; {lane}/seen and /at: what the janitor saw;
+--                                    {lane}/idle: since when one with needs is empty
 --   leases                   zset    ids that run, by the end of their lease
 --   delayed                  zset    ids that wait for their next try, by when it is due; they have no message
 --   deadlines                zset    ids that have a deadline ahead, by when it is: start_by while queued, finish_by
@@ -92,6 +95,9 @@ local STATES = {queued = true, running = true, succeeded = true, failed = true, 
 local COUNTS = {created = true, claims = true, failures = false, lost = false}  -- true: every record has it
 
 local function is_lane(text) return string.match(text, "^[%w._-]+:%a+$") ~= nil end
+local function class_of(lane) return string.match(lane, ":(%a+)$") end
+local function has_needs(lane) return string.find(lane, ".NEEDS.", 1, true) ~= nil end
+local function model_of(lane) return string.match(lane, "^(.-)%.NEEDS%.") or string.match(lane, "^(.*):%a+$") end
 
 -- Whether the scripts can work with these fields: else an attempt at it would end half-way.
 local function is_whole(fields)
@@ -222,6 +228,7 @@ local function queue_again(job, message, delay_ms, event)
     try("ZADD", key("queued", job.lane), job.created, job.id)
     push(job.lane, message)
   end
+  try("SADD", key("lanes"), job.lane)
   emit(job.id, job.tenant, "job.queued", cjson.encode(event), true)
 end
 

@@ -56,7 +56,7 @@ local function check_beginning(job)
   if redis.call("EXISTS", key("events", job.id)) == 1 then return end
   local v = redis.call("HMGET", job_key(job.id), "model", "kind")
   emit(job.id, job.tenant, "job.queued", cjson.encode({model = v[1] or "", kind = v[2] or "",
-       lane = string.match(job.lane, ":(%a+)$"), reason = "submitted"}), true)
+       lane = class_of(job.lane), reason = "submitted"}), true)
   if job.state == "running" then
     local data = cjson.encode({worker = job.worker, claim = tonumber(job.claims)})
     emit(job.id, job.tenant, "job.started", data, true)

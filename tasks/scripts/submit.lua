@@ -1,10 +1,11 @@
 -- Record, index, event and message of a new job, all or nothing: what cannot be written to its end is taken back. Safe to
 -- repeat under the same id.
--- ARGV: prefix, id, tenant, model, lane, kind, request, digest, warnings, idempotency key or "", its seconds, message,
--- start_by and finish_by in ms or "", most jobs that may wait in the lane, seconds within which every job ends
+-- ARGV: prefix, id, tenant, model, lane (its whole name), kind, request, digest, warnings, idempotency key or "", its
+-- seconds, message, start_by and finish_by in ms or "", most jobs that may wait in the lane, seconds within which every job
+-- ends, needs (JSON) or ""
 -- -> {"queued" | "repeated" | "conflict", id, request, warnings} or {"full", number that wait}
-local _, id, tenant, model, lane, kind, request, digest, warnings, idem, idem_ttl, message, start_by, finish_by, most,
-  job_ttl = unpack(ARGV)
+local _, id, tenant, model, queue, kind, request, digest, warnings, idem, idem_ttl, message, start_by, finish_by, most,
+  job_ttl, needs = unpack(ARGV)
 
 local function existing(other)
   local r = redis.call("HMGET", job_key(other), "digest", "request", "warnings")
@@ -21,7 +22,6 @@ end
 if found then return found end
 
 local created = now()
-local queue = model .. ":" .. lane
 -- messages of jobs that were canceled stay until a worker reads them
 local waiting = math.max(redis.call("ZCARD", key("queued", queue)), redis.call("LLEN", key("queue", queue)))
 if waiting >= tonumber(most) then return {"full", waiting} end
@@ -34,6 +34,7 @@ local function create()
   redis.call("HSET", job_key(id), "id", id, "tenant", tenant, "model", model, "lane", queue, "kind", kind,
              "request", request, "digest", digest, "warnings", warnings, "state", "queued", "created", created,
              "queued", created, "claims", 0, "failures", 0, "finish_by", finish_by)
+  if needs ~= "" then redis.call("HSET", job_key(id), "needs", needs) end
   if start_by ~= "" then redis.call("HSET", job_key(id), "start_by", start_by) end
   redis.call("ZADD", key("index", "queued"), created, id)
   redis.call("ZADD", key("index", "queued", tenant), created, id)
@@ -41,7 +42,7 @@ local function create()
   redis.call("SADD", key("lanes"), queue)
   if idem ~= "" then redis.call("SET", key("idempotency", tenant, idem), id .. " " .. digest, "EX", idem_ttl) end
   redis.call("ZADD", key("deadlines"), math.min(tonumber(start_by) or finish_by, finish_by), id)
-  local event = cjson.encode({model = model, lane = lane, kind = kind, reason = "submitted"})
+  local event = cjson.encode({model = model, lane = class_of(queue), kind = kind, reason = "submitted"})
   told = emit(id, tenant, "job.queued", event, true)
   if not told then error(redis.error_reply("the event cannot be told: a stream is no stream, or ends in the future")) end
   redis.call("LPUSH", key("queue", queue), message)

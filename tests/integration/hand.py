@@ -3,11 +3,15 @@
 from darkroom.tasks import JobResult, StoredFile, StoredImage, TaskSettings, claims
 from darkroom.tasks.catalogue import ModelOffer, builtin_catalogue
 from darkroom.tasks.claims import Claim, Refusal
-from darkroom.tasks.redis_io import BlockingIO
+from darkroom.tasks.redis_io import BlockingIO, Operation, command
 
 TTL = 600
 RULES = TaskSettings(record_ttl=TTL)
 RESULT = JobResult(manifest="j/manifest.json", timings={"generate": 0.5})
+
+
+def _time() -> Operation[tuple[bytes, bytes]]:
+    return (yield command("TIME"))
 
 
 class Hand:
@@ -21,6 +25,11 @@ class Hand:
         offer = builtin_catalogue()["sdxl"].offer().model_copy(update={"name": name})
         self.io.run(claims.serve("w", {}, 60, [offer]))
         return offer
+
+    def now(self) -> int:
+        """Milliseconds of the server's clock."""
+        seconds, micros = self.io.run(_time())
+        return int(seconds) * 1000 + int(micros) // 1000
 
     def claim(self, job_id: str, lease: float = 60) -> Claim:
         found = self.io.run(claims.claim(job_id, "w", lease, RULES))

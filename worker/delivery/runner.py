@@ -18,6 +18,7 @@ from darkroom.tasks.claims import Claim, Refusal
 from darkroom.tasks.errors import QueueError
 from darkroom.tasks.job import JobResult
 from darkroom.tasks.operations import owner
+from darkroom.tasks.places import Has
 from darkroom.tasks.redis_io import BlockingIO, Operation
 from darkroom.tasks.requests import Img2Img, Request
 from darkroom.tasks.results import StoredImage
@@ -50,7 +51,10 @@ class Ending:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What all jobs of a process share. `generators` by model name; times in seconds; `leave` ends the process."""
+    """What all jobs of a process share. Times in seconds; `leave` ends the process.
+
+    `generators` by model name, `has` what each has beyond the first release.
+    """
 
     io: BlockingIO
     keeper: StoreKeeper
@@ -65,6 +69,7 @@ class Surroundings:
     preview_every: float
     patience: float
     leave: Callable[[DeviceBroken], None]
+    has: Has = field(default_factory=dict)
 
 
 class JobRunner:
@@ -106,10 +111,11 @@ class JobRunner:
 
     def _claim(self, job_id: str) -> Claim | None:
         around = self._around
-        models, token = list(around.generators), uuid4().hex  # one token: a claim whose answer was lost is ours
+        has = {name: around.has.get(name, ()) for name in around.generators}
+        token = uuid4().hex  # one token: a claim whose answer was lost is ours
         try:
             found = around.leases.persist(
-                lambda: claims.claim(str(job_id), around.worker, around.lease_seconds, around.rules, models, token)
+                lambda: claims.claim(str(job_id), around.worker, around.lease_seconds, around.rules, has, token)
             )
         except LeaseLost as error:  # the janitor will knock again
             self._log.error("job.not_claimed", job_id=str(job_id)[:64], error=str(error))

@@ -98,10 +98,10 @@ def test_a_knock_for_no_job_leaves_nothing(shop: Shop, job_id: str) -> None:
 def test_a_knock_on_the_door_of_another_model_changes_nothing(shop: Shop) -> None:
     job_id = shop.submit()
     before = shop.everything()
-    found = shop.hand.io.run(c.claim(job_id, "w", 60, RULES, ["other", "sdx"]))
+    found = shop.hand.io.run(c.claim(job_id, "w", 60, RULES, {"other": (), "sdx": ()}))
     assert found == c.Refusal(job_id, "not_served")
     assert shop.everything() == before
-    assert isinstance(shop.hand.io.run(c.claim(job_id, "w", 60, RULES, ["other", "sdxl"])), Claim)
+    assert isinstance(shop.hand.io.run(c.claim(job_id, "w", 60, RULES, {"other": (), "sdxl": ()})), Claim)
 
 
 def test_a_request_that_no_worker_can_read_is_failed(shop: Shop) -> None:

@@ -1,0 +1,98 @@
+"""What a job needs of its worker beyond what every worker has: a set of short strings, kept in its record.
+
+Workers and producers are never all of one version. What the first release could do is written down here; whatever a
+request asks beyond it becomes a need, without a line of code: a field that was added (`hires`), a value that was
+(`kind:inpaint`, `scheduler:heun`), and each further model (`model:sdxl-refiner`). A job goes only to a worker that says
+that it has them all (`abilities`), and a job that needs nothing is written so that the first release reads it.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+#: Fields of a request in the first release. Never add to it: a field that is not here is one that not all workers know.
+RELEASED_FIELDS = frozenset(
+    {
+        *("kind", "model", "prompt", "negative_prompt", "image", "strength", "width", "height", "num_inference_steps"),
+        *("guidance_scale", "scheduler", "seed", "num_images", "seeds", "output_format", "batching", "start_by"),
+        *("finish_by", "lane", "tenant", "idempotency_key", "metadata"),
+    }
+)
+
+#: Values that these fields could have in the first release, where the list may grow. Never add to these either.
+RELEASED_VALUES: dict[str, Collection[str]] = {
+    "kind": ("txt2img", "img2img"),
+    "output_format": ("png", "jpeg", "webp"),
+    "batching": ("auto", "solo"),
+    "scheduler": (
+        *("euler", "euler_a", "dpmpp_2m", "dpmpp_2m_karras", "dpmpp_2m_sde", "dpmpp_sde", "ddim", "ddpm", "unipc"),
+        *("pndm", "lcm", "edm_dpmpp_2m", "edm_euler"),
+    ),
+}
+
+
+class FurtherModel:
+    """Marks a field that names a model besides the job's own: `refiner: Annotated[ModelName | None, FurtherModel()]`.
+
+    The worker must serve that one, too. Fields of models within the request are looked at as well.
+    """
+
+
+def needs_of(request: BaseModel) -> tuple[str, ...]:
+    """What a filled request needs, sorted; nothing where any worker of the model can run it."""
+    asked = {name: getattr(request, name, None) for name in RELEASED_VALUES}
+    values = (value_need(name, value) for name, value in asked.items() if value is not None)
+    return tuple(sorted({*filter(None, values), *_added_fields(request), *_further_models(request)}))
+
+
+def value_need(field: str, value: object) -> str | None:
+    """The need for a field's value that the first release lacks, such as `kind:inpaint`; None where it had it."""
+    return None if value in RELEASED_VALUES[field] else f"{field}:{value}"
+
+
+def lean(request: BaseModel) -> dict[str, Any]:
+    """The request for JSON, without the added fields that are at their defaults: older readers refuse unknown ones."""
+    added = type(request).model_fields.keys() - RELEASED_FIELDS
+    return request.model_dump(mode="json", exclude={name for name in added if _at_default(request, name)})
+
+
+def abilities(
+    kinds: Iterable[type[BaseModel]],
+    values: Iterable[tuple[str, str]] = (),
+    beside: Iterable[str] = (),
+    lacks: Collection[str] = (),
+) -> frozenset[str]:
+    """What a worker has for one model, in the same words.
+
+    `kinds`: the request classes that it can run with it; each of their fields counts. `values`: further values, such as
+    ("scheduler", "heun"). `beside`: models that it serves besides. `lacks`: what is left out, such as a field for which
+    a library is missing here.
+    """
+    classes = list(kinds)
+    named = [("kind", str(cls.model_fields["kind"].default)) for cls in classes]
+    fields = {name for cls in classes for name in cls.model_fields} - RELEASED_FIELDS
+    found = {value_need(*pair) for pair in [*named, *values]} | fields | {f"model:{name}" for name in beside}
+    return frozenset(need for need in found if need) - frozenset(lacks)
+
+
+def _added_fields(request: BaseModel) -> Iterator[str]:
+    """Those that say something. A required one was there when its kind came: the kind's need says it already."""
+    for name, field in type(request).model_fields.items():
+        if name not in RELEASED_FIELDS and not field.is_required() and not _at_default(request, name):
+            yield name
+
+
+def _at_default(request: BaseModel, name: str) -> bool:
+    field = type(request).model_fields[name]
+    is_default: bool = getattr(request, name) == field.get_default(call_default_factory=True, validated_data={})
+    return is_default and not field.is_required()
+
+
+def _further_models(part: BaseModel) -> Iterator[str]:
+    for name, field in type(part).model_fields.items():
+        value = getattr(part, name)
+        if isinstance(value, BaseModel):
+            yield from _further_models(value)
+        elif value is not None and any(isinstance(mark, FurtherModel) for mark in field.metadata):
+            yield f"model:{value}"
