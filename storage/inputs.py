@@ -10,6 +10,7 @@ from pathlib import Path
 from darkroom.storage.errors import (
     InputForbidden,
     InputMissing,
+    InputNotAnImage,
     InputReferenceInvalid,
     InputTooLarge,
     KeyInvalid,
@@ -18,7 +19,7 @@ from darkroom.storage.errors import (
 )
 from darkroom.storage.images import open_picture, picture_format
 from darkroom.storage.interface import ObjectStore
-from darkroom.storage.keys import EXTENSIONS, check_key, input_key, input_prefix, job_of_output
+from darkroom.storage.keys import EXTENSIONS, check_key, input_key, input_prefix, is_picture, job_of_output
 from darkroom.storage.settings import StorageSettings
 from darkroom.storage.stores import load_settings
 
@@ -41,7 +42,11 @@ def read_input(
     """
     scheme = _SCHEME.match(reference)
     if scheme is None:
-        return _read_object(reference, tenant, store, settings.input_max_bytes, owns_output)
+        if job_of_output(reference) and not is_picture(reference):
+            raise InputNotAnImage(f"{reference} is a file of another kind")
+        return read_file(
+            reference, tenant=tenant, store=store, max_bytes=settings.input_max_bytes, owns_output=owns_output
+        )
     match scheme[1].lower():
         case "data":
             return _read_data_url(reference, settings.input_data_url_max_bytes)
@@ -50,6 +55,31 @@ def read_input(
         case other:
             msg = f"the reference is a {other}: URL"
             raise InputReferenceInvalid(msg)
+
+
+def read_file(
+    key: str, *, tenant: str, store: ObjectStore, max_bytes: int, owns_output: Callable[[str], bool]
+) -> bytes:
+    """The bytes under a storage key, of any kind: latents, embeddings or a LoRA of an earlier job, say.
+
+    As `read_input` a key must lie under `inputs/{tenant}/`, or be the output of a job for whose id `owns_output` says
+    True. Raises an InputError, or the StorageError of the store.
+    """
+    try:
+        check_key(key)
+    except KeyInvalid as error:
+        raise InputReferenceInvalid(error.message) from error
+    job = job_of_output(key)
+    # Nothing is asked of the store first: whether a stranger's key exists is nobody's business.
+    if not (key.startswith(input_prefix(tenant)) or (job is not None and owns_output(job))):
+        msg = f"{key} is not among the inputs or outputs of tenant {tenant}"
+        raise InputForbidden(msg)
+    try:
+        return store.get(key, limit=max_bytes)
+    except ObjectNotFound as error:
+        raise InputMissing(error.message) from error
+    except ObjectTooLarge as error:
+        raise InputTooLarge(error.message) from error
 
 
 def store_input(
@@ -82,26 +112,6 @@ def _read_file(path: Path, most: int) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a path that no file can have
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputMissing(f"{str(path)[:100]!r}: {reason}") from None
-
-
-def _read_object(
-    key: str, tenant: str, store: ObjectStore, max_bytes: int, owns_output: Callable[[str], bool]
-) -> bytes:
-    try:
-        check_key(key)
-    except KeyInvalid as error:
-        raise InputReferenceInvalid(error.message) from error
-    job = job_of_output(key)
-    # Nothing is asked of the store first: whether a stranger's key exists is nobody's business.
-    if not (key.startswith(input_prefix(tenant)) or (job is not None and owns_output(job))):
-        msg = f"{key} is not among the inputs or outputs of tenant {tenant}"
-        raise InputForbidden(msg)
-    try:
-        return store.get(key, limit=max_bytes)
-    except ObjectNotFound as error:
-        raise InputMissing(error.message) from error
-    except ObjectTooLarge as error:
-        raise InputTooLarge(error.message) from error
 
 
 def _fetcher(settings: StorageSettings) -> Callable[[str], bytes]:

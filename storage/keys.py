@@ -10,11 +10,26 @@ MAX_PART_BYTES = 200
 
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_OUTPUT = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)/\d+-[0-9a-f]{16}\.(?:png|jpe?g|webp)")
-_MADE = re.compile(
-    r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/(?:\d+|manifest)-[0-9a-f]{16}\.(?:png|jpg|webp|json)"
-)
 EXTENSIONS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
+#: Content types of the files that jobs make besides pictures, by their extensions. Safetensors has no registered one.
+FILE_TYPES = {
+    "safetensors": "application/octet-stream",
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "webp": "image/webp",
+    "json": "application/json",
+}
+
+#: What a file is to its job. No hyphen, so that a key tells role, index and digest apart.
+_ROLE = r"(?!manifest\b)[a-z][a-z0-9_]{0,31}"
+_OUTPUT = re.compile(
+    rf"([A-Za-z0-9][A-Za-z0-9-]*)/(?:\d+|{_ROLE}(?:-\d+)?)-[0-9a-f]{{16}}\.(?:{'|'.join(FILE_TYPES)}|jpeg)"
+)
+_PICTURE = re.compile(r".+\.(?:png|jpe?g|webp)")
+_MADE = re.compile(
+    r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+    rf"/(?:\d+|manifest|{_ROLE}(?:-\d+)?)-[0-9a-f]{{16}}\.(?:{'|'.join(FILE_TYPES)})"
+)
 
 
 def check_key(key: str) -> None:
@@ -73,13 +88,29 @@ def output_key(job_id: str, index: int, sha256: str, extension: str) -> str:
     return f"{job_id}/{index}-{sha256[:16]}.{extension}"
 
 
+def is_role(name: str) -> bool:
+    """Whether a file may have this role: a lower-case letter, then at most 31 of a-z, 0-9 and `_`; not `manifest`."""
+    return re.fullmatch(_ROLE, name) is not None
+
+
+def file_key(job_id: str, role: str, index: int | None, sha256: str, extension: str) -> str:
+    """The key of a file that a job made besides its pictures; `index` is that of its image, if it belongs to one."""
+    place = role if index is None else f"{role}-{index}"
+    return f"{job_id}/{place}-{sha256[:16]}.{extension}"
+
+
 def job_of_output(key: str) -> str | None:
-    """The id of the job whose output this key names; None for any other key."""
+    """The id of the job whose picture or file this key names; None for any other key."""
     match = _OUTPUT.fullmatch(key)
     return match[1] if match else None
 
 
+def is_picture(key: str) -> bool:
+    """Whether it ends as the key of a picture does."""
+    return _PICTURE.fullmatch(key) is not None
+
+
 def job_of_made(key: str) -> str | None:
-    """The id of the job that a worker stored this picture or manifest for; None for keys that workers never give."""
+    """The id of the job that a worker stored this picture, file or manifest for; None for keys that no worker gives."""
     match = _MADE.fullmatch(key)
     return match[1] if match else None

@@ -15,17 +15,20 @@ _MAX_KEY_BYTES, _MAX_PART_BYTES = 800, 200
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _HOST = re.compile(r"[\w.:%-]{1,253}", re.ASCII)  # a name (RFC 1035, 2.3.4), or an address
-_OUTPUT = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/\d+-[0-9a-f]{16}\.(?:png|jpe?g|webp)")
+_PLACE = r"(?:\d+|(?!manifest-)[a-z][a-z0-9_]{0,31}(?:-\d+)?)"  # of a picture, or of a file by its role
+_OUTPUT = re.compile(rf"[A-Za-z0-9][A-Za-z0-9-]*/{_PLACE}-[0-9a-f]{{16}}\.(?P<ending>png|jpe?g|webp|safetensors|json)")
+_PICTURES = frozenset({"png", "jpg", "jpeg", "webp"})
 _PICTURE = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|RIFF....WEBP", re.DOTALL)
 
 _UPLOAD = "client.upload(path) stores a picture and returns its key"
+_FILES = "`job.files` of an earlier job have keys"
 
 
 class ReferenceFault(ValueError):
     """A reference that leads nowhere; `code` is the one that storage would give."""
 
-    def __init__(self, message: str, code: str = "input_reference_invalid") -> None:
-        super().__init__(f"{message}; {_UPLOAD}")
+    def __init__(self, message: str, code: str = "input_reference_invalid", hint: str = _UPLOAD) -> None:
+        super().__init__(f"{message}; {hint}")
         self.code = code
 
 
@@ -45,7 +48,25 @@ def check_reference(reference: str, tenant: str) -> None:
             raise ReferenceFault(f"is a {other[:20]}: URL; workers read https: and data: alone")
 
 
+def check_file_reference(reference: str, tenant: str, ending: str = "safetensors") -> None:
+    """Raises ReferenceFault unless it is the key of a file that ends so, and that the tenant may have."""
+    try:
+        _check_place(reference, tenant)
+    except ReferenceFault as fault:
+        raise ReferenceFault(str(fault).removesuffix(f"; {_UPLOAD}"), fault.code, _FILES) from None
+    if not reference.endswith(f".{ending}"):
+        raise ReferenceFault(f"{reference[:100]!r} is no .{ending} file", hint=_FILES)
+
+
 def _check_key(key: str, tenant: str) -> None:
+    _check_place(key, tenant)
+    made = _OUTPUT.fullmatch(key)
+    if made and made["ending"] not in _PICTURES:
+        raise ReferenceFault(f"{key[:100]!r} is a file of another kind", "input_not_an_image")
+
+
+def _check_place(key: str, tenant: str) -> None:
+    """Raises ReferenceFault unless it is the key of an input of the tenant's, or of a result."""
     parts = key.split("/")
     whole = (
         len(key.encode()) <= _MAX_KEY_BYTES

@@ -52,6 +52,10 @@ class PatientStore:
         with _spooled(data) as waiting:
             self.retry(lambda: store.put(key, waiting, content_type=content_type, metadata=about), size=len(data))
 
+    def get(self, key: str) -> bytes:
+        """An object's bytes. Raises as `retry`."""
+        return self.retry(lambda: self._keeper.store.get(key))
+
     def retry(self, action: Callable[[], T], size: int = 0) -> T:
         """What an action on the store returns once it does not fail. Raises as `put`."""
         wait = FIRST_WAIT_SECONDS

@@ -21,7 +21,6 @@ from darkroom.tasks.operations import owner
 from darkroom.tasks.places import Has
 from darkroom.tasks.redis_io import BlockingIO, Operation
 from darkroom.tasks.requests import Img2Img, Request
-from darkroom.tasks.results import StoredImage
 from darkroom.tasks.settings import TaskSettings
 from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.delivery.attempt import Attempt, Canceled, Drained, Expired, LeaseLost, OutOfPatience
@@ -31,13 +30,21 @@ from darkroom.worker.delivery.leases import LeaseKeeper
 from darkroom.worker.delivery.leftovers import Sweep
 from darkroom.worker.delivery.patience import PatientStore
 from darkroom.worker.delivery.publisher import ProgressPublisher
-from darkroom.worker.delivery.results import encode_picture, store_manifest, store_picture
+from darkroom.worker.delivery.results import (
+    Results,
+    encode_picture,
+    pack_file,
+    store_manifest,
+    stored_file,
+    stored_image,
+)
 from darkroom.worker.delivery.storekeeper import StoreKeeper
 from darkroom.worker.delivery.timings import Timings
 from darkroom.worker.errors import DeviceBroken
 from darkroom.worker.images.generate import Generator, OnStep, PreparedJob
-from darkroom.worker.images.manifest import ImageRecord, make_manifest
+from darkroom.worker.images.manifest import make_manifest
 from darkroom.worker.images.pictures import read_source
+from darkroom.worker.images.products import Produced
 
 
 @dataclass(frozen=True)
@@ -130,7 +137,7 @@ class JobRunner:
         claim, rules = attempt.claim, self._around.rules
         timings = Timings(queued=claim.waited)
         try:
-            images, manifest, warnings = self._work(attempt, timings)
+            made, manifest, warnings = self._work(attempt, timings)
         except Canceled:
             return Ending(lambda: claims.confirm_cancel(claim, rules), "job.canceled")
         except Expired:
@@ -150,11 +157,12 @@ class JobRunner:
                 said["exc_info"] = error
             return Ending(lambda: claims.fail(claim, failure, rules), "job.failed", said)
         result = JobResult(manifest=manifest, timings=timings.rounded(), warnings=warnings)
-        done = {"images": len(images), **result.timings}
-        return Ending(lambda: claims.succeed(claim, result, images, rules), "job.succeeded", done)
+        images, files = list(map(stored_image, made.images)), list(map(stored_file, made.files))
+        done = {"images": len(images), **({"files": len(files)} if files else {}), **result.timings}
+        return Ending(lambda: claims.succeed(claim, result, images, rules, files), "job.succeeded", done)
 
-    def _work(self, attempt: Attempt, timings: Timings) -> tuple[list[StoredImage], str, list[str]]:
-        """The pictures, the manifest's key, and warnings."""
+    def _work(self, attempt: Attempt, timings: Timings) -> tuple[Results, str, list[str]]:
+        """What was made, the manifest's key, and warnings."""
         claim, generator = attempt.claim, self._around.generators[str(attempt.claim.request.model)]
         attempt.check()
         with timings.phase("inputs"):
@@ -168,15 +176,21 @@ class JobRunner:
                 asked, most = prepared.asked, self._around.storage.input_max_pixels
                 source = read_source(data, asked.width, asked.height, asked.limits, most)
                 input_sha256 = hashlib.sha256(data).hexdigest()
-        image = _ImageWork(self._around, attempt, generator, store, prepared, source, timings)
+        made = Results(attempt, store, self._around.leases, timings)
+        image = _ImageWork(self._around, attempt, generator, made, prepared, source, timings)
         seeds, urgent = claim.request.seeds or [], claim.request.lane == "interactive"
-        made = self._around.images.make(image.make, len(seeds), urgent=urgent)
-        records, stored = [record for record, _ in made], [one for _, one in made]
-        manifest = make_manifest(claim.job_id, claim.request, generator.model, records, timings.rounded(), input_sha256)
+        self._around.images.make(image.make, len(seeds), urgent=urgent)
+        with timings.phase("generate"):
+            files = generator.files_of_job(prepared, made.pictures())
+        for file in files:
+            made.keep(pack_file(claim.job_id, file))
+        manifest = make_manifest(
+            claim.job_id, claim.request, generator.model, made.images, timings.rounded(), input_sha256, made.files
+        )
         attempt.check()
         with timings.phase("store"):
             key = store_manifest(store, manifest)
-        return stored, key, prepared.warnings
+        return made, key, prepared.warnings
 
     def _source(self, request: Request) -> bytes | None:
         """The input picture's file. Raises InputError, StorageError."""
@@ -211,41 +225,43 @@ class _ImageWork:
         around: Surroundings,
         attempt: Attempt,
         generator: Generator,
-        store: PatientStore,
+        results: Results,
         prepared: PreparedJob,
         source: Image.Image | None,
         timings: Timings,
     ) -> None:
-        self._around, self._attempt, self._generator, self._store = around, attempt, generator, store
+        self._attempt, self._generator, self._results = attempt, generator, results
         self._prepared, self._source, self._timings = prepared, source, timings
         self._publisher = ProgressPublisher(around.io, attempt, around.preview_every, generator.preview)
 
-    def make(self, index: int, over: threading.Event) -> tuple[ImageRecord, StoredImage]:
-        """Generates, stores and records one picture. Raises Stopped, DarkroomError, StorageError."""
+    def make(self, index: int, over: threading.Event) -> None:
+        """Generates, stores and records what is made for one image. Raises Stopped, DarkroomError, StorageError."""
         claim, timings = self._attempt.claim, self._timings
         seed = (claim.request.seeds or [])[index]
         ticket = Ticket(urgent=claim.request.lane == "interactive", solo=claim.request.batching == "solo")
         self._attempt.check()
         with timings.phase("generate"):
-            picture = self._generator.generate(self._prepared, seed, self._source, self._on_step(index, over), ticket)
+            made = self._generator.generate(self._prepared, seed, self._source, self._on_step(index, over), ticket)
         timings.add("company", ticket.waited)
-        with timings.phase("encode"):
-            made = encode_picture(
-                claim.job_id,
-                index,
-                seed,
-                picture,
-                self._prepared.asked,
-                form=claim.request.output_format,
-                model=str(claim.request.model),
-                calls=str(ticket.placements),
-            )
-        self._attempt.check()
-        with timings.phase("store"):
-            store_picture(self._store, made)
-        stored = StoredImage.model_validate(made.record.model_dump(exclude={"pixels_sha256", "calls"}))
-        self._attempt.heard(self._around.leases.persist(lambda: claims.image(claim, stored)))
-        return made.record, stored
+        self._keep(index, seed, Produced.of(made), str(ticket.placements))
+
+    def _keep(self, index: int, seed: int, produced: Produced, calls: str) -> None:
+        claim = self._attempt.claim
+        if produced.image:
+            with self._timings.phase("encode"):
+                picture = encode_picture(
+                    claim.job_id,
+                    index,
+                    seed,
+                    produced.image,
+                    self._prepared.asked,
+                    form=claim.request.output_format,
+                    model=str(claim.request.model),
+                    calls=calls,
+                )
+            self._results.keep(picture)
+        for file in produced.files:
+            self._results.keep(pack_file(claim.job_id, file.of_image(index), "" if produced.image else calls))
 
     def _on_step(self, index: int, over: threading.Event) -> OnStep:
         def on_step(step: int, of: int, latents: torch.Tensor) -> None:

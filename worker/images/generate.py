@@ -6,7 +6,7 @@ Model calls run on the engine's thread, the rest on the caller's.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from darkroom.worker.failures import failures_become_ours
 from darkroom.worker.images.asked import Asked
 from darkroom.worker.images.embeddings import EmbeddingCache
 from darkroom.worker.images.pictures import prepare_source
+from darkroom.worker.images.products import ProducedFile
 from darkroom.worker.images.schedulers import check_schedulers, make_scheduler
 from darkroom.worker.images.trial import blame, check_steps
 from darkroom.worker.models.loading import LoadedModel, warm_sizes
@@ -92,6 +93,10 @@ class Generator:
         finally:
             self._engine.leave(ticket)
             steps.raised = None  # it holds the frames of the pipeline, and they hold this
+
+    def files_of_job(self, _prepared: PreparedJob, _pictures: Iterable[Image.Image]) -> Sequence[ProducedFile]:
+        """Files of the whole job, asked for once all of its images are stored; pictures are read when they are used."""
+        return ()
 
     def preview(self, latents: torch.Tensor) -> bytes:
         """A small JPEG of latents in mid-generation, by a linear map; the VAE is not asked."""

@@ -7,7 +7,7 @@ is run, imported or opened as a path; a scheduler's config is there to be compar
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -19,6 +19,7 @@ from darkroom.tasks.requests import Img2Img, Request, Txt2Img, parse_request
 from darkroom.tasks.validate import resolve
 from darkroom.worker.errors import ManifestInvalid
 from darkroom.worker.images.records import (
+    FileRecord,
     ImageRecord,
     ModelRecord,
     Record,
@@ -32,7 +33,15 @@ from darkroom.worker.models.device import environment, installed
 from darkroom.worker.models.loading import LoadedModel
 from darkroom.worker.settings import MemoryMode
 
-__all__ = ["ImageRecord", "Manifest", "circumstances", "make_manifest", "manifest_key", "parse_manifest"]
+__all__ = [
+    "FileRecord",
+    "ImageRecord",
+    "Manifest",
+    "circumstances",
+    "make_manifest",
+    "manifest_key",
+    "parse_manifest",
+]
 
 MAX_BYTES = 4_000_000  # 256 images of 1,000 steps, each in another place, and the largest request
 MAX_FAULTS = 20  # named; the rest is counted
@@ -62,11 +71,13 @@ class Manifest(Record):
     environment: dict[Text, int | Text] = Field(max_length=100)
     times: dict[Text, float] = Field(max_length=100)
     images: list[ImageRecord] = Field(max_length=256)
+    files: list[FileRecord] = Field(default=[], max_length=1024)
     input_sha256: Sha256 | None = None
 
     def to_bytes(self) -> bytes:
         """JSON for people to read too; `parse_manifest` gives the same manifest back."""
-        fields = self.model_dump(mode="json", by_alias=True)
+        # Left out where there are none, for readers of before, which take no field that they do not know.
+        fields = self.model_dump(mode="json", by_alias=True, exclude=None if self.files else {"files"})
         pretty = (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode()
         # Indented, the largest request that may be submitted would be more than `parse_manifest` reads.
         return pretty if len(pretty) < MAX_BYTES // 16 else json.dumps(fields, ensure_ascii=False).encode()
@@ -86,6 +97,7 @@ def make_manifest(
     images: list[ImageRecord],
     times: dict[str, float],
     input_sha256: str | None = None,
+    files: Sequence[FileRecord] = (),
 ) -> Manifest:
     """The manifest of a resolved request that `model` has run; `input_sha256` is that of the source picture's file."""
     facts: dict[str, Any] = {
@@ -95,6 +107,7 @@ def make_manifest(
         **circumstances(model, str(request.scheduler)),
         "times": times,
         "images": images,
+        "files": list(files),
         "input_sha256": input_sha256,
     }
     return Manifest(**facts)
@@ -137,7 +150,7 @@ def parse_manifest(data: bytes, catalogue: Catalogue) -> Manifest:
 
 
 def _contradictions(manifest: Manifest) -> Iterable[str]:
-    request, images = manifest.request, manifest.images
+    request = manifest.request
     if request.model != manifest.model.name:
         yield f"the request is for {request.model!r}, the model is {manifest.model.name!r}"
     if request.scheduler != manifest.scheduler.id:
@@ -146,12 +159,23 @@ def _contradictions(manifest: Manifest) -> Iterable[str]:
         yield "the request has other seeds"
     if request.num_images != len(manifest.seeds):
         yield f"the request is for {request.num_images} images, there are {len(manifest.seeds)} seeds"
-    listed = Counter(image.index for image in images)
-    for index in sorted({*range(len(manifest.seeds)), *listed}):
-        if listed[index] != 1:
-            yield f"image {index} is {'listed twice' if listed[index] else 'missing'}"
-    for image in images:
+    yield from _missing(manifest)
+    for image in manifest.images:
         yield from _contradictions_of(image, manifest)
+    for file in manifest.files:
+        yield from (f"file {file.place} {fault}" for fault in file.faults_in(manifest.job_id))
+        if file.index is not None and file.index >= len(manifest.seeds):
+            yield f"file {file.place} is of an image that was not asked for"
+
+
+def _missing(manifest: Manifest) -> Iterable[str]:
+    """What is missing, or there twice. Where files alone were made for an image, it has no picture."""
+    listed, places = Counter(image.index for image in manifest.images), Counter(one.place for one in manifest.files)
+    filed = {file.index for file in manifest.files}
+    for index in sorted({*range(len(manifest.seeds)), *listed}):
+        if listed[index] > 1 or (not listed[index] and index not in filed):
+            yield f"image {index} is {'listed twice' if listed[index] else 'missing'}"
+    yield from (f"file {place} is listed twice" for place, times in places.items() if times > 1)
 
 
 def _contradictions_of(image: ImageRecord, manifest: Manifest) -> Iterable[str]:

@@ -3,15 +3,17 @@
 import builtins
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 from PIL import Image
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
-from darkroom.storage.keys import EXTENSIONS, output_key
+from darkroom.storage.keys import EXTENSIONS, FILE_TYPES, file_key, is_role, output_key
 from darkroom.tasks.catalogue import SCHEDULERS, Family, ModelName
 from darkroom.tasks.fields import Seed
 from darkroom.worker.batching.placements import MAX_LENGTH, PATTERN
+from darkroom.worker.images.products import ProducedFile
 from darkroom.worker.images.schedulers import scheduler_record
 from darkroom.worker.models.loading import LoadedModel
 
@@ -26,6 +28,12 @@ _ENDINGS = {f"image/{form.lower()}": ending for form, ending in EXTENSIONS.items
 def _known_scheduler(name: object) -> object:
     if isinstance(name, str) and name not in SCHEDULERS:
         raise ValueError(f"no such scheduler; there are: {', '.join(SCHEDULERS)}")
+    return name
+
+
+def _role(name: str) -> str:
+    if not is_role(name):
+        raise ValueError("no role of a file: a lower-case letter, then at most 31 of a-z, 0-9 and _")
     return name
 
 
@@ -99,6 +107,53 @@ class ImageRecord(Record):
     def key_in(self, job_id: str) -> str:
         """The one key that this picture can have as a picture of that job."""
         return output_key(job_id, self.index, self.sha256, _ENDINGS[self.content_type])
+
+
+class FileRecord(Record):
+    """One file besides the pictures; `index` is that of the image it belongs to, None where it is of the whole job.
+
+    `calls` as a picture has them, for a file of an image that has no picture.
+    """
+
+    role: Annotated[str, AfterValidator(_role)]
+    index: int | None = Field(default=None, ge=0, le=255)
+    sha256: Sha256
+    key: Key
+    bytes: int = Field(ge=1)
+    content_type: Text
+    calls: str = Field(default="", pattern=PATTERN, max_length=MAX_LENGTH)
+
+    @classmethod
+    def of(cls, job_id: str, file: ProducedFile, calls: str = "") -> Self:
+        """The record of a file that this job made."""
+        sha256 = hashlib.sha256(file.data).hexdigest()
+        facts: dict[str, Any] = {
+            "role": file.role,
+            "index": file.index,
+            "sha256": sha256,
+            "key": file_key(job_id, file.role, file.index, sha256, file.extension),
+            "bytes": len(file.data),
+            "content_type": file.content_type,
+            "calls": calls,
+        }
+        return cls(**facts)
+
+    @property
+    def extension(self) -> str:
+        """What its key ends with."""
+        return self.key.rpartition(".")[2]
+
+    @property
+    def place(self) -> str:
+        """Where it stands among the job's files: `latents.2`, or `sheet`."""
+        return self.role if self.index is None else f"{self.role}.{self.index}"
+
+    def faults_in(self, job_id: str) -> Iterable[str]:
+        """What of it cannot be as a file of that job: its key, its type."""
+        if self.key != (key := file_key(job_id, self.role, self.index, self.sha256, self.extension)):
+            yield f"has the key {self.key!r}, its own is {key!r}"
+        if self.content_type != (known := FILE_TYPES.get(self.extension)):
+            yield f"is {self.content_type!r}, a .{self.extension} file is {known!r}"
 
 
 def model_record(model: LoadedModel) -> ModelRecord:

@@ -1,4 +1,4 @@
-"""A stored picture, held against what the manifest says of it and against the picture that was made again."""
+"""A stored picture or file, held against what the manifest says of it; pictures also against what was made again."""
 
 import hashlib
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from PIL import Image, ImageChops, ImageStat
 from darkroom.storage.errors import InputError, KeyInvalid, ObjectCorrupt, ObjectNotFound, ObjectTooLarge
 from darkroom.worker.images.differences import Difference, differences
 from darkroom.worker.images.pictures import OutputFormat, encode, read_parameters, read_picture
-from darkroom.worker.images.records import ImageRecord
+from darkroom.worker.images.records import FileRecord, ImageRecord
 
 #: The bytes of an object by its key, or None where no store is at hand. Raises StorageError.
 Load = Callable[[str], bytes | None]
@@ -19,15 +19,15 @@ NOT_AT_HAND = "not at hand"
 
 @dataclass(frozen=True)
 class Stored:
-    """A stored picture: its bytes where they could be read, and what of the object is not as recorded."""
+    """A stored object: its bytes where they could be read, and what of the object is not as recorded."""
 
     data: bytes | None
     faults: tuple[Difference, ...]
 
 
-def read_stored(record: ImageRecord, load: Load) -> Stored:
+def read_stored(record: ImageRecord | FileRecord, load: Load) -> Stored:
     """The object that a manifest names. Raises the StorageError of a store that does not answer."""
-    name = f"images.{record.index}"
+    name = f"images.{record.index}" if isinstance(record, ImageRecord) else f"files.{record.place}"
     try:
         data = load(record.key)
     except ObjectTooLarge:  # than what was stored; whoever loads need not read more than that

@@ -11,7 +11,7 @@ from PIL import Image
 
 from darkroom.storage import ObjectStore, StorageSettings, errors
 from darkroom.storage.images import open_picture
-from darkroom.storage.inputs import read_input, store_input
+from darkroom.storage.inputs import read_file, read_input, store_input
 
 SETTINGS = StorageSettings(input_max_bytes=10_000, input_data_url_max_bytes=1000)
 DIGEST = "0123456789abcdef"
@@ -78,6 +78,27 @@ def test_keys_of_others(store: ObjectStore, read: Read, key: str) -> None:
 def test_keys_that_go_astray(read: Read, key: str) -> None:
     with pytest.raises(errors.InputReferenceInvalid):
         read(key)
+
+
+def test_files_of_own_jobs(store: ObjectStore, read: Read) -> None:
+    def reader(key: str, most: int = 10) -> bytes:
+        return read_file(key, tenant="me", store=store, max_bytes=most, owns_output=lambda job: job == "my-job")
+
+    latents, sheet = f"my-job/latents-2-{DIGEST}.safetensors", f"my-job/sheet-{DIGEST}.png"
+    for key in (latents, sheet, latents.replace("my-job", "your-job")):
+        put(store, key)
+    assert reader(latents) == reader(sheet) == read(sheet) == b"picture"
+    with pytest.raises(errors.InputTooLarge, match="7 bytes"):
+        reader(latents, most=6)
+    for stranger in (latents.replace("my-job", "your-job"), f"my-job/manifest-{DIGEST}.json", "inputs/you/x"):
+        with pytest.raises(errors.InputForbidden):
+            reader(stranger)
+    with pytest.raises(errors.InputMissing):
+        reader(latents.replace("-2-", "-3-"))
+    with pytest.raises(errors.InputReferenceInvalid):
+        reader("my-job/../x")
+    with pytest.raises(errors.InputNotAnImage, match="file of another kind"):
+        read(latents)
 
 
 def test_a_tenants_name_is_no_path(store: ObjectStore) -> None:

@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 
 from darkroom.storage import input_key, job_of_output
 from darkroom.storage.errors import KeyInvalid
-from darkroom.storage.keys import check_key, check_prefix, input_prefix
+from darkroom.storage.keys import (
+    FILE_TYPES,
+    check_key,
+    check_prefix,
+    file_key,
+    input_prefix,
+    is_picture,
+    is_role,
+    job_of_made,
+    output_key,
+)
 
 SHA = "ab" * 32
 
@@ -89,3 +99,37 @@ def test_job_of_output() -> None:
         f"a/{job}/0-0123456789abcdef.png",
     ):
         assert job_of_output(key) is None
+
+
+JOB = "01890a5d-ac96-774b-bcce-b302099a8057"
+
+
+@pytest.mark.parametrize("role", ["latents", "lora_1000", "m", "manifest_2", "manifests", "x" * 32])
+@pytest.mark.parametrize("index", [None, 0, 255])
+@pytest.mark.parametrize("extension", FILE_TYPES)
+def test_file_keys_are_outputs_that_workers_make(role: str, index: int | None, extension: str) -> None:
+    assert is_role(role)
+    key = file_key(JOB, role, index, SHA, extension)
+    check_key(key)
+    assert job_of_output(key) == job_of_made(key) == JOB
+    assert is_picture(key) == (extension in ("png", "jpg", "webp"))
+
+
+@given(st.from_regex(r"[a-z][a-z0-9_]{0,31}", fullmatch=True), st.none() | st.integers(0, 10**6), st.integers(0, 255))
+def test_a_file_never_lies_where_another_thing_does(role: str, index: int | None, other: int) -> None:
+    """Whatever the digest: roles have no hyphens, and begin with a letter."""
+    digits = "1234567890123456"
+    name = file_key(JOB, role, index, digits, "png").removeprefix(f"{JOB}/")
+    assert name != output_key(JOB, other, digits, "png").removeprefix(f"{JOB}/")
+    assert name.removesuffix(f"-{digits}.png").split("-") == [role, *([str(index)] if index is not None else [])]
+
+
+@pytest.mark.parametrize("role", ["", "manifest", "Latents", "a-b", "_a", "1a", "x" * 33, "é", "a/b", "a.b", "a\n"])
+def test_no_role(role: str) -> None:
+    assert not is_role(role)
+    assert job_of_output(f"{JOB}/{role}-0123456789abcdef.safetensors") is None
+
+
+def test_a_manifest_is_made_and_no_output() -> None:
+    key = f"{JOB}/manifest-0123456789abcdef.json"
+    assert (job_of_made(key), job_of_output(key)) == (JOB, None)

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 import ssl
 from ipaddress import ip_address
 from typing import Any
@@ -18,7 +19,7 @@ from darkroom.storage.fetch import Fetcher
 from darkroom.storage.images import open_picture
 from darkroom.storage.inputs import read_input
 from darkroom.tasks import Img2Img, InvalidRequest
-from darkroom.tasks.references import MAX_DATA_URL_BYTES, ReferenceFault, check_reference
+from darkroom.tasks.references import MAX_DATA_URL_BYTES, ReferenceFault, check_file_reference, check_reference
 
 SHA = "0123456789abcdef" * 4
 LIMITS = StorageSettings(input_timeout=5)
@@ -39,6 +40,8 @@ GOOD = [
     "inputs/alice/holiday/beach.png",
     "0198c5c0-7b1f-7d6e-8a45-2f4d3c6b7a89/0-5d41402abc4b2a76.png",
     "0198c5c0-7b1f-7d6e-8a45-2f4d3c6b7a89/12-5d41402abc4b2a76.jpg",
+    "0198c5c0-7b1f-7d6e-8a45-2f4d3c6b7a89/sheet-5d41402abc4b2a76.png",
+    "0198c5c0-7b1f-7d6e-8a45-2f4d3c6b7a89/mask-12-5d41402abc4b2a76.webp",
     "https://example.com/cat.png",
     "HTTPS://example.com:8443/cat.png?size=large#top",
     "https://bücher.example/cat.png",
@@ -70,6 +73,10 @@ BAD = {
     "inputs/cat.png": "input_forbidden",
     "inputs/bob/cat.png": "input_forbidden",
     "results/cat.png": "input_reference_invalid",
+    "0198c5c0-7b1f-7d6e-8a45-2f4d3c6b7a89/latents-0-5d41402abc4b2a76.safetensors": "input_not_an_image",
+    "0198c5c0-7b1f-7d6e-8a45-2f4d3c6b7a89/manifest-5d41402abc4b2a76.json": "input_reference_invalid",
+    "0198c5c0-7b1f-7d6e-8a45-2f4d3c6b7a89/manifest-5d41402abc4b2a76.png": "input_reference_invalid",
+    "0198c5c0-7b1f-7d6e-8a45-2f4d3c6b7a89/Sheet-5d41402abc4b2a76.png": "input_reference_invalid",
     "file:///home/alice/sketch.png": "input_reference_invalid",
     "http://example.com/cat.png": "input_reference_invalid",
     "ftp://example.com/cat.png": "input_reference_invalid",
@@ -112,6 +119,33 @@ def test_a_reference_that_leads_nowhere(reference: str, code: str) -> None:
     assert (fault.field, fault.code) == ("image", code)
     assert "client.upload(path)" in fault.message
     assert len(fault.message) < 300
+
+
+LORA = "0198c5c0-7b1f-7d6e-8a45-2f4d3c6b7a89/lora-5d41402abc4b2a76.safetensors"
+
+
+@pytest.mark.parametrize("reference", [LORA, LORA.replace("lora-", "latents-12-"), "inputs/alice/my.safetensors"])
+def test_a_reference_to_a_file(reference: str) -> None:
+    check_file_reference(reference, "alice")
+
+
+@pytest.mark.parametrize(
+    ("reference", "code", "why"),
+    [
+        ("", "input_reference_invalid", "is empty"),
+        ("lora.safetensors", "input_reference_invalid", "neither the key"),
+        ("https://example.com/lora.safetensors", "input_reference_invalid", "neither the key"),
+        (LORA.replace(".safetensors", ".json"), "input_reference_invalid", "no .safetensors file"),
+        (LORA.replace(".safetensors", ".pt"), "input_reference_invalid", "neither the key"),
+        ("inputs/bob/my.safetensors", "input_forbidden", "tenant alice"),
+        ("inputs/alice/../bob/my.safetensors", "input_reference_invalid", "neither the key"),
+    ],
+)
+def test_a_reference_to_no_file(reference: str, code: str, why: str) -> None:
+    with pytest.raises(ReferenceFault, match=re.escape(why)) as caught:
+        check_file_reference(reference, "alice")
+    assert caught.value.code == code
+    assert "job.files" in str(caught.value) and "client.upload" not in str(caught.value)
 
 
 def test_the_largest_data_url_is_taken() -> None:
@@ -176,7 +210,8 @@ def test_storage_says_the_same(reference: str) -> None:
 
 pieces = st.sampled_from(
     ["inputs", "alice", "bob", "/", "\\", ".", "..", ":", "https", "http", "file", "data", "//", "@", "[", "]", "::1",
-     "example.com", "10.0.0.1", "8.8.8.8", "0-5d41402abc4b2a76.png", "j", ";base64", ",", "image/png", "iVBORw0KGgo=",
+     "example.com", "10.0.0.1", "8.8.8.8", "0-5d41402abc4b2a76.png", "j",
+     "sheet-5d41402abc4b2a76.png", "lora-5d41402abc4b2a76.safetensors", ";base64", ",", "image/png", "iVBORw0KGgo=",
      "/9j/", "UklGRgAAAABXRUJQ", "=", "?", "#", "%2e", "é", "\n", " ", "\u200b", "443", "x" * 201]
 )  # fmt: skip
 references = st.lists(pieces | st.text(max_size=3), max_size=12).map("".join)
