@@ -11,7 +11,7 @@ from darkroom.cli.follow import events, goes_on, interruptible, told
 from darkroom.cli.options import AsJson, Before, JobId, JobIds
 from darkroom.cli.screen import Screen, pairs, some, table
 from darkroom.cli.several import Done, one_by_one
-from darkroom.tasks import Darkroom, Job, JobFailed, State, TaskSettings
+from darkroom.tasks import Darkroom, Job, JobFailed, State, StoredFile, StoredImage, TaskSettings
 from darkroom.tasks.job import Jobs
 from darkroom.tasks.redis_io import BlockingIO
 
@@ -50,7 +50,7 @@ def watch(
 
 
 def status(job_id: JobId, *, as_json: AsJson = False) -> None:
-    """Show what is known of a job: state, place in the queue, seeds, pictures, times, why it failed."""
+    """Show what is known of a job: state, place in the queue, seeds, pictures, files, times, why it failed."""
     screen = Screen(as_json=as_json)
     with Darkroom() as client:
         job = client.get(job_id)
@@ -88,7 +88,7 @@ def list_jobs(
 
 
 def delete(job_ids: JobIds, *, as_json: AsJson = False) -> int:
-    """Delete jobs that have ended, with their pictures, manifests and events."""
+    """Delete jobs that have ended, with their pictures, files, manifests and events."""
     with Darkroom() as client:
 
         def deleted(job_id: str) -> Done:
@@ -128,7 +128,8 @@ def jobs_table(jobs: Iterable[Job], width: int) -> RenderableType:
 
 
 def _row(job: Job) -> tuple[object, ...]:
-    made = f"{len(job.images)}/{len(job.seeds)}"
+    done = {image.index for image in job.images} | {file.index for file in job.files} - {None}  # or a file alone
+    made = f"{len(done)}/{len(job.seeds)}"
     if job.state is State.RUNNING and job.progress:
         made += f" {job.progress.step}/{job.progress.of}"
     prompt = " ".join(job.request.prompt.split())[:60]
@@ -152,12 +153,20 @@ def _details(job: Job, position: int | None) -> RenderableType:
     rows += [("needs", ", ".join(job.needs))] if job.needs else []
     rows += [("metadata", job.metadata)] if job.metadata else []
     rows += [("warning", warning) for warning in job.warnings]
-    rows += [("image", f"{i.key}  {i.width}x{i.height}  seed {i.seed}  {i.bytes} bytes") for i in job.images]
+    rows += [("image", f"{image.key}  {in_words(image)}  {image.bytes} bytes") for image in job.images]
+    rows += [("file", f"{file.key}  {in_words(file)}") for file in job.files]
     rows += [("manifest", result.manifest)] if result else []
     rows += [("seconds", ", ".join(f"{k} {v:.3g}" for k, v in result.timings.items()))] if result else []
     rows += [("error", f"{job.error.code}: {job.error.message}")] if job.error else []
     rows += [("what to do", job.error.hint)] if job.error and job.error.hint else []
     return pairs(rows)
+
+
+def in_words(made: StoredImage | StoredFile) -> str:
+    """What a result is, beside its key or path."""
+    if isinstance(made, StoredImage):
+        return f"{made.width}x{made.height}  seed {made.seed}"
+    return f"{made.role}{'' if made.index is None else f' of image {made.index}'}  {made.bytes} bytes"
 
 
 def _state(job: Job, position: int | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from darkroom.cli.errors import UsageFault
 from darkroom.storage import job_of_output
-from darkroom.tasks import Darkroom, DarkroomError, Fault, InvalidRequest, StoredImage, parse_request
+from darkroom.tasks import Darkroom, DarkroomError, Fault, InvalidRequest, StoredFile, StoredImage, parse_request
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # one letter is a drive of Windows
 _SOME_KEY = "0/0-0000000000000000.png"  # stands for the one that an upload will give
@@ -63,7 +63,7 @@ def format_of(save: str, wanted: str | None) -> str | None:
 
 
 class Target:
-    """Where results go: a file, numbered ones beside it for several pictures, or a folder (ends with / or is one)."""
+    """Where results go: a folder (ends with / or is one), or a file, with others beside it where there are several."""
 
     def __init__(self, save: str) -> None:
         """Makes the folder that is needed. Raises OSError where it cannot be written to, before a job is submitted."""
@@ -74,11 +74,22 @@ class Target:
         if not os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
-    def save(self, images: Sequence[StoredImage]) -> list[Path]:
-        """Fetches and writes the pictures; returns their paths. Raises OSError and the errors of storage."""
-        return [image.save(self._file(image, alone=len(images) == 1)) for image in images]
+    def save(self, images: Sequence[StoredImage], files: Sequence[StoredFile] = ()) -> list[Path]:
+        """Fetches and writes the pictures, then the files; returns their paths in this order.
 
-    def _file(self, image: StoredImage, *, alone: bool) -> Path:
+        Raises OSError and the errors of storage.
+        """
+        pictures = [image.save(self._picture(image, alone=len(images) == 1)) for image in images]
+        return [*pictures, *(file.save(self._file(file)) for file in files)]
+
+    def _picture(self, image: StoredImage, *, alone: bool) -> Path:
         if self._is_folder or alone:
             return self._path
         return self._path.with_name(f"{self._path.stem}-{image.index}{self._path.suffix}")
+
+    def _file(self, file: StoredFile) -> Path:
+        """Beside the pictures, with a name that tells what it is."""
+        if self._is_folder:
+            return self._path
+        ending = file.key.rpartition(".")[2]
+        return self._path.with_name(f"{self._path.stem}-{file.place.replace('/', '-')}.{ending}")

@@ -10,12 +10,13 @@ import typer
 from darkroom.cli import bulk
 from darkroom.cli.errors import UsageFault
 from darkroom.cli.follow import events, follower, goes_on, interruptible
+from darkroom.cli.jobs import in_words
 from darkroom.cli.options import AsJson
 from darkroom.cli.pictures import Target, format_of, with_upload
 from darkroom.cli.requests import request_fields, with_kind
 from darkroom.cli.screen import Screen
 from darkroom.storage import open_store
-from darkroom.tasks import Darkroom, Job, State, Submitted, TaskSettings, WaitTimeout
+from darkroom.tasks import Darkroom, Job, State, StoredFile, StoredImage, Submitted, TaskSettings, WaitTimeout
 from darkroom.tasks.redis_io import BlockingIO
 
 EXAMPLES = """Examples:
@@ -75,7 +76,7 @@ def submit(
     save: Annotated[_Text, typer.Option(metavar="PATH", help="A file or folder/ for results; implies --wait.")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Submit a job, and print its id. With --wait: follow it to its end, and save its pictures."""
+    """Submit a job, and print its id. With --wait: follow it to its end, and save its pictures and files."""
     screen, fields = Screen(as_json=as_json), request_fields(context.params)
     wait = wait or timeout is not None or save is not None
     source = from_file or ("-" if prompt == "-" else None)
@@ -150,14 +151,14 @@ def _followed(client: Darkroom, submitted: Submitted, timeout: float | None, scr
 
 def _finish(job: Job, target: Target | None, screen: Screen) -> int:
     """Saves and shows what became of the job; returns the exit code."""
-    paths = target.save(job.images) if target else []
+    paths = target.save(job.images, job.files) if target else []
     if screen.as_json:
         document: dict[str, Any] = job.model_dump(mode="json")
         screen.line({**document, "seeds": job.seeds, "warnings": job.warnings, "saved": [str(path) for path in paths]})
     else:
-        places = map(str, paths) if paths else (image.key for image in job.images)
-        for place, image in zip(places, job.images, strict=True):
-            screen.say(f"{place}  {image.width}x{image.height}  seed {image.seed}")
+        made: list[StoredImage | StoredFile] = [*job.images, *job.files]
+        for place, one in zip(paths or (one.key for one in made), made, strict=True):
+            screen.say(f"{place}  {in_words(one)}")
         for warning in set(job.warnings) - set(job.submit_warnings):
             screen.note(f"note: {_WORDS.get(warning, warning).format(model=job.model)}")
         job.raise_for_state()

@@ -81,14 +81,17 @@ def test_what_no_record_of_an_ended_job_names(redis: Redis, store: ObjectStore) 
     ended, running, waiting, spoilt = (redis.submit() for _ in range(4))
     for job_id in (ended, running, spoilt):
         held = redis.hand.claim(job_id)
-        named = redis.hand.picture(held)
+        named, file = redis.hand.picture(held), redis.hand.file(held)
         if job_id != running:
-            redis.io.run(claims.succeed(held, JobResult(manifest=f"{job_id}/manifest-{SHA}.json"), [named], RULES))
+            result = JobResult(manifest=f"{job_id}/manifest-{SHA}.json")
+            redis.io.run(claims.succeed(held, result, [named], RULES, [file]))
     redis.io.run(_write("HSET", spoilt, "request", "[" * 20_000))
     kept = [f"{job_id}/{name}" for job_id in (ended, running, waiting, spoilt) for name in (f"0-{SHA}.png",)]
     kept += [f"{ended}/manifest-{SHA}.json", f"{running}/1-{SHA}.png", f"{waiting}/1-{SHA}.png", f"{LOST}/0-{SHA}.png"]
     kept.remove(f"{waiting}/0-{SHA}.png")
-    lost = [f"{ended}/0-{SHA[::-1]}.png", f"{ended}/1-{SHA}.webp", f"{ended}/manifest-{SHA[::-1]}.json"]
+    kept += [f"{job_id}/latents-0-{SHA}.safetensors" for job_id in (ended, running, spoilt, LOST)]
+    lost = [f"{ended}/latents-0-{SHA[::-1]}.safetensors", f"{ended}/sheet-{SHA}.png"]
+    lost += [f"{ended}/0-{SHA[::-1]}.png", f"{ended}/1-{SHA}.webp", f"{ended}/manifest-{SHA[::-1]}.json"]
     put(store, *kept, *lost)
     search = redis.search()
     assert sorted(search.unnamed(store)) == sorted(lost)
@@ -105,6 +108,9 @@ def test_keys_that_only_look_alike_are_nobodys_business(redis: Redis, store: Obj
         f"{LOST.upper()}/0-{SHA}.png",
         f"{LOST.replace('-', '')}/0-{SHA}.png",
         f"{LOST}/notes.txt",
+        f"{LOST}/Sheet-{SHA}.png",
+        f"{LOST}/my-notes-{SHA}.json",
+        f"{LOST}/sheet-{SHA}.exe",
         f"{LOST}/deeper/0-{SHA}.png",
         f"{LOST}/0-{SHA}.png.bak",
         f"inputs/{LOST}/0-{SHA}.png",

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from darkroom.cli.follow import Bar, Lines, told
 from darkroom.cli.pictures import Target, format_of, is_local
-from darkroom.tasks import EVENT_TYPES, Event, StoredImage
+from darkroom.tasks import EVENT_TYPES, Event, StoredFile, StoredImage
 
 
 def event(kind: str, **data: Any) -> Event:
@@ -106,7 +106,7 @@ def images(count: int) -> list[StoredImage]:
     for index in range(count):
         facts: dict[str, Any] = {"index": index, "key": f"job/{index}-aa.png", "seed": 1, "width": 8, "height": 8}
         image = StoredImage(**facts, sha256="0" * 64, bytes=1, content_type="image/png")
-        image._open_store = Memory  # type: ignore[assignment]
+        image.within(Memory)  # type: ignore[arg-type]
         found.append(image)
     return found
 
@@ -126,6 +126,29 @@ def test_names_of_saved_pictures(tmp_path: Path, save: str, count: int, names: l
     paths = Target(f"{tmp_path}/{save}").save(images(count))
     assert [str(path.relative_to(tmp_path)) for path in paths] == names
     assert paths[-1].read_bytes().decode() == f"job/{count - 1}-aa.png"
+
+
+def files() -> list[StoredFile]:
+    found = []
+    for role, index, name in (("latents", 1, "latents-1-aa.safetensors"), ("sheet", None, "sheet-aa.png")):
+        facts: dict[str, Any] = {"role": role, "index": index, "key": f"job/{name}", "content_type": "image/png"}
+        file = StoredFile(**facts, sha256="0" * 64, bytes=1)
+        file.within(Memory)  # type: ignore[arg-type]
+        found.append(file)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("save", "names"),
+    [
+        ("out.png", ["out-0.png", "out-1.png", "out-latents-1.safetensors", "out-sheet.png"]),
+        ("new/", ["new/0-aa.png", "new/1-aa.png", "new/latents-1-aa.safetensors", "new/sheet-aa.png"]),
+    ],
+)
+def test_names_of_saved_files(tmp_path: Path, save: str, names: list[str]) -> None:
+    paths = Target(f"{tmp_path}/{save}").save(images(2), files())
+    assert [str(path.relative_to(tmp_path)) for path in paths] == names
+    assert [path.read_bytes().decode() for path in paths[2:]] == [file.key for file in files()]
 
 
 def test_a_place_that_cannot_be_written_to_is_refused_at_once(tmp_path: Path) -> None:
