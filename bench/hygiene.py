@@ -17,7 +17,7 @@ from darkroom.tasks.redis_io import BlockingIO
 JOBS, ROUND = 100_000, 2_000
 RECORD_SECONDS = 60  # the least that the setting allows
 QUEUE = "queue:sdxl:bulk"
-FOR_GOOD = {"clock", "lanes", "marks", "models", "feed", "store"}  # a day of the feed; one field a name
+FOR_GOOD = {"clock", "lanes", "marks", "models", "offers", "feed", "store"}  # a day of the feed; one field a name
 
 
 def measure() -> list[Row]:

@@ -33,14 +33,15 @@ def list_models(*, catalogue: Catalogue = None, models_dir: ModelsDir = None, as
         with Darkroom() as client:
             market = client.models()
         offers, workers = {**market.offers, **entries}, market.workers
+        has = {name: market.has(name) for name in offers}
     except QueueError as error:
         screen.note(f"which are served is not known: {error.message}")
-        offers, workers = dict(entries), None
+        offers, workers, has = dict(entries), None, {}
     states = _states(entries, settings)
-    documents = [_document(offers[name], states.get(name), workers) for name in sorted(offers)]
-    rows = ((d["name"], d["family"], d["state"], d["workers"], _defaults(d), d["license"]) for d in documents)
+    documents = [_document(offers[name], states.get(name), workers, has.get(name, [])) for name in sorted(offers)]
+    rows = ((d["name"], d["family"], d["state"], _workers(d), _defaults(d), d["license"]) for d in documents)
     heads = ("NAME", "FAMILY", "WEIGHTS", "WORKERS", "DEFAULTS", "LICENCE")
-    screen.result({"models": documents}, table(*heads, rows=(["?" if c is None else c for c in row] for row in rows)))
+    screen.result({"models": documents}, table(*heads, rows=rows))
 
 
 @app.command(epilog="Example: darkroom models pull sdxl")
@@ -115,10 +116,18 @@ def _states(entries: Mapping[str, ModelEntry], settings: WorkerSettings) -> dict
     return {name: holding(entry, settings).state for name, entry in entries.items()}
 
 
-def _document(offer: ModelOffer, state: str | None, workers: Mapping[str, int] | None) -> dict[str, Any]:
+def _document(
+    offer: ModelOffer, state: str | None, workers: Mapping[str, int] | None, has: list[str]
+) -> dict[str, Any]:
     served = None if workers is None else workers.get(offer.name, 0)
     shown = offer.model_dump(mode="json", include=set(ModelOffer.model_fields))
-    return {**shown, "state": state or "not here", "workers": served}
+    return {**shown, "state": state or "not here", "workers": served, "has": has}
+
+
+def _workers(document: Mapping[str, Any]) -> str:
+    """How many, and what they have beyond the first release, though not each of them."""
+    words = "?" if document["workers"] is None else str(document["workers"])
+    return f"{words} ({', '.join(document['has'])})" if document["has"] else words
 
 
 def _defaults(document: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.job import JobError, JobResult, State
 from darkroom.tasks.message import knock
+from darkroom.tasks.offers import released
 from darkroom.tasks.places import Has, Place
 from darkroom.tasks.redis_io import Key, Operation, command, script
 from darkroom.tasks.requests import Request, parse_request
@@ -225,10 +226,17 @@ def knock_again(job_id: str, rules: TaskSettings) -> Operation[None]:
         yield from requeue(Overdue(job_id, lane.decode(), "not_taken"), rules)
 
 
-def serve(worker: str, about: Mapping[str, object], ttl: int, offers: Sequence[ModelOffer]) -> Operation[None]:
-    """Says what a worker serves, for so many seconds."""
-    published = [part for offer in offers for part in (offer.name, offer.model_dump_json())]
-    yield script("serve", worker, json.dumps(about), ttl, *published)
+def serve(
+    worker: str, about: Mapping[str, object], ttl: int, offers: Sequence[ModelOffer], has: Has | None = None
+) -> Operation[None]:
+    """Says what a worker serves, and what it has for it beyond the first release, for so many seconds."""
+    mine = has or {}
+    serves = {
+        offer.name: json.dumps({"offer": offer.model_dump(mode="json"), "has": sorted(mine.get(offer.name, ()))})
+        for offer in offers
+    }
+    published = [part for offer in offers for part in (offer.name, released(offer), offer.model_dump_json())]
+    yield script("serve", worker, json.dumps({**about, "serves": serves}), ttl, *published)
 
 
 def retire(worker: str, models: Sequence[str]) -> Operation[None]:

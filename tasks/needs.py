@@ -7,7 +7,7 @@ that it has them all (`abilities`), and a job that needs nothing is written so t
 """
 
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -59,21 +59,26 @@ def lean(request: BaseModel) -> dict[str, Any]:
 
 def abilities(
     kinds: Iterable[type[BaseModel]],
-    values: Iterable[tuple[str, str]] = (),
+    schedulers: Iterable[str] = (),
     beside: Iterable[str] = (),
     lacks: Collection[str] = (),
 ) -> frozenset[str]:
     """What a worker has for one model, in the same words.
 
-    `kinds`: the request classes that it can run with it; each of their fields counts. `values`: further values, such as
-    ("scheduler", "heun"). `beside`: models that it serves besides. `lacks`: what is left out, such as a field for which
-    a library is missing here.
+    `kinds`: the request classes that it can run with it; each of their fields counts, and each value of a `Literal`.
+    `beside`: models that it serves besides. `lacks`: what is left out, such as a field for which a library is missing.
     """
     classes = list(kinds)
-    named = [("kind", str(cls.model_fields["kind"].default)) for cls in classes]
+    values = [*(("scheduler", name) for name in schedulers), *(pair for cls in classes for pair in _literals(cls))]
     fields = {name for cls in classes for name in cls.model_fields} - RELEASED_FIELDS
-    found = {value_need(*pair) for pair in [*named, *values]} | fields | {f"model:{name}" for name in beside}
+    found = {value_need(*pair) for pair in values} | fields | {f"model:{name}" for name in beside}
     return frozenset(need for need in found if need) - frozenset(lacks)
+
+
+def _literals(cls: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    for name in RELEASED_VALUES.keys() & cls.model_fields.keys():
+        annotation = cls.model_fields[name].annotation
+        yield from ((name, value) for value in get_args(annotation) if get_origin(annotation) is Literal)
 
 
 def _added_fields(request: BaseModel) -> Iterator[str]:

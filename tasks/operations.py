@@ -130,7 +130,7 @@ def draft(request: Asked, market: Market, settings: TaskSettings, job_id: str | 
         settings.job_ttl,
         json.dumps(place.needs) if place.needs else "",
     )
-    return Draft(identity, call, lasting if market.workers.get(offer.name) else ["no_worker", *lasting])
+    return Draft(identity, call, lasting if market.can(offer.name, place.needs) else ["no_worker", *lasting])
 
 
 def _milliseconds(moment: datetime | None) -> int | str:

@@ -6,10 +6,11 @@ takes the latter for a model's that it does not serve: it looks after the lane's
 model's name has a capital letter.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from darkroom.tasks.catalogue import ModelName
+from darkroom.tasks.errors import QueueBroken
 from darkroom.tasks.message import queue_name
 from darkroom.tasks.needs import needs_of
 from darkroom.tasks.redis_io import Key, Operation, command
@@ -57,6 +58,8 @@ class Place:
 
 def beside(has: Has) -> Operation[list[Place]]:
     """Lanes with needs that a worker that has this can read now; they come and go with the jobs that need something."""
-    names: Iterable[bytes] = yield command("SMEMBERS", Key("lanes"))
+    names = yield command("SMEMBERS", Key("lanes"), alone=True)
+    if isinstance(names, QueueBroken):  # of another type, which `darkroom doctor` tells: the other lanes are read
+        return []
     found = (Place.parse(name.decode(errors="replace")) for name in names)
     return sorted((place for place in found if place.needs and place.open_to(has)), key=str)

@@ -77,7 +77,7 @@ def workers() -> Iterator[Check]:
     finally:
         io.close()
     for worker in up:
-        yield Check("workers", "ok", f"{worker.name} serves {', '.join(worker.models)} on {worker.device}")
+        yield Check("workers", "ok", f"{worker.name} serves {worker.serves} on {worker.device}")
         if worker.waits_for:
             yield Check("workers", "warning", f"{worker.name} takes no jobs: {worker.waits_for}")
         if worker.version != version("darkroom"):

@@ -1,7 +1,7 @@
 """Which workers are up, by what they said of themselves within the last seconds (`worker/process/presence.py`)."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from darkroom.tasks.errors import QueueBroken
@@ -18,6 +18,13 @@ class Worker:
     device: str
     version: str
     waits_for: str = ""  # why it takes no jobs now
+    has: dict[str, list[str]] = field(default_factory=dict)  # by model, beyond the first release
+
+    @property
+    def serves(self) -> str:
+        """Its models, each with what it has for it."""
+        has = {model: ", ".join(self.has.get(model, [])) for model in self.models}
+        return ", ".join(f"{model} ({words})" if words else model for model, words in has.items())
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -47,4 +54,14 @@ def _worker(name: str, word: bytes) -> Worker:
     except (ValueError, AttributeError, TypeError, RecursionError):
         said, models = {}, []
     device, version, waits_for = (str(said.get(field, "")) for field in ("device", "version", "waits_for"))
-    return Worker(name, name.split(":")[0], models, device, version, waits_for)
+    return Worker(name, name.split(":")[0], models, device, version, waits_for, _has(said, models))
+
+
+def _has(said: Any, models: list[str]) -> dict[str, list[str]]:
+    found = {}
+    for model in models:
+        try:
+            found[model] = [str(ability) for ability in json.loads(said["serves"][model])["has"]]
+        except (KeyError, TypeError, ValueError, RecursionError):  # of the first release
+            found[model] = []
+    return found

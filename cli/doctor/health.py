@@ -20,6 +20,6 @@ def health(*, as_json: AsJson = False) -> None:
         io.close()
     if not workers:
         raise WorkerNotUp(f"no worker of {host} is up")
-    words = "; ".join(f"{worker.name} serves {', '.join(worker.models)}" for worker in workers)
+    words = "; ".join(f"{worker.name} serves {worker.serves}" for worker in workers)
     document = {"healthy": True, "workers": [worker.as_dict() for worker in workers]}
     Screen(as_json=as_json).result(document, words)

@@ -7,10 +7,12 @@ from darkroom.cli.doctor.check import Check
 from darkroom.cli.screen import NAMED, some
 from darkroom.tasks import QueueBroken, State, TaskSettings
 from darkroom.tasks.models import Market, read_market
+from darkroom.tasks.places import Place
 from darkroom.tasks.redis_io import BlockingIO, Key, Operation, command
 
 _TYPES = dict.fromkeys(("leases", "delayed", "deadlines", "dead", "deaths", "unreadable"), "zset")
 _TYPES |= {f"index:{state}": "zset" for state in State} | {"lanes": "set", "marks": "hash", "models": "hash"}
+_TYPES |= {"offers": "hash"}
 _TYPES |= {"feed": "stream", "clock": "string", "garbage": "list"}
 _LATE_MS = 10_000  # after its end, a lease or a retry should have been seen to: the janitor looks every two seconds
 
@@ -51,10 +53,16 @@ def jobs() -> Iterator[Check]:
 
 def _unserved(waiting: dict[str, int], market: Market) -> Iterator[Check]:
     for lane, count in sorted(waiting.items()):
-        model = lane.rpartition(":")[0]
-        if count and not market.workers.get(model):
-            hint = f"start one: darkroom worker --model {model}"
-            yield Check("jobs", "warning", f"{count} wait in {lane}, and no worker serves {model}", hint)
+        place = Place.parse(lane)
+        if not count or market.can(place.model, place.needs):
+            continue
+        hint = f"start one: darkroom worker --model {place.model}"
+        if not place.needs:
+            yield Check("jobs", "warning", f"{count} wait in {lane}, and no worker serves {place.model}", hint)
+            continue
+        words = f"{count} wait in {place.model}:{place.lane} that need {', '.join(place.needs)}"
+        lacking = f"{words}, and no worker of {place.model} has that"
+        yield Check("jobs", "warning", lacking, f"{hint}, of a version that has it")
 
 
 def _waiting() -> Operation[dict[str, int]]:

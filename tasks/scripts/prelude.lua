@@ -23,7 +23,8 @@
 --   dead                     zset    ids that were given up, by when; the record has the reason; expires
 --   deaths                   zset    workers that ended without a word, by when; those of the last ten minutes
 --   idempotency:{tenant}:{k} string  "id digest", expires
---   models                   hash    name -> offer (JSON) of every model that was served
+--   models                   hash    name -> offer (JSON) of every model that was served, as the first release reads it
+--   offers                   hash    the same in full
 --   serving:{model}          zset    workers that serve it, by the end of their word; expires
 --   wake:{client}            stream  ends the blocking read of a client that is to follow more streams; expires
 --   worker:{name}            string  what a worker says of itself (JSON), expires

@@ -1,12 +1,14 @@
 -- A worker says what it serves, and that it lives.
--- ARGV: prefix, worker, what it says of itself (JSON), seconds that its word holds, then model, offer, model, offer ...
+-- ARGV: prefix, worker, what it says of itself (JSON), seconds that its word holds, then model, offer as the first release
+-- reads it, whole offer, model, offer, whole offer ...
 local _, worker, about, ttl = unpack(ARGV)
 try("ZREM", key("deaths"), worker)  -- its word had only not been heard for a while
 redis.call("SET", key("worker", worker), about, "EX", ttl)
 local refused
-for i = 5, #ARGV, 2 do
+for i = 5, #ARGV, 3 do
   local serving = key("serving", ARGV[i])
   redis.call("HSET", key("models"), ARGV[i], ARGV[i + 1])
+  try("HSET", key("offers"), ARGV[i], ARGV[i + 2])
   for _, lapsed in ipairs(try("ZRANGEBYSCORE", serving, "-inf", now()) or {}) do
     if lapsed ~= worker then note_death(lapsed) end  -- with or without a job: it tells of the surroundings
   end

@@ -12,11 +12,13 @@ from kombu import Exchange, Queue
 
 from darkroom.tasks.addresses import is_sentinels, sentinels_of
 from darkroom.tasks.connections import sentinel_options, tls_options
-from darkroom.tasks.message import LANES, TASK_NAME, queue_name
+from darkroom.tasks.message import TASK_NAME
+from darkroom.tasks.places import Place
 from darkroom.tasks.settings import TaskSettings
 from darkroom.worker.delivery.drain import Drain
 from darkroom.worker.errors import ConsumerFailed
 from darkroom.worker.process import transport
+from darkroom.worker.process.turns import Turns
 
 
 def make_app(
@@ -24,14 +26,19 @@ def make_app(
     models: Sequence[str],
     run: Callable[[str], None],
     may_take: Callable[[], bool] = lambda: True,
+    turns: Turns | None = None,
 ) -> Celery:
-    """An app with one task, which runs a job by its id. No message is read while `may_take` says no."""
+    """An app with one task, which runs a job by its id. No message is read while `may_take` says no.
+
+    `turns`: the lanes that it reads; default: those of the models.
+    """
     transport.install()
+    turns = turns or Turns(models)
     address = settings.redis_url.get_secret_value()
     app = Celery("darkroom", broker=_broker(address), set_as_current=False)
     app.conf.update(
-        task_queues=_queues(models),
-        task_default_queue=queue_name(models[0], LANES[0]),
+        task_queues=_queues(turns.home),
+        task_default_queue=turns.home[0].queue,
         task_create_missing_queues=False,
         task_acks_late=False,  # the lease protects a job, not its message
         task_ignore_result=True,
@@ -48,7 +55,7 @@ def make_app(
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_use_ssl=tls_options(address) or None,  # kombu's own default checks no certificate
-        broker_transport_options=_transport(settings) | _sentinels(settings) | {"may_take": may_take},
+        broker_transport_options=_transport(settings) | _sentinels(settings) | {"may_take": may_take, "turns": turns},
     )
 
     @app.task(name=TASK_NAME, shared=False, lazy=False)  # type: ignore[untyped-decorator]
@@ -58,17 +65,14 @@ def make_app(
     return app
 
 
-def _queues(models: Sequence[str]) -> list[Queue]:
-    """Every interactive lane before any bulk lane."""
+def _queues(lanes: Sequence[Place]) -> list[Queue]:
     exchange = Exchange("darkroom", type="direct")
-    names = [queue_name(model, lane) for lane in LANES for model in models]
-    return [Queue(name, exchange, routing_key=name) for name in names]
+    return [Queue(lane.queue, exchange, routing_key=lane.queue) for lane in lanes]
 
 
 def _transport(settings: TaskSettings) -> dict[str, object]:
     return {
         "global_keyprefix": settings.redis_prefix,
-        "queue_order_strategy": "priority",  # the default takes turns, "sorted" would read bulk first
         "priority_steps": [0],
         "client_name": "darkroom-worker",
         "socket_timeout": 5,

@@ -8,6 +8,7 @@ import structlog
 from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.claims import retire, serve
 from darkroom.tasks.errors import QueueError
+from darkroom.tasks.places import Has
 from darkroom.tasks.redis_io import BlockingIO
 
 WORD_SECONDS = 15  # how long the word holds
@@ -24,9 +25,11 @@ class Presence:
         offers: Sequence[ModelOffer],
         about: Mapping[str, object],
         waits_for: Callable[[], str] = str,
+        has: Has | None = None,
     ) -> None:
-        """`waits_for` tells why it takes no jobs now; empty where it does."""
+        """`waits_for` tells why it takes no jobs now; empty where it does. `has`: see `darkroom.tasks.needs`."""
         self._io, self._worker, self._offers, self._waits_for = io, worker, offers, waits_for
+        self._has = has
         self._about = {**about, "models": [offer.name for offer in offers], "started": time.time()}
         self._next: float | None = None  # nothing is said before `begin`
 
@@ -44,7 +47,8 @@ class Presence:
         now = time.monotonic()
         if self._next is None or now < self._next:
             return
-        self._io.run(serve(self._worker, {**self._about, "waits_for": self._waits_for()}, WORD_SECONDS, self._offers))
+        about = {**self._about, "waits_for": self._waits_for()}
+        self._io.run(serve(self._worker, about, WORD_SECONDS, self._offers, self._has))
         self._next = now + REPEAT_SECONDS
 
     def retire(self) -> None:

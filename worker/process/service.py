@@ -33,10 +33,12 @@ from darkroom.worker.images.generate import Generator
 from darkroom.worker.models.device import Placement, choose_placement, default_max_batch, images_at_a_time
 from darkroom.worker.models.loading import load_model
 from darkroom.worker.models.tuning import make_engine
+from darkroom.worker.process.abilities import abilities_of
 from darkroom.worker.process.app import consume, make_app
 from darkroom.worker.process.hang import HangGuard
 from darkroom.worker.process.metrics import EngineCollector, metrics_server
 from darkroom.worker.process.presence import Presence
+from darkroom.worker.process.turns import Lookout, Turns
 from darkroom.worker.settings import WorkerSettings
 
 
@@ -72,11 +74,14 @@ class Service:
             max_batch = self._settings.max_batch or default_max_batch(placement)
             engine, generators = self._models(stack, placement, max_batch, keeper)
             offers = [entry.offer() for entry in self._entries]
-            presence = Presence(io, self.name, offers, _about(placement), lambda: str(keeper.trouble or ""))
+            has = abilities_of(offers)
+            about, turns = _about(placement), Turns([offer.name for offer in offers])
+            presence = Presence(io, self.name, offers, about, lambda: str(keeper.trouble or ""), has)
             stack.callback(presence.retire)
             drain = Drain(self._settings.drain_seconds)
             guard = HangGuard(engine, self._settings.call_seconds, drain)
-            leases = LeaseKeeper(io, self._settings.lease_seconds, self._tasks, drain, [guard.look, presence.beat])
+            duties = [guard.look, presence.beat, Lookout(io, turns, has).look]
+            leases = LeaseKeeper(io, self._settings.lease_seconds, self._tasks, drain, duties)
             sweep = stack.enter_context(LaterSweep(sweeper(io, keeper.store)))
             for duty in (leases, Janitor(io, self.name, self._tasks, sweep, self._repairs)):
                 duty.start()
@@ -98,8 +103,9 @@ class Service:
                 preview_every=self._settings.preview_every,
                 patience=self._settings.storage_patience,
                 leave=drain.leave,
+                has=has,
             )
-            app = make_app(self._tasks, list(generators), JobRunner(around), lambda: keeper.trouble is None)
+            app = make_app(self._tasks, list(generators), JobRunner(around), lambda: keeper.trouble is None, turns)
             consume(app, self._settings.concurrency or at_a_time, presence.begin, drain)
             if drain.cause:
                 raise drain.cause

@@ -19,6 +19,7 @@ from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import RedisError, ResponseError
 
 from darkroom.tasks.message import TASK_NAME, knock
+from darkroom.worker.process.turns import Turns
 
 MAX_BYTES = 64 * 1024  # a knock has about 1 kB
 GARBAGE_KEY = "garbage"  # list of JSON, newest first; behind the prefix of all keys
@@ -54,8 +55,11 @@ def job_id_of(raw: bytes) -> str:
 class _Guard:
     """Delivers clean knocks only, and asks the server for nothing else; mixed into kombu's channels.
 
-    The option `may_take` says whether messages may be read now: those that are not stay for other workers.
+    The option `may_take` says whether messages may be read now: those that are not stay for other workers. `turns` says
+    which lanes are read, and in which order.
     """
+
+    turns: Turns | None = None
 
     @staticmethod
     def may_take() -> bool:
@@ -64,6 +68,13 @@ class _Guard:
 
     def _queue_bind(self: Any, *_: Any) -> None:
         """Nothing: the submit script knows its list. Stock, a full server or a replica refuses, and the worker ends."""
+
+    def _update_queue_cycle(self: Any) -> None:
+        """Reads the lanes of our turns in the place of those that Celery consumes."""
+        if self.turns is None:
+            super()._update_queue_cycle()  # type: ignore[misc]
+        else:
+            self._queue_cycle = self.turns
 
     def _size(self: Any, _queue: str) -> int:
         """Nobody wants to know. Stock, a key of another type ends the worker, and with it its other lanes."""
@@ -109,7 +120,8 @@ class _Guard:
         except Garbage as error:
             self._put_aside(raw, queue, str(error))
         else:
-            self.connection._deliver(message, queue)
+            # Celery knows the lanes of the models alone, and need not know where a knock lay.
+            self.connection._deliver(message, next(iter(self.active_queues), queue))
 
     def _put_aside(self: Any, raw: bytes, queue: str, reason: str) -> None:
         log = structlog.get_logger().bind(queue=queue, bytes=len(raw), reason=reason)
@@ -131,13 +143,13 @@ class _Guard:
 class Channel(_Guard, redis.Channel):  # type: ignore[misc]
     """Reads a server."""
 
-    from_transport_options = (*redis.Channel.from_transport_options, "may_take")
+    from_transport_options = (*redis.Channel.from_transport_options, "may_take", "turns")
 
 
 class SentinelChannel(_Guard, redis.SentinelChannel):  # type: ignore[misc]
     """Reads the master that the sentinels name."""
 
-    from_transport_options = (*redis.SentinelChannel.from_transport_options, "may_take")
+    from_transport_options = (*redis.SentinelChannel.from_transport_options, "may_take", "turns")
 
 
 class Transport(redis.Transport):  # type: ignore[misc]

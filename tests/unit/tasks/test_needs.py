@@ -43,7 +43,7 @@ def test_a_plain_request_is_written_as_the_first_release_wrote_it() -> None:
 def test_a_worker_has_every_field_of_the_kinds_that_it_can_run() -> None:
     assert abilities([Txt2Img, Img2Img]) == set()
     assert abilities([Glowing]) == {"glow", "tags", "refiner", "sparks"}
-    assert abilities([Glowing, Toy], [("scheduler", "heun"), ("scheduler", "lcm")], ["sd-1.5"], ["tags", "sparks"]) == {
+    assert abilities([Glowing, Toy], ["heun", "lcm"], ["sd-1.5"], ["tags", "sparks"]) == {
         "glow", "refiner", "kind:toy", "wheels", "paint", "scheduler:heun", "model:sd-1.5",
     }  # fmt: skip
 

@@ -22,6 +22,7 @@ from darkroom.worker.process.presence import Presence
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
 from tests.integration.hand import Hand
+from tests.toys import later_release
 
 
 def state(found: list[Check], words: str) -> str:
@@ -111,6 +112,22 @@ def test_a_worker_that_waits_for_its_store_is_told_of(own_server: LocalServer) -
     found = [check.message for check in checks.workers() if "takes no jobs" in check.message]
     assert found == ["one takes no jobs: the folder /srv is not the store that Redis knows"]
     io.close()
+
+
+def test_what_workers_have_and_what_jobs_lack_is_told(own_server: LocalServer) -> None:
+    io, offer = BlockingIO(TaskSettings()), builtin_catalogue()["sdxl"].offer()
+    with later_release(), Darkroom() as client:
+        for fields in ({"glow": 1}, {"tags": ["a"]}, {"tags": ["a"], "lane": "bulk"}, {}):
+            client.submit({"prompt": "a cat", "model": "sdxl", **fields})
+    Presence(io, "one", [offer], {"device": "cpu"}, has={"sdxl": ["glow", "kind:toy"]}).begin()
+    Presence(io, "two", [offer], {"device": "cpu"}).begin()
+    io.close()
+    serving = [check.message for check in checks.workers() if "serves" in check.message]
+    assert serving == ["one serves sdxl (glow, kind:toy) on cpu", "two serves sdxl on cpu"]
+    lacking = [check.message for check in queue_checks.jobs() if "no worker" in check.message]
+    assert lacking == [
+        f"1 wait in sdxl:{lane} that need tags, and no worker of sdxl has that" for lane in ("bulk", "interactive")
+    ]
 
 
 def test_names_that_are_no_text_are_no_trouble(own_server: LocalServer) -> None:

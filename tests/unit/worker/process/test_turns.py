@@ -1,0 +1,49 @@
+"""In which order lanes are read."""
+
+from darkroom.tasks.places import Place
+from darkroom.worker.process.turns import Turns
+
+GLOW = [Place("sdxl", lane, ("glow",)) for lane in ("bulk", "interactive")]
+
+
+def read(turns: Turns, waiting: dict[str, int]) -> list[str]:
+    """The lanes in the order in which their messages come, until none is left."""
+    left, found = dict(waiting), []
+    while any(left.values()):
+        queue = next(queue for queue in turns.consume(0) if left.get(queue.removeprefix("queue:")))
+        turns.rotate(queue)
+        found.append(queue.removeprefix("queue:"))
+        left[found[-1]] -= 1
+    return found
+
+
+def test_interactive_goes_before_bulk_and_lanes_of_a_class_take_turns() -> None:
+    turns = Turns(["sdxl"])
+    assert turns.admit(GLOW)
+    plain, glow = "sdxl:interactive", "sdxl.NEEDS.glow:interactive"
+    came = read(turns, {plain: 4, glow: 2, "sdxl:bulk": 2, "sdxl.NEEDS.glow:bulk": 1})
+    assert came[:4] in ([plain, glow] * 2, [glow, plain] * 2)
+    assert came[4:6] == [plain, plain]
+    assert set(came[6:8]) == {"sdxl:bulk", "sdxl.NEEDS.glow:bulk"}
+
+
+def test_models_of_one_worker_take_turns() -> None:
+    assert read(Turns(["a", "b"]), {"a:bulk": 2, "b:bulk": 2}) == ["a:bulk", "b:bulk"] * 2
+
+
+def test_lanes_come_and_go_and_those_of_the_models_stay() -> None:
+    turns = Turns(["sdxl"])
+    home = turns.consume(0)
+    assert turns.admit(GLOW[:1])
+    assert not turns.admit(GLOW[:1])
+    assert turns.consume(0) == [*home, GLOW[0].queue]
+    turns.rotate(GLOW[0].queue)
+    assert turns.admit(GLOW[1:])
+    assert set(turns.consume(0)) == {*home, GLOW[1].queue}
+    assert turns.admit([])
+    assert set(turns.consume(0)) == set(home)
+
+
+def test_a_class_of_lanes_that_is_not_known_is_not_read() -> None:
+    turns = Turns(["sdxl"])
+    assert not turns.admit([Place("sdxl", "overnight", ("glow",))])

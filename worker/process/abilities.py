@@ -1,0 +1,19 @@
+"""What this process has for each model that it serves, as it says and as it claims."""
+
+from collections.abc import Sequence
+
+from darkroom.tasks.catalogue import ModelOffer
+from darkroom.tasks.needs import abilities
+from darkroom.tasks.places import Has
+from darkroom.tasks.requests import KINDS
+
+
+def abilities_of(offers: Sequence[ModelOffer]) -> Has:
+    """By model: its kinds with all their fields, its schedulers, and the other models of this process."""
+    names = {offer.name for offer in offers}
+    return {
+        offer.name: abilities(
+            [KINDS[kind] for kind in offer.kinds if kind in KINDS], offer.schedulers, names - {offer.name}
+        )
+        for offer in offers
+    }
