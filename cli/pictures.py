@@ -10,6 +10,7 @@ from typing import Any
 from darkroom.cli.errors import UsageFault
 from darkroom.storage import job_of_output
 from darkroom.tasks import Darkroom, DarkroomError, Fault, InvalidRequest, StoredFile, StoredImage, parse_request
+from darkroom.tasks.requests import DEFAULT_KIND, KINDS
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # one letter is a drive of Windows
 _SOME_KEY = "0/0-0000000000000000.png"  # stands for the one that an upload will give
@@ -22,18 +23,26 @@ def with_upload(fields: Mapping[str, Any], client: Darkroom) -> Mapping[str, Any
     For a request with faults nothing is uploaded: submitting it names them all. Raises InvalidRequest for
     a file that is not there or no picture, StorageFailed, StorageNotConfigured.
     """
-    reference = fields.get("image")
-    if not isinstance(reference, str) or not is_local(reference):
+    named = {name: fields.get(name) for name in _inputs(fields)}
+    local = {name: value for name, value in named.items() if isinstance(value, str) and is_local(value)}
+    if not local:
         return fields
-    uploaded = {**fields, "image": _SOME_KEY}
+    uploaded = {**fields, **dict.fromkeys(local, _SOME_KEY)}
     try:
         tenant = parse_request(uploaded).tenant
     except DarkroomError:
         return uploaded
-    path = Path(reference).expanduser()
-    if not path.is_file():
-        raise InvalidRequest([Fault("image", "input_missing", f"{reference} is no file here and no storage key")])
-    return {**fields, "image": client.upload(path, tenant=tenant)}
+    paths = {name: Path(value).expanduser() for name, value in local.items()}
+    missing = [name for name, path in paths.items() if not path.is_file()]
+    if missing:
+        why = "is no file here and no storage key"
+        raise InvalidRequest([Fault(name, "input_missing", f"{local[name]} {why}") for name in missing])
+    return {**fields, **{name: client.upload(path, tenant=tenant) for name, path in paths.items()}}
+
+
+def _inputs(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    kind = fields.get("kind", DEFAULT_KIND)
+    return KINDS[kind].inputs if isinstance(kind, str) and kind in KINDS else ()
 
 
 def is_local(reference: str) -> bool:

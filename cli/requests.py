@@ -1,68 +1,19 @@
-"""From options and lines of a file to requests: plain mappings, which the task API checks as a whole.
-
-Numbers that are none are passed on as they came, so that they are named together with every other fault.
-"""
+"""Lines of a file as requests: plain mappings, which the task API checks as a whole."""
 
 import json
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any, BinaryIO
 
+from darkroom.cli.fields import kind_of
 from darkroom.tasks import DarkroomError, Fault, InvalidRequest
-
-INTEGERS = ("width", "height", "num_inference_steps", "num_images")
-FLOATS = ("guidance_scale", "strength")
-MOMENTS = ("start_by", "finish_by")
-TEXTS = (
-    "model", "negative_prompt", "scheduler", "image", "output_format", "batching", "lane", "tenant", "idempotency_key",
-)  # fmt: skip
 
 #: A request is at most 320 kB of JSON; a longer line is refused before it is parsed.
 MAX_LINE = 512 * 1024
 
 
-def request_fields(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a request that the options name, by the request's own names."""
-    given = {name: value for name, value in options.items() if value is not None}
-    fields: dict[str, Any] = {name: given[name] for name in ("prompt", *TEXTS) if name in given}
-    fields |= {name: _number(given[name], int) for name in INTEGERS if name in given}
-    fields |= {name: _number(given[name], float) for name in FLOATS if name in given}
-    seeds = [_number(seed, int) for seed in given.get("seed") or []]
-    if seeds:
-        fields |= {"seed": seeds[0]} if len(seeds) == 1 else {"seeds": seeds}
-    fields |= {name: _moment(given[name]) for name in MOMENTS if name in given}
-    if "metadata" in given:
-        fields["metadata"] = _json(given["metadata"])
-    return fields
-
-
 def with_kind(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields with their kind: what only img2img has makes it one."""
-    return {"kind": "img2img" if {"image", "strength"} & fields.keys() else "txt2img", **fields}
-
-
-def _number(text: str, kind: type[int] | type[float]) -> int | float | str:
-    for tried in (kind, float):
-        try:
-            return tried(text)
-        except ValueError:
-            continue
-    return text
-
-
-def _moment(text: str) -> str:
-    """`+90` as the moment 90 seconds from now."""
-    try:
-        return (datetime.now(UTC) + timedelta(seconds=float(text))).isoformat() if text.startswith("+") else text
-    except (ValueError, OverflowError):
-        return text
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text  # the request wants a mapping, and says so
+    """The fields with their kind, which follows from what only some kinds have."""
+    return {"kind": kind_of(fields), **fields}
 
 
 def read_lines(file: BinaryIO, defaults: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any] | DarkroomError]]:

@@ -1,23 +1,22 @@
 """`darkroom submit`: one job with all of its fields, or a file of them."""
 
-# The command's parameters are its options; they are read from the context, as the fields of a request.
-# ruff: noqa: ARG001
-
 from typing import Annotated, Any
 
 import typer
 
 from darkroom.cli import bulk
 from darkroom.cli.errors import UsageFault
+from darkroom.cli.fields import given_fields, takes_fields
 from darkroom.cli.follow import events, follower, goes_on, interruptible
 from darkroom.cli.jobs import in_words
 from darkroom.cli.options import AsJson
 from darkroom.cli.pictures import Target, format_of, with_upload
-from darkroom.cli.requests import request_fields, with_kind
+from darkroom.cli.requests import with_kind
 from darkroom.cli.screen import Screen
 from darkroom.storage import open_store
 from darkroom.tasks import Darkroom, Job, State, StoredFile, StoredImage, Submitted, TaskSettings, WaitTimeout
 from darkroom.tasks.redis_io import BlockingIO
+from darkroom.tasks.requests import KINDS
 
 EXAMPLES = """Examples:
 
@@ -36,55 +35,29 @@ _WORDS = {
 }
 
 _Text = str | None
-_Number = str | None  # checked with all other fields, so that every fault is named at once
 
 
+@takes_fields
 def submit(
-    context: typer.Context,
     prompt: Annotated[_Text, typer.Argument(help="What to make; - reads JSON lines from standard input.")] = None,
     *,
-    model: Annotated[_Text, typer.Option("--model", "-m", help="A catalogue name; default: what is served.")] = None,
-    negative_prompt: Annotated[_Text, typer.Option("--negative", help="What to keep out.")] = None,
-    width: Annotated[_Number, typer.Option(metavar="PIXELS")] = None,
-    height: Annotated[_Number, typer.Option(metavar="PIXELS")] = None,
-    num_inference_steps: Annotated[_Number, typer.Option("--steps", metavar="INTEGER")] = None,
-    guidance_scale: Annotated[_Number, typer.Option("--guidance", metavar="FLOAT", help="0 to 30.")] = None,
-    scheduler: Annotated[_Text, typer.Option(help='Such as euler, "DPM++ 2M Karras".')] = None,
-    seed: Annotated[list[str] | None, typer.Option(metavar="INTEGER", help="Repeat it: one per image.")] = None,
-    num_images: Annotated[_Number, typer.Option("--num-images", "-n", metavar="INTEGER")] = None,
-    image: Annotated[
-        _Text, typer.Option(help="Makes it img2img: a file (uploaded), a storage key, a data: or https: URL.")
-    ] = None,
-    strength: Annotated[_Number, typer.Option(metavar="FLOAT", help="0 keeps the picture, 1 ignores it.")] = None,
-    output_format: Annotated[
-        _Text, typer.Option("--format", help="png, jpeg or webp; default: by --save, else png.")
-    ] = None,
-    batching: Annotated[
-        _Text, typer.Option(help="auto (default), or solo: stacked with nobody's, the same bits on every run.")
-    ] = None,
-    lane: Annotated[_Text, typer.Option(help="interactive (default) or bulk.")] = None,
-    tenant: Annotated[_Text, typer.Option(help="Whose job it is.")] = None,
-    start_by: Annotated[
-        _Text, typer.Option(metavar="TIME", help="Not started by then, it expires: ISO 8601 with a zone, or +SECONDS.")
-    ] = None,
-    finish_by: Annotated[_Text, typer.Option(metavar="TIME", help="Not done by then, it expires.")] = None,
-    idempotency_key: Annotated[_Text, typer.Option(help="The same key makes no second job.")] = None,
-    metadata: Annotated[_Text, typer.Option(metavar="JSON", help="Your own data, returned untouched.")] = None,
+    kind: Annotated[_Text, typer.Option(help=f"{', '.join(KINDS)}; default: by the other options.")] = None,
     from_file: Annotated[_Text, typer.Option(metavar="FILE", help="JSON lines, a request each; - is stdin.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Show progress and end with the job.")] = False,
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds to wait; implies --wait.")] = None,
     save: Annotated[_Text, typer.Option(metavar="PATH", help="A file or folder/ for results; implies --wait.")] = None,
     as_json: AsJson = False,
+    **fields: Any,
 ) -> int:
     """Submit a job, and print its id. With --wait: follow it to its end, and save its pictures and files."""
-    screen, fields = Screen(as_json=as_json), request_fields(context.params)
+    screen, fields = Screen(as_json=as_json), given_fields({"prompt": prompt, "kind": kind, **fields})
     wait = wait or timeout is not None or save is not None
     source = from_file or ("-" if prompt == "-" else None)
     if source is not None:
         _check_bulk(prompt, wait=wait)
         fields.pop("prompt", None)
         return bulk.submit_file(source, fields, screen)
-    if prompt is None:
+    if not fields:
         raise UsageFault("nothing to submit", hint='give a prompt: darkroom submit "a large red star"')
     if save is not None and (form := format_of(save, fields.get("output_format"))):
         fields["output_format"] = form

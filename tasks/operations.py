@@ -29,7 +29,7 @@ from darkroom.tasks.redis_io import Call, Key, Operation, command, script
 from darkroom.tasks.requests import Request
 from darkroom.tasks.results import no_store
 from darkroom.tasks.settings import TaskSettings
-from darkroom.tasks.validate import canonical, digest, resolve, warnings_of
+from darkroom.tasks.validate import canonical, digest, resolve
 
 Asked = Request | Mapping[str, Any]
 CancelAnswer = Literal["canceled", "cancellation_requested", "already_finished", "not_found"]
@@ -109,7 +109,7 @@ def draft(request: Asked, market: Market, settings: TaskSettings, job_id: str | 
     identity = _job_id(job_id)
     resolved = resolve(request, market.offers, lambda: settings.default_model or market.sole_model())
     filled, offer = resolved.filled, resolved.offer
-    lasting = warnings_of(filled, offer)
+    lasting = list(filled.warnings(offer))
     place = Place.of(filled)
     call = script(
         "submit",

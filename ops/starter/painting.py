@@ -34,8 +34,8 @@ class Studio:
     def __call__(self, prompt: str, seed: int, source: Picture | None = None, **fields: Any) -> Picture:
         """One picture (128, 128, 3) uint8, from noise or from `source`; `fields` are a request's."""
         prepared = self.generator.prepare(self.request(prompt, seed, from_source=source is not None, **fields))
-        image = Image.fromarray(source) if source is not None else None
-        return np.asarray(self.generator.generate(prepared, seed, image, lambda *_: None))
+        sources = {} if source is None else {"image": Image.fromarray(source)}
+        return np.asarray(self.generator.generate(prepared, seed, sources, lambda *_: None).picture)
 
     def request(self, prompt: str, seed: int, *, from_source: bool = False, **fields: Any) -> Request:
         """The request, with every default filled in. Raises InvalidRequest."""

@@ -57,7 +57,7 @@ def make(generator: Generator, seed: int, ticket: Ticket, scheduler: str | None 
     asked = {"prompt": f"fox {seed % 5}", "seed": seed, "num_inference_steps": 2 + seed % 9, "model": entry.name,
              "width": side, "height": 64, "scheduler": scheduler}  # fmt: skip
     request = resolve(asked, {entry.name: entry}, lambda: None).filled
-    return generator.generate(generator.prepare(request), seed, None, lambda *_: None, ticket)
+    return generator.generate(generator.prepare(request), seed, {}, lambda *_: None, ticket).picture
 
 
 def test_a_loaded_engine_makes_the_same_pictures_and_makes_them_again(generator: Generator, engine: Engine) -> None:

@@ -41,6 +41,7 @@ ROOMS = (
     "process",
     "delivery",
     "images",
+    "kinds",
     "models",
     "batching",
     "failures",

@@ -48,7 +48,7 @@ class Attempt:
         self._asked_at = 0.0
         self._hold = Hold.HELD
         self._began: float | None = None
-        self._done = [0.0] * len(claim.request.seeds or [0])  # of each image, from 0 to 1
+        self._done = [0.0] * claim.request.pieces  # of each image, from 0 to 1
 
     def heard(self, hold: Hold) -> None:
         """What Redis said of the claim. Neither a loss nor a wish to stop is ever taken back."""

@@ -14,10 +14,11 @@ from darkroom.worker.delivery.attempt import Attempt
 from darkroom.worker.delivery.leases import LeaseKeeper
 from darkroom.worker.delivery.patience import PatientStore
 from darkroom.worker.delivery.timings import Timings
-from darkroom.worker.images.asked import Asked
 from darkroom.worker.images.manifest import FileRecord, ImageRecord, Manifest, manifest_key
-from darkroom.worker.images.pictures import OutputFormat, encode, parameters_text, read_picture
-from darkroom.worker.images.products import ProducedFile
+from darkroom.worker.images.pictures import encode, parameters_text
+from darkroom.worker.kinds.base import PreparedJob
+from darkroom.worker.kinds.products import ProducedFile
+from darkroom.worker.kinds.sources import read_picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +29,11 @@ class Made:
     data: bytes
 
 
-def encode_picture(
-    job_id: str,
-    index: int,
-    seed: int,
-    picture: Image.Image,
-    asked: Asked,
-    *,
-    form: OutputFormat,
-    model: str,
-    calls: str,
-) -> Made:
+def encode_picture(job_id: str, index: int, seed: int, picture: Image.Image, prepared: PreparedJob, calls: str) -> Made:
     """The picture's file, and what is to be recorded of it."""
-    data, content_type = encode(picture, form, parameters_text(asked, seed, picture.size, model))
+    request, facts = prepared.request, prepared.kind.facts(prepared)
+    text = parameters_text(prepared.asked, seed, picture.size, str(request.model), facts)
+    data, content_type = encode(picture, prepared.asked.output_format, text)
     return Made(ImageRecord.of(job_id, index, seed, picture, data, content_type, calls), data)
 
 

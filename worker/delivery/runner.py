@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import structlog
 import torch
-from PIL import Image
 
 from darkroom.storage import StorageError, StorageSettings
 from darkroom.storage.inputs import read_input
@@ -20,7 +19,7 @@ from darkroom.tasks.job import JobResult
 from darkroom.tasks.operations import owner
 from darkroom.tasks.places import Has
 from darkroom.tasks.redis_io import BlockingIO, Operation
-from darkroom.tasks.requests import Img2Img, Request
+from darkroom.tasks.requests import JobRequest
 from darkroom.tasks.settings import TaskSettings
 from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.delivery.attempt import Attempt, Canceled, Drained, Expired, LeaseLost, OutOfPatience
@@ -41,10 +40,10 @@ from darkroom.worker.delivery.results import (
 from darkroom.worker.delivery.storekeeper import StoreKeeper
 from darkroom.worker.delivery.timings import Timings
 from darkroom.worker.errors import DeviceBroken
-from darkroom.worker.images.generate import Generator, OnStep, PreparedJob
+from darkroom.worker.images.generate import Generator, OnStep
 from darkroom.worker.images.manifest import make_manifest
-from darkroom.worker.images.pictures import read_source
-from darkroom.worker.images.products import Produced
+from darkroom.worker.kinds.base import PreparedJob, Sources
+from darkroom.worker.kinds.products import Produced
 
 
 @dataclass(frozen=True)
@@ -168,42 +167,40 @@ class JobRunner:
         with timings.phase("inputs"):
             tell = partial(self._tell_waiting, attempt)
             store = PatientStore(self._around.keeper, self._around.patience, attempt.check, tell)
-            data = store.retry(lambda: self._source(claim.request))
+            inputs = store.retry(lambda: self._inputs(claim.request))
         with timings.phase("prepare"):
             prepared = generator.prepare(claim.request)
-            source, input_sha256 = None, None
-            if data is not None:  # once for all images; the generator leaves a picture of its own size as it is
-                asked, most = prepared.asked, self._around.storage.input_max_pixels
-                source = read_source(data, asked.width, asked.height, asked.limits, most)
-                input_sha256 = hashlib.sha256(data).hexdigest()
+            sources = prepared.kind.read(prepared, inputs, self._around.storage.input_max_pixels)
+            digests = {name: hashlib.sha256(data).hexdigest() for name, data in inputs.items()}
         made = Results(attempt, store, self._around.leases, timings)
-        image = _ImageWork(self._around, attempt, generator, made, prepared, source, timings)
-        seeds, urgent = claim.request.seeds or [], claim.request.lane == "interactive"
-        self._around.images.make(image.make, len(seeds), urgent=urgent)
+        piece = _Piece(self._around, attempt, generator, made, prepared, sources, timings)
+        urgent = claim.request.lane == "interactive"
+        self._around.images.make(piece.make, claim.request.pieces, urgent=urgent)
         with timings.phase("generate"):
-            files = generator.files_of_job(prepared, made.pictures())
+            files = prepared.kind.files_of_job(prepared, made.pictures())
         for file in files:
             made.keep(pack_file(claim.job_id, file))
         manifest = make_manifest(
-            claim.job_id, claim.request, generator.model, made.images, timings.rounded(), input_sha256, made.files
+            claim.job_id, claim.request, generator.model, made.images, timings.rounded(), digests, made.files
         )
         attempt.check()
         with timings.phase("store"):
             key = store_manifest(store, manifest)
         return made, key, prepared.warnings
 
-    def _source(self, request: Request) -> bytes | None:
-        """The input picture's file. Raises InputError, StorageError."""
-        if not isinstance(request, Img2Img):
-            return None
+    def _inputs(self, request: JobRequest) -> dict[str, bytes]:
+        """The files of the inputs, by the fields that name them. Raises InputError, StorageError."""
         around = self._around
-        return read_input(
-            request.image,
-            tenant=request.tenant,
-            store=around.keeper.store,
-            settings=around.storage,
-            owns_output=lambda job_id: around.leases.persist(lambda: owner(job_id)) == request.tenant,
-        )
+        return {
+            field: read_input(
+                reference,
+                tenant=request.tenant,
+                store=around.keeper.store,
+                settings=around.storage,
+                owns_output=lambda job_id: around.leases.persist(lambda: owner(job_id)) == request.tenant,
+            )
+            for field, reference in request.references.items()
+        }
 
     def _tell_waiting(self, attempt: Attempt, trouble: StorageError) -> None:
         """Tells those who watch the job; a courtesy, as progress is."""
@@ -217,7 +214,7 @@ class _Abandoned(Exception):
     """Ends an image when another of its job has failed."""
 
 
-class _ImageWork:
+class _Piece:
     """Makes the pictures of one job, each on the thread that asks for it."""
 
     def __init__(
@@ -227,41 +224,32 @@ class _ImageWork:
         generator: Generator,
         results: Results,
         prepared: PreparedJob,
-        source: Image.Image | None,
+        sources: Sources,
         timings: Timings,
     ) -> None:
         self._attempt, self._generator, self._results = attempt, generator, results
-        self._prepared, self._source, self._timings = prepared, source, timings
+        self._prepared, self._sources, self._timings = prepared, sources, timings
         self._publisher = ProgressPublisher(around.io, attempt, around.preview_every, generator.preview)
 
     def make(self, index: int, over: threading.Event) -> None:
         """Generates, stores and records what is made for one image. Raises Stopped, DarkroomError, StorageError."""
         claim, timings = self._attempt.claim, self._timings
-        seed = (claim.request.seeds or [])[index]
+        seed = claim.request.seed_of(index)
         ticket = Ticket(urgent=claim.request.lane == "interactive", solo=claim.request.batching == "solo")
         self._attempt.check()
         with timings.phase("generate"):
-            made = self._generator.generate(self._prepared, seed, self._source, self._on_step(index, over), ticket)
+            made = self._generator.generate(self._prepared, seed, self._sources, self._on_step(index, over), ticket)
         timings.add("company", ticket.waited)
-        self._keep(index, seed, Produced.of(made), str(ticket.placements))
+        self._keep(index, seed, made, str(ticket.placements))
 
     def _keep(self, index: int, seed: int, produced: Produced, calls: str) -> None:
-        claim = self._attempt.claim
+        job_id = self._attempt.claim.job_id
         if produced.image:
             with self._timings.phase("encode"):
-                picture = encode_picture(
-                    claim.job_id,
-                    index,
-                    seed,
-                    produced.image,
-                    self._prepared.asked,
-                    form=claim.request.output_format,
-                    model=str(claim.request.model),
-                    calls=calls,
-                )
+                picture = encode_picture(job_id, index, seed, produced.image, self._prepared, calls)
             self._results.keep(picture)
         for file in produced.files:
-            self._results.keep(pack_file(claim.job_id, file.of_image(index), "" if produced.image else calls))
+            self._results.keep(pack_file(job_id, file.of_image(index), "" if produced.image else calls))
 
     def _on_step(self, index: int, over: threading.Event) -> OnStep:
         def on_step(step: int, of: int, latents: torch.Tensor) -> None:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from darkroom.worker.images.differences import Difference
-from darkroom.worker.images.products import ProducedFile
 from darkroom.worker.images.records import FileRecord
 from darkroom.worker.images.stored import Load, Stored, read_stored
+from darkroom.worker.kinds.products import ProducedFile
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ Model calls run on the engine's thread, the rest on the caller's.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from PIL import Image
 
-from darkroom.tasks.catalogue import Kind, ModelEntry
+from darkroom.tasks.catalogue import ModelEntry
+from darkroom.tasks.requests import JobRequest
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.batching.proxies import DenoiserProxy, VaeProxy
@@ -22,12 +22,13 @@ from darkroom.worker.batching.streams import used_here
 from darkroom.worker.batching.threads import set_threads
 from darkroom.worker.batching.warming import warm_buckets
 from darkroom.worker.failures import failures_become_ours
-from darkroom.worker.images.asked import Asked
 from darkroom.worker.images.embeddings import EmbeddingCache
-from darkroom.worker.images.pictures import prepare_source
-from darkroom.worker.images.products import ProducedFile
 from darkroom.worker.images.schedulers import check_schedulers, make_scheduler
 from darkroom.worker.images.trial import blame, check_steps
+from darkroom.worker.kinds import KINDS, kind_of
+from darkroom.worker.kinds.asked import Asked
+from darkroom.worker.kinds.base import Conditioning, Kind, PreparedJob, Sources
+from darkroom.worker.kinds.products import Produced
 from darkroom.worker.models.loading import LoadedModel, warm_sizes
 from darkroom.worker.models.previews import preview_jpeg
 
@@ -35,15 +36,6 @@ OnStep = Callable[[int, int, torch.Tensor], None]
 
 WARM_SECONDS = 10.0  # on a CPU, for buckets; the costs of what is not measured by then show in service
 SOON = 20  # steps
-
-
-@dataclass(frozen=True)
-class PreparedJob:
-    """What all images of a job share. `conditioning` is the pipelines' keyword arguments; nothing writes to it."""
-
-    asked: Asked
-    conditioning: dict[str, torch.Tensor]
-    warnings: list[str]
 
 
 class Generator:
@@ -59,26 +51,30 @@ class Generator:
         with blame("pipeline", model):
             self._encoding = self._pipeline("txt2img", model.entry.defaults.scheduler, 0, texts, Ticket())
         self._no_texts = dict.fromkeys(texts)
-        self.embeddings = EmbeddingCache[tuple[dict[str, torch.Tensor], bool]]()
+        self.embeddings = EmbeddingCache[tuple[Conditioning, bool]]()
 
-    def prepare(self, request: Any) -> PreparedJob:
-        """Encode the prompts of a resolved request, once for all of its images.
+    @property
+    def entry(self) -> ModelEntry:
+        """The model's."""
+        return self.model.entry
+
+    def prepare(self, request: JobRequest) -> PreparedJob:
+        """What is done once for all pieces of a resolved request: its prompts are encoded, say.
 
         `warnings` has `prompt_truncated` where the text encoders do not read a prompt to its end.
         Raises InvalidRequest for what this model does not do, OutOfMemory, GenerationFailed.
         """
-        asked = Asked.of(request, self.model.entry)
-        return self._prepared(asked)
+        return kind_of(request).prepare(request, self)
 
     def generate(
         self,
         prepared: PreparedJob,
         seed: int,
-        source: Image.Image | None,
+        sources: Sources,
         on_step: OnStep,
         ticket: Ticket | None = None,
-    ) -> Image.Image:
-        """The picture of this seed, in RGB.
+    ) -> Produced:
+        """What the kind makes of this seed: a picture (RGB), files. `sources`: what it has read of the job's inputs.
 
         `on_step` is told after each denoiser call the step, the number of steps, and the latents (1, 4, h/8, w/8);
         what it raises ends the generation and comes out unchanged. A `ticket` of this image alone has its wishes, and
@@ -86,17 +82,13 @@ class Generator:
         """
         set_threads(1)  # beside the engine's, every job thread would bring an OpenMP team of its own
         ticket = ticket or Ticket()
-        steps = _Steps(prepared.asked.steps, on_step, lambda: self._engine.leave(ticket))
+        steps = _Steps(prepared.kind.steps(prepared), on_step, lambda: self._engine.leave(ticket))
         try:
             with failures_become_ours(steps.is_raised), self._engine.streams.own():
-                return self._generate(_Wish(prepared, seed, source, ticket), steps)
+                return prepared.kind.make(prepared, sources, _Run(self, seed, steps, ticket))
         finally:
             self._engine.leave(ticket)
             steps.raised = None  # it holds the frames of the pipeline, and they hold this
-
-    def files_of_job(self, _prepared: PreparedJob, _pictures: Iterable[Image.Image]) -> Sequence[ProducedFile]:
-        """Files of the whole job, asked for once all of its images are stored; pictures are read when they are used."""
-        return ()
 
     def preview(self, latents: torch.Tensor) -> bytes:
         """A small JPEG of latents in mid-generation, by a linear map; the VAE is not asked."""
@@ -117,12 +109,45 @@ class Generator:
         with blame("unet", self.model):
             if placement.device.type != "cpu" or "compile" in placement.speedups:
                 for size in sizes:
-                    first, *_ = [self._try(kind, *size) for kind in entry.kinds]
+                    first, *_ = [self._try(kind, *size) for kind in self._kinds()]
                     warm_buckets(self._engine, first, math.inf)
                 return
             if self._engine.stats().step * math.prod(sizes[0]) / math.prod(small) * SOON < most_seconds:
-                first = self._try(entry.kinds[0], *sizes[0])
+                first = self._try(self._kinds()[0], *sizes[0])
             warm_buckets(self._engine, first, most_seconds)
+
+    def encode(self, asked: Asked) -> tuple[Conditioning, list[str]]:
+        """The prompts as the pipelines' keyword arguments; kept for those who ask for the same words."""
+        key = (asked.prompt, asked.negative_prompt if asked.guidance else None, asked.guidance)
+        with failures_become_ours(), self._engine.streams.own():
+            conditioning, truncated = self.embeddings.get(key, lambda: self._encoded(asked))
+        return conditioning, ["prompt_truncated"] if truncated else []
+
+    def denoise(
+        self, pipeline: str, wish: tuple[Asked, Conditioning], seed: int, steps: "_Steps", ticket: Ticket, extent: Any
+    ) -> Image.Image:
+        """What a pipeline of the family gives."""
+        asked, conditioning = wish
+        used_here(conditioning)
+        made = self._pipeline(pipeline, asked.scheduler, seed, self._no_texts, ticket)(
+            **conditioning,
+            **extent,
+            num_inference_steps=asked.num_inference_steps,
+            guidance_scale=asked.guidance_scale,
+            generator=torch.Generator("cpu").manual_seed(seed),
+            callback_on_step_end=steps,
+        )
+        return made.images[0]  # type: ignore[no-any-return]
+
+    def round_trip(self, picture: Image.Image) -> Image.Image:
+        """The picture through the VAE and back."""
+        pixels = self._encoding.image_processor.preprocess(picture)
+        decoded = self._vae.decode(self._vae.encode(pixels).latent_dist.mode(), return_dict=False)[0]
+        return self._encoding.image_processor.postprocess(decoded, output_type="pil")[0]  # type: ignore[no-any-return]
+
+    def _kinds(self) -> list[Kind]:
+        """Those that the model's entry offers."""
+        return [KINDS[name] for name in self.model.entry.kinds]
 
     def _check(self, width: int, height: int) -> Call:
         """A picture of every kind, part by part: the model's files are at fault where one is not to be had.
@@ -133,34 +158,28 @@ class Generator:
         with blame("scheduler", model):
             check_steps(model.entry, scheduler)
         with blame("text_encoder", model) as part:
-            part.gave(*self._prepared(_trial(model.entry, "txt2img", width, height)).conditioning.values())
+            request, _ = self._kinds()[0].trial(model.entry, width, height)
+            part.gave(*self.prepare(request).conditioning.values())
         with blame("vae", model) as part, self._engine.streams.own(), torch.no_grad():
             latents = self._vae.encode(torch.zeros(1, 3, height, width)).latent_dist.mode()
             part.gave(latents, self._vae.decode(latents, return_dict=False)[0])
         with blame("unet", model) as part:
-            first, *_ = [self._try(kind, width, height, lambda *of: part.gave(of[2])) for kind in model.entry.kinds]
+            first, *_ = [self._try(kind, width, height, lambda *of: part.gave(of[2])) for kind in self._kinds()]
         return first
 
     def _try(self, kind: Kind, width: int, height: int, on_step: OnStep = lambda *_: None) -> Call:
         """Two steps of a picture of this size; its first denoiser call."""
         calls: list[Call] = []
-        asked = _trial(self.model.entry, kind, width, height)
-        source = Image.new("RGB", (width, height)) if kind == "img2img" else None
-        self.generate(self._prepared(asked), 0, source, on_step, Ticket(on_call=calls.append))
+        request, sources = kind.trial(self.model.entry, width, height)
+        self.generate(self.prepare(request), 0, sources, on_step, Ticket(on_call=calls.append))
         return calls[0]
 
-    def _prepared(self, asked: Asked) -> PreparedJob:
-        key = (asked.prompt, asked.negative_prompt if asked.guidance else None, asked.guidance)
-        with failures_become_ours(), self._engine.streams.own():
-            conditioning, truncated = self.embeddings.get(key, lambda: self._encoded(asked))
-        return PreparedJob(asked, conditioning, ["prompt_truncated"] if truncated else [])
-
-    def _encoded(self, asked: Asked) -> tuple[dict[str, torch.Tensor], bool]:
+    def _encoded(self, asked: Asked) -> tuple[Conditioning, bool]:
         found = self._engine.call(self._encode, asked)
         self._engine.streams.finish()  # whoever finds it in the cache knows of no event to wait for
         return found
 
-    def _encode(self, asked: Asked) -> tuple[dict[str, torch.Tensor], bool]:
+    def _encode(self, asked: Asked) -> tuple[Conditioning, bool]:
         # On the engine's thread: the pipelines toggle the tokenizers between padding modes.
         read = [asked.prompt, *([asked.negative_prompt] if asked.guidance and asked.negative_prompt else [])]
         truncated = any(self._too_long(text) for text in read)
@@ -174,60 +193,27 @@ class Generator:
         counts = ((self.model.family.count_tokens(one, text), one.model_max_length - 2) for one in tokenizers)
         return any(count > room for count, room in counts)
 
-    def _generate(self, wish: "_Wish", steps: "_Steps") -> Image.Image:
-        asked = wish.prepared.asked
-        if asked.kind == "txt2img":
-            return self._denoise("txt2img", wish, steps, width=asked.width, height=asked.height)
-        if wish.source is None:
-            raise ValueError("img2img without a source picture")
-        picture = prepare_source(wish.source, asked.width, asked.height, asked.limits)
-        if asked.steps < 1:
-            return self._round_trip(picture)
-        if asked.from_noise:
-            return self._denoise("txt2img", wish, steps, width=picture.width, height=picture.height)
-        return self._denoise("img2img", wish, steps, image=picture, strength=asked.strength)
-
-    def _denoise(self, kind: Kind, wish: "_Wish", steps: "_Steps", **extent: Any) -> Image.Image:
-        asked = wish.prepared.asked
-        used_here(wish.prepared.conditioning)
-        pipeline = self._pipeline(kind, asked.scheduler, wish.seed, self._no_texts, wish.ticket)
-        made = pipeline(
-            **wish.prepared.conditioning,
-            **extent,
-            num_inference_steps=asked.num_inference_steps,
-            guidance_scale=asked.guidance_scale,
-            generator=torch.Generator("cpu").manual_seed(wish.seed),
-            callback_on_step_end=steps,
-        )
-        return made.images[0]  # type: ignore[no-any-return]
-
-    def _round_trip(self, picture: Image.Image) -> Image.Image:
-        pixels = self._encoding.image_processor.preprocess(picture)
-        decoded = self._vae.decode(self._vae.encode(pixels).latent_dist.mode(), return_dict=False)[0]
-        return self._encoding.image_processor.postprocess(decoded, output_type="pil")[0]  # type: ignore[no-any-return]
-
-    def _pipeline(self, kind: Kind, scheduler: str, seed: int, texts: dict[str, Any], ticket: Ticket) -> Any:
+    def _pipeline(self, name: str, scheduler: str, seed: int, texts: Mapping[str, Any], ticket: Ticket) -> Any:
         components, family = self.model.components, self.model.entry.family
         own = make_scheduler(scheduler, components["scheduler"], family, seed)
         unet = DenoiserProxy(components["unet"], self._engine, self.model.placement.device, ticket)
         parts = {**texts, "unet": unet, "vae": self._vae, "scheduler": own}
-        pipeline = self.model.family.pipeline(kind, parts, self.model.options)
+        pipeline = self.model.family.pipeline(name, parts, self.model.options)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
 
-def _trial(entry: ModelEntry, kind: Kind, width: int, height: int) -> Asked:
-    return Asked(kind, "a photograph", "", width, height, 2, 5.0, entry.defaults.scheduler, 0.5, entry.limits)
+class _Run:
+    """One piece in the making: `darkroom.worker.kinds.base.Run`."""
 
+    def __init__(self, generator: Generator, seed: int, steps: "_Steps", ticket: Ticket) -> None:
+        self._generator, self.seed, self._steps, self._ticket = generator, seed, steps, ticket
 
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    """One picture to be made."""
+    def denoise(self, pipeline: str, asked: Asked, conditioning: Conditioning, **extent: Any) -> Image.Image:
+        return self._generator.denoise(pipeline, (asked, conditioning), self.seed, self._steps, self._ticket, extent)
 
-    prepared: PreparedJob
-    seed: int
-    source: Image.Image | None
-    ticket: Ticket
+    def round_trip(self, picture: Image.Image) -> Image.Image:
+        return self._generator.round_trip(picture)
 
 
 class _Steps:

@@ -7,7 +7,7 @@ is run, imported or opened as a path; a scheduler's config is there to be compar
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from darkroom.tasks.catalogue import Catalogue
 from darkroom.tasks.errors import InvalidRequest
 from darkroom.tasks.fields import Seed
-from darkroom.tasks.requests import Img2Img, Request, Txt2Img, parse_request
+from darkroom.tasks.requests import JobRequest, Request, parse_request
 from darkroom.tasks.validate import resolve
 from darkroom.worker.errors import ManifestInvalid
 from darkroom.worker.images.records import (
@@ -47,8 +47,8 @@ MAX_BYTES = 4_000_000  # 256 images of 1,000 steps, each in another place, and t
 MAX_FAULTS = 20  # named; the rest is counted
 
 
-def _request(value: object) -> Txt2Img | Img2Img:
-    if isinstance(value, Txt2Img | Img2Img):
+def _request(value: object) -> JobRequest:
+    if isinstance(value, JobRequest):
         return value
     try:
         return parse_request(value)
@@ -72,7 +72,7 @@ class Manifest(Record):
     times: dict[Text, float] = Field(max_length=100)
     images: list[ImageRecord] = Field(max_length=256)
     files: list[FileRecord] = Field(default=[], max_length=1024)
-    input_sha256: Sha256 | None = None
+    inputs_sha256: dict[Text, Sha256] = Field(default_factory=dict, max_length=20)
 
     def to_bytes(self) -> bytes:
         """JSON for people to read too; `parse_manifest` gives the same manifest back."""
@@ -81,6 +81,16 @@ class Manifest(Record):
         pretty = (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode()
         # Indented, the largest request that may be submitted would be more than `parse_manifest` reads.
         return pretty if len(pretty) < MAX_BYTES // 16 else json.dumps(fields, ensure_ascii=False).encode()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_input(cls, fields: object) -> object:
+        """Manifests of 0.1 knew one input, the source picture."""
+        if not isinstance(fields, dict) or "input_sha256" not in fields:
+            return fields
+        first = fields["input_sha256"]
+        rest = {name: value for name, value in fields.items() if name != "input_sha256"}
+        return rest if first is None else {"inputs_sha256": {"image": first}, **rest}
 
     @model_validator(mode="after")
     def _of_one_piece(self) -> Self:
@@ -92,14 +102,14 @@ class Manifest(Record):
 
 def make_manifest(
     job_id: str,
-    request: Txt2Img | Img2Img,
+    request: Request,
     model: LoadedModel,
     images: list[ImageRecord],
     times: dict[str, float],
-    input_sha256: str | None = None,
+    inputs_sha256: Mapping[str, str] | None = None,
     files: Sequence[FileRecord] = (),
 ) -> Manifest:
-    """The manifest of a resolved request that `model` has run; `input_sha256` is that of the source picture's file."""
+    """The manifest of a resolved request that `model` has run; `inputs_sha256` are those of the inputs' files."""
     facts: dict[str, Any] = {
         "job_id": job_id,
         "request": request,
@@ -108,7 +118,7 @@ def make_manifest(
         "times": times,
         "images": images,
         "files": list(files),
-        "input_sha256": input_sha256,
+        "inputs_sha256": dict(inputs_sha256 or {}),
     }
     return Manifest(**facts)
 

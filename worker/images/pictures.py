@@ -1,19 +1,16 @@
-"""Pictures in and out: the source brought to the model's size, the result encoded with what it was made of."""
+"""Pictures as files, with what they were made of inside."""
 
 import io
-import math
 import struct
+from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Literal
 
-from PIL import Image, ImageOps
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from darkroom.storage.images import open_picture
-from darkroom.tasks.catalogue import SCHEDULERS, Limits
-from darkroom.worker.images.asked import Asked
-
-OutputFormat = Literal["png", "jpeg", "webp"]
+from darkroom.tasks.catalogue import SCHEDULERS
+from darkroom.tasks.requests.parts import OutputFormat
+from darkroom.worker.kinds.asked import Asked
 
 QUALITY = 95  # of JPEG and WebP
 _PNG_LEVEL = 1
@@ -23,42 +20,6 @@ _EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286  # CIPA DC-008, 4.6.3 and 4.6.5
 _LONG, _UNDEFINED = 4, 7  # types of TIFF 6.0
 _UNICODE = b"UNICODE\x00"
 _MAX_COMMENT = 60_000  # bytes; a JPEG's EXIF segment ends at 65,533
-
-
-def read_picture(data: bytes) -> Image.Image:
-    """The picture in a file, in RGB and its own size. Raises InputError."""
-    with open_picture(data) as picture:
-        return picture.copy()
-
-
-def read_source(data: bytes, width: int | None, height: int | None, limits: Limits, max_pixels: int) -> Image.Image:
-    """What `prepare_source` makes of the picture in a file. Raises InputError."""
-    with open_picture(data, max_pixels=max_pixels) as picture:
-        return prepare_source(picture, width, height, limits)
-
-
-def prepare_source(image: Image.Image, width: int | None, height: int | None, limits: Limits) -> Image.Image:
-    """The picture (RGB) at the size to generate in; one that already fits is only copied.
-
-    With width and height (pixels) it is scaled to cover them and cut about its centre; without, it keeps its size,
-    scaled with its proportions into the limits, each side then rounded down to the grid.
-    """
-    size = (width, height) if width and height else fitting_size(*image.size, limits)
-    return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
-
-
-def fitting_size(width: int, height: int, limits: Limits) -> tuple[int, int]:
-    """The size nearest to a picture's that the limits allow; extreme proportions give way to them.
-
-    A size that was found so fits.
-    """
-    largest = min(limits.max_side / max(width, height), math.sqrt(limits.max_pixels / (width * height)))
-    scale = min(max(1.0, limits.min_side / min(width, height)), largest)
-    floor = -(-limits.min_side // limits.grid) * limits.grid
-    # Where one side was raised to the floor, the other has to give way.
-    most = max(floor, limits.max_pixels // floor // limits.grid * limits.grid)
-    sides = [min(max(floor, int(side * scale + 1e-6) // limits.grid * limits.grid), most) for side in (width, height)]
-    return sides[0], sides[1]
 
 
 def encode(image: Image.Image, form: OutputFormat, parameters: str) -> tuple[bytes, str]:
@@ -75,8 +36,10 @@ def encode(image: Image.Image, form: OutputFormat, parameters: str) -> tuple[byt
     return out.getvalue(), _CONTENT_TYPES[form]
 
 
-def parameters_text(asked: Asked, seed: int, size: tuple[int, int], model: str) -> str:
-    """What made the picture, in the form that AUTOMATIC1111's web UI began and other tools read."""
+def parameters_text(
+    asked: Asked, seed: int, size: tuple[int, int], model: str, more: Mapping[str, object] | None = None
+) -> str:
+    """What made the picture, in the form that AUTOMATIC1111's web UI began and other tools read; `more`: the kind's."""
     negative = [f"Negative prompt: {asked.negative_prompt}"] if asked.negative_prompt else []
     facts = {
         "Steps": asked.num_inference_steps,
@@ -85,7 +48,7 @@ def parameters_text(asked: Asked, seed: int, size: tuple[int, int], model: str) 
         "Seed": seed,
         "Size": f"{size[0]}x{size[1]}",
         "Model": model,
-        **({"Denoising strength": f"{asked.strength:g}"} if asked.kind == "img2img" else {}),
+        **(more or {}),
         "Version": f"Darkroom {version('darkroom')}",
     }
     return "\n".join([asked.prompt, *negative, ", ".join(f"{name}: {value}" for name, value in facts.items())])

@@ -13,8 +13,8 @@ from darkroom.storage.keys import EXTENSIONS, FILE_TYPES, file_key, is_role, out
 from darkroom.tasks.catalogue import SCHEDULERS, Family, ModelName
 from darkroom.tasks.fields import Seed
 from darkroom.worker.batching.placements import MAX_LENGTH, PATTERN
-from darkroom.worker.images.products import ProducedFile
 from darkroom.worker.images.schedulers import scheduler_record
+from darkroom.worker.kinds.products import ProducedFile
 from darkroom.worker.models.loading import LoadedModel
 
 Text = Annotated[str, Field(max_length=1000)]

@@ -1,7 +1,7 @@
 """Make the pictures of a manifest again and hold them against the recorded ones."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from PIL import Image
@@ -12,7 +12,6 @@ from darkroom.worker.errors import ManifestInvalid
 from darkroom.worker.images.differences import Difference, differences
 from darkroom.worker.images.generate import Generator, OnStep
 from darkroom.worker.images.manifest import Manifest, circumstances
-from darkroom.worker.images.pictures import read_picture
 from darkroom.worker.images.records import ImageRecord, pixels_sha256
 from darkroom.worker.images.stored import Load, Stored, distance, read_stored
 
@@ -52,9 +51,10 @@ class Replay:
         if manifest.model.name != generator.model.entry.name:
             raise ManifestInvalid(f"made by {manifest.model.name}, the model at hand is {generator.model.entry.name}")
         self._manifest, self._generator, self._load = manifest, generator, load
-        source = self._source_bytes()
-        self._source = read_picture(source) if source is not None else None
-        self.differences = _differences(manifest, generator, source)
+        inputs = {name: self._input(name, named) for name, named in manifest.request.references.items()}
+        self._prepared = generator.prepare(manifest.request)
+        self._sources = self._prepared.kind.read(self._prepared, inputs)
+        self.differences = _differences(manifest, generator, inputs)
 
     def images(self, on_step: OnStep = lambda *_: None) -> Iterator[ReplayedImage]:
         """Generates and compares one recorded picture after the other, in the order of their indices.
@@ -62,22 +62,18 @@ class Replay:
         Raises what `Generator.generate` raises, and the StorageError of a store that does not answer.
         Denoiser calls run where they were placed; where that cannot be, it is among the `differences` afterwards.
         """
-        prepared = self._generator.prepare(self._manifest.request)
         for record in sorted(self._manifest.images, key=lambda image: image.index):
             stored = read_stored(record, self._load)  # a store that is away is told of before the work
             ticket = Ticket(script=Script(record.calls)) if record.calls else Ticket(solo=True)
-            image = self._generator.generate(prepared, record.seed, self._source, on_step, ticket)
+            image = self._generator.generate(self._prepared, record.seed, self._sources, on_step, ticket).picture
             if record.calls not in ("", now := str(ticket.placements)):
                 self.differences.append(Difference(f"images.{record.index}.calls", record.calls, now))
             yield _compared(record, image, stored)
 
-    def _source_bytes(self) -> bytes | None:
-        reference = getattr(self._manifest.request, "image", None)
-        if reference is None:
-            return None
+    def _input(self, field: str, reference: str) -> bytes:
         data = self._load(reference)
         if data is None:
-            raise InputMissing(f"the source picture {reference[:100]!r} is not at hand")
+            raise InputMissing(f"the {field} {reference[:100]!r} is not at hand")
         return data
 
 
@@ -87,13 +83,13 @@ def _compared(record: ImageRecord, image: Image.Image, stored: Stored) -> Replay
     return ReplayedImage(record.index, record.seed, image, same, most, mean, stored.faults)
 
 
-def _differences(manifest: Manifest, generator: Generator, source: bytes | None) -> list[Difference]:
+def _differences(manifest: Manifest, generator: Generator, inputs: Mapping[str, bytes]) -> list[Difference]:
     now = manifest.model_copy(
         update={
             **circumstances(generator.model, manifest.scheduler.id),
-            "input_sha256": hashlib.sha256(source).hexdigest() if source is not None else None,
+            "inputs_sha256": {name: hashlib.sha256(data).hexdigest() for name, data in inputs.items()},
         }
     )
-    fields = {"darkroom", "model", "scheduler", "dtype", "memory", "environment", "input_sha256"}
+    fields = {"darkroom", "model", "scheduler", "dtype", "memory", "environment", "inputs_sha256"}
     before, after = (one.model_dump(mode="json", by_alias=True, include=fields) for one in (manifest, now))
     return differences(before, after)

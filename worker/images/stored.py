@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from PIL import Image, ImageChops, ImageStat
 
 from darkroom.storage.errors import InputError, KeyInvalid, ObjectCorrupt, ObjectNotFound, ObjectTooLarge
+from darkroom.tasks.requests.parts import OutputFormat
 from darkroom.worker.images.differences import Difference, differences
-from darkroom.worker.images.pictures import OutputFormat, encode, read_parameters, read_picture
+from darkroom.worker.images.pictures import encode, read_parameters
 from darkroom.worker.images.records import FileRecord, ImageRecord
+from darkroom.worker.kinds.sources import read_picture
 
 #: The bytes of an object by its key, or None where no store is at hand. Raises StorageError.
 Load = Callable[[str], bytes | None]

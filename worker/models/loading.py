@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from darkroom.tasks.catalogue import ModelEntry
-from darkroom.tasks.validate import size_faults
+from darkroom.tasks.sizes import size_faults
 from darkroom.worker.errors import ModelIncompatible
 from darkroom.worker.models.configs import read_config, read_json
 from darkroom.worker.models.device import Placement

@@ -107,6 +107,6 @@ def test_a_preview_looks_like_the_picture(studio: Studio) -> None:
     assert model.preview is not None
     latents = []
     prepared = studio.generator.prepare(studio.request("a large red star on a blue background", 1))
-    picture = studio.generator.generate(prepared, 1, None, lambda _step, _of, found: latents.append(found))
+    picture = studio.generator.generate(prepared, 1, {}, lambda _step, _of, found: latents.append(found)).picture
     preview = Image.open(io.BytesIO(studio.generator.preview(latents[-1]))).resize((16, 16), Image.Resampling.BOX)
     assert apart(np.asarray(preview), np.asarray(picture.resize((16, 16), Image.Resampling.BOX))) < 20

@@ -20,43 +20,47 @@ from darkroom.tasks.operations import owner
 from darkroom.worker.delivery.image_threads import ImageThreads
 from darkroom.worker.delivery.runner import JobRunner
 from darkroom.worker.delivery.storekeeper import StoreKeeper
-from darkroom.worker.images.generate import Generator, PreparedJob
+from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.manifest import Manifest, parse_manifest
-from darkroom.worker.images.products import Produced, ProducedFile
+from darkroom.worker.kinds.base import PreparedJob
+from darkroom.worker.kinds.products import Produced, ProducedFile
+from darkroom.worker.kinds.txt2img import Txt2ImgKind
 
 from .conftest import Desk
 
 
 class MakesFiles(Generator):
-    """Beside each picture its latents, and a sheet of all; without pictures the latents alone."""
+    """Beside each picture its latents; without pictures the latents alone."""
 
     pictures = True
 
-    def generate(self, prepared: Any, seed: int, source: Any, on_step: Any, ticket: Any = None) -> Produced:  # type: ignore[override]
+    def generate(self, prepared: Any, seed: int, source: Any, on_step: Any, ticket: Any = None) -> Produced:
         latents: list[torch.Tensor] = []
 
         def watched(step: int, of: int, tensor: torch.Tensor) -> None:
             latents[:] = [tensor]
             on_step(step, of, tensor)
 
-        picture = super().generate(prepared, seed, source, watched, ticket)
+        picture = super().generate(prepared, seed, source, watched, ticket).picture
         file = ProducedFile.of_tensors("latents", {"latents": latents[0]}, seed=seed)
         return Produced(picture if self.pictures else None, [file])
 
-    def files_of_job(self, _prepared: PreparedJob, pictures: Iterable[Image.Image]) -> list[ProducedFile]:
-        found, out = list(pictures), io.BytesIO()
-        if not found:
-            return []
-        sheet = Image.new("RGB", (64 * len(found), 64))
-        for place, picture in enumerate(found):
-            sheet.paste(picture, (64 * place, 0))
-        sheet.save(out, "PNG")
-        return [ProducedFile("sheet", out.getvalue(), "png")]
+
+def sheet_of(_kind: object, _prepared: PreparedJob, pictures: Iterable[Image.Image]) -> list[ProducedFile]:
+    found, out = list(pictures), io.BytesIO()
+    if not found:
+        return []
+    sheet = Image.new("RGB", (64 * len(found), 64))
+    for place, picture in enumerate(found):
+        sheet.paste(picture, (64 * place, 0))
+    sheet.save(out, "PNG")
+    return [ProducedFile("sheet", out.getvalue(), "png")]
 
 
 @pytest.fixture
-def desk(desk: Desk, generator: Generator) -> Iterator[Desk]:
-    """A desk whose generator makes files, three images side by side."""
+def desk(desk: Desk, generator: Generator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """A desk whose generator makes files, three images side by side, and whose kind makes a sheet of all."""
+    monkeypatch.setattr(Txt2ImgKind, "files_of_job", sheet_of)
     entry, making = generator.model.entry, MakesFiles(generator.model, generator._engine)
     threads = ImageThreads(3)
     yield replace(desk, around=replace(desk.around, generators={entry.name: making}, images=threads))
@@ -127,7 +131,7 @@ def test_a_file_that_cannot_be_stored_ends_the_job(desk: Desk) -> None:
 
 
 def test_a_role_twice_is_a_fault_of_the_kind(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MakesFiles, "files_of_job", lambda *_: [ProducedFile("lora", bytes([n])) for n in (1, 2)])
+    monkeypatch.setattr(Txt2ImgKind, "files_of_job", lambda *_: [ProducedFile("lora", bytes([n])) for n in (1, 2)])
     job = desk.run()
     assert job.error is not None
     assert (job.error.code, "file lora is listed twice" in job.error.message) == ("internal_error", True)

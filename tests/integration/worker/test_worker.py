@@ -65,7 +65,7 @@ def test_img2img_of_an_upload_and_of_a_result(at_work: Studio) -> None:
     assert (one.state, other.state) == (State.SUCCEEDED, State.SUCCEEDED)
     assert pixels(one.images[0].read()) == pixels(other.images[0].read())
     assert pixels(one.images[0].read()) != pixels(made.read())
-    assert b"input_sha256" in at_work.store.get(one.result.manifest if one.result else "")
+    assert b"inputs_sha256" in at_work.store.get(one.result.manifest if one.result else "")
 
 
 def test_two_pictures_are_those_of_two_jobs(at_work: Studio) -> None:

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from darkroom.cli import requests
+from darkroom.cli.fields import given_fields
 from darkroom.cli.pictures import with_upload
-from darkroom.cli.requests import read_lines, request_fields, with_kind
+from darkroom.cli.requests import read_lines, with_kind
 from darkroom.cli.screen import described
 from darkroom.tasks import Darkroom, InvalidRequest, parse_request
 
 
 def test_only_what_was_given_becomes_a_field() -> None:
-    assert request_fields({"prompt": "a cat", "width": None, "seed": [], "as_json": True}) == {"prompt": "a cat"}
+    assert given_fields({"prompt": "a cat", "width": None, "seed": [], "as_json": True}) == {"prompt": "a cat"}
 
 
 @pytest.mark.parametrize(
@@ -31,24 +32,24 @@ def test_only_what_was_given_becomes_a_field() -> None:
     ],
 )
 def test_values_that_are_none_are_passed_on(option: str, text: str, value: Any) -> None:
-    assert request_fields({option: text}) == {option: value}
+    assert given_fields({option: text}) == {option: value}
 
 
 def test_one_seed_counts_up_and_several_are_one_per_image() -> None:
-    assert request_fields({"seed": ["7"]}) == {"seed": 7}
-    assert request_fields({"seed": ["7", "1"]}) == {"seeds": [7, 1]}
+    assert given_fields({"seed": ["7"]}) == {"seed": 7}
+    assert given_fields({"seed": ["7", "1"]}) == {"seeds": [7, 1]}
 
 
 def test_not_a_number_is_named_with_the_other_faults() -> None:
-    fields = request_fields({"prompt": "", "width": "wide", "guidance_scale": "nan", "seed": ["x", "2"]})
+    fields = given_fields({"prompt": "", "width": "wide", "guidance_scale": "nan", "seed": ["x", "2"]})
     with pytest.raises(InvalidRequest) as caught:
         parse_request(with_kind(fields))
-    assert [fault.field for fault in caught.value.faults] == ["prompt", "width", "guidance_scale", "seeds.0"]
+    assert [fault.field for fault in caught.value.faults] == ["prompt", "guidance_scale", "width", "seeds.0"]
 
 
 def test_words_for_what_is_mistaken_at_a_terminal() -> None:
     """Each message says what would be right."""
-    fields = request_fields({"prompt": "a", "metadata": "{bad", "start_by": "tomorrow", "image": "file:///x.png"})
+    fields = given_fields({"prompt": "a", "metadata": "{bad", "start_by": "tomorrow", "image": "file:///x.png"})
     with pytest.raises(InvalidRequest) as caught:
         parse_request(with_kind(fields))
     image, metadata, start_by = sorted(described(fault) for fault in caught.value.faults)
@@ -60,7 +61,7 @@ def test_words_for_what_is_mistaken_at_a_terminal() -> None:
 
 def test_a_file_is_no_fault_of_a_request_that_has_others() -> None:
     """It would have been uploaded."""
-    fields = with_kind(request_fields({"prompt": "", "image": "sketch.png"}))
+    fields = with_kind(given_fields({"prompt": "", "image": "sketch.png"}))
     with Darkroom() as client, pytest.raises(InvalidRequest) as caught:
         parse_request(with_upload(fields, client))
     assert [fault.field for fault in caught.value.faults] == ["prompt"]

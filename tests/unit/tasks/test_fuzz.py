@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from darkroom.tasks import Img2Img, InvalidRequest, Txt2Img, parse_request
 from darkroom.tasks.catalogue import builtin_catalogue
-from darkroom.tasks.validate import canonical, digest, resolve, warnings_of
+from darkroom.tasks.validate import canonical, digest, resolve
 
 CATALOGUE = builtin_catalogue()
 FIELDS = sorted(Img2Img.model_fields)
@@ -97,7 +97,7 @@ def test_every_mapping_is_a_request_or_is_refused(data: dict[Any, Any]) -> None:
     assert read == found.filled
     assert resolve(read, CATALOGUE, lambda: None).filled == found.filled
     assert len(digest(found.asked)) == 64
-    assert {"negative_prompt_ignored"} >= set(warnings_of(read, found.offer))
+    assert {"negative_prompt_ignored"} >= set(read.warnings(found.offer))
 
 
 @settings(max_examples=60, deadline=None)

@@ -149,7 +149,7 @@ def test_missing_fields_are_named() -> None:
 def test_all_faults_are_named_at_once_in_the_order_of_the_fields() -> None:
     found = faults(prompt="", width="512", num_inference_steps=0, guidance_scale=math.nan, seeds=[1, -1], wdith=3)
     named = [fault.field for fault in found]
-    assert named == ["prompt", "width", "num_inference_steps", "guidance_scale", "seeds.1", "wdith"]
+    assert named == ["prompt", "guidance_scale", "width", "num_inference_steps", "seeds.1", "wdith"]
 
 
 def test_the_message_names_field_and_reason() -> None:

@@ -7,16 +7,8 @@ import pytest
 from darkroom.tasks import Fault, Img2Img, InvalidRequest, Txt2Img
 from darkroom.tasks.catalogue import Defaults, FolderSource, Limits, ModelEntry, builtin_catalogue
 from darkroom.tasks.fields import MAX_SEED
-from darkroom.tasks.validate import (
-    LONGEST_SIDE,
-    MAX_REQUEST_BYTES,
-    Resolved,
-    canonical,
-    digest,
-    resolve,
-    source_limits,
-    warnings_of,
-)
+from darkroom.tasks.sizes import LONGEST_SIDE, source_limits
+from darkroom.tasks.validate import MAX_REQUEST_BYTES, Resolved, canonical, digest, resolve
 
 MODEL = ModelEntry(
     name="small",
@@ -162,9 +154,9 @@ def test_a_size_that_the_format_cannot_hold(fields: dict[str, Any], *, fits: boo
 
 def test_a_picture_that_keeps_its_size_is_scaled_into_what_the_format_holds() -> None:
     request = Img2Img(prompt="a cat", image=PICTURE, output_format="webp")
-    assert source_limits(request, LARGE.limits).max_side == LONGEST_SIDE["webp"]
-    assert source_limits(request, MODEL.limits) == MODEL.limits
-    assert source_limits(request.model_copy(update={"output_format": "png"}), LARGE.limits) == LARGE.limits
+    assert source_limits(request.output_format, LARGE.limits).max_side == LONGEST_SIDE["webp"]
+    assert source_limits(request.output_format, MODEL.limits) == MODEL.limits
+    assert source_limits("png", LARGE.limits) == LARGE.limits
 
 
 @pytest.mark.parametrize(
@@ -196,7 +188,7 @@ def test_lists_that_were_changed_in_a_request_are_looked_at() -> None:
     (request.seeds or []).append(-1)
     with pytest.raises(InvalidRequest) as caught:
         resolve(request, CATALOGUE, lambda: None)
-    assert [fault.field for fault in caught.value.faults] == ["seeds.1", "metadata"]
+    assert [fault.field for fault in caught.value.faults] == ["metadata", "seeds.1"]
 
 
 def test_the_message_says_what_would_be_right() -> None:
@@ -275,10 +267,10 @@ def test_the_digest_tells_requests_apart() -> None:
 
 def test_a_prompt_that_is_certainly_cut_is_said() -> None:
     entry = builtin_catalogue()["sdxl"]
-    assert warnings_of(Txt2Img(prompt="fox " * 75), entry) == []
-    assert warnings_of(Txt2Img(prompt="fox " * 76), entry) == ["prompt_truncated"]
-    assert warnings_of(Txt2Img(prompt="fox", negative_prompt="fox " * 76), entry) == ["prompt_truncated"]
-    assert warnings_of(Txt2Img(prompt="e\u0301" * 400 + "?!_-" * 100), entry) == []
+    assert list(Txt2Img(prompt="fox " * 75).warnings(entry)) == []
+    assert list(Txt2Img(prompt="fox " * 76).warnings(entry)) == ["prompt_truncated"]
+    assert list(Txt2Img(prompt="fox", negative_prompt="fox " * 76).warnings(entry)) == ["prompt_truncated"]
+    assert list(Txt2Img(prompt="e\u0301" * 400 + "?!_-" * 100).warnings(entry)) == []
 
 
 @pytest.mark.parametrize(
@@ -294,4 +286,4 @@ def test_a_prompt_that_is_certainly_cut_is_said() -> None:
 )
 def test_a_negative_prompt_that_has_no_say(fields: dict[str, Any], said: list[str]) -> None:
     request = Txt2Img(**{"prompt": "fox", "negative_prompt": "blurry", **fields})
-    assert warnings_of(request, builtin_catalogue()["sdxl"]) == said
+    assert list(request.warnings(builtin_catalogue()["sdxl"])) == said

@@ -75,7 +75,8 @@ def make(
     """One picture, in a job of its own; from `source` where there is one. Solo, unless a ticket says otherwise."""
     named = {"image": "inputs/default/it.png"} if source else {}
     prepared = generator.prepare(ask(generator, **named, **fields))
-    return generator.generate(prepared, seed, source, on_step, ticket or Ticket(solo=True))
+    sources = {"image": source} if source else {}
+    return generator.generate(prepared, seed, sources, on_step, ticket or Ticket(solo=True)).picture
 
 
 def ignore(*_: Any) -> None:

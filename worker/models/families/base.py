@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import torch
 
-from darkroom.tasks.catalogue import Family, Kind
+from darkroom.tasks.catalogue import Family
 from darkroom.worker.errors import ModelIncompatible
 
 Components = Mapping[str, Any]
@@ -31,7 +31,7 @@ class FamilySpec:
     name: Family
     components: dict[str, type[Any]]
     schedulers: dict[str, type[Any]]
-    pipelines: dict[Kind, type[Any]]
+    pipelines: dict[str, type[Any]]
     options: tuple[str, ...]
     fixed: dict[str, Any]
     upcasts_vae: bool
@@ -48,12 +48,12 @@ class FamilySpec:
         """Names of the components that have weights, in the order of use."""
         return (*self.encoders, "unet", "vae")
 
-    def pipeline(self, kind: Kind, components: Components, options: Mapping[str, Any] | None = None) -> Any:
+    def pipeline(self, name: str, components: Components, options: Mapping[str, Any] | None = None) -> Any:
         """A pipeline over these components (a scheduler among them); costs about 2 ms, loads nothing.
 
         `options` are the model's own from `model_index.json`, such as `force_zeros_for_empty_prompt`.
         """
-        return self.pipelines[kind](**components, **self.fixed, **(options or {}))
+        return self.pipelines[name](**components, **self.fixed, **(options or {}))
 
     def count_tokens(self, tokenizer: Any, prompt: str) -> int:
         """Tokens of the prompt itself, without start and end; what exceeds `prompt_tokens` is not read."""

@@ -52,7 +52,10 @@ def test_an_image_of_a_job_is_that_of_a_job_of_its_own(generators: Generators, f
     generator, source = generators(family), SOURCES[kind]
     named = {"image": "inputs/default/it.png"} if source else {}
     job = generator.prepare(ask(generator, seed=None, seeds=[11, 12, 2**53 - 1], **named))
-    together = [generator.generate(job, seed, source, ignore) for seed in (11, 12, 2**53 - 1)]
+    together = [
+        generator.generate(job, seed, {"image": source} if source else {}, ignore).picture
+        for seed in (11, 12, 2**53 - 1)
+    ]
     assert all(
         same(made, make(generator, seed, source)) for seed, made in zip((11, 12, 2**53 - 1), together, strict=True)
     )

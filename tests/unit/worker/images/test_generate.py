@@ -16,7 +16,7 @@ from darkroom.worker.batching.graphs import Graphs
 from darkroom.worker.batching.stacking import Tree
 from darkroom.worker.images.embeddings import EmbeddingCache
 from darkroom.worker.images.generate import Generator
-from darkroom.worker.images.pictures import prepare_source
+from darkroom.worker.kinds.sources import prepare_source
 from tests.unit.worker.conftest import DIFFUSION, FAMILIES, Generators, Models, ask, ignore, make, photo, same
 
 pytestmark = [
@@ -29,7 +29,7 @@ def steps_of(generator: Generator, source: Image.Image | None = None, **fields: 
     found: list[tuple[int, int]] = []
     named = {"image": "inputs/default/it.png"} if source else {}
     prepared = generator.prepare(ask(generator, **named, **fields))
-    generator.generate(prepared, 1, source, lambda step, of, _: found.append((step, of)))
+    generator.generate(prepared, 1, {"image": source} if source else {}, lambda step, of, _: found.append((step, of)))
     return found
 
 
@@ -90,7 +90,7 @@ def test_the_latents_of_a_step_are_those_of_one_image(generators: Generators) ->
     shapes = set()
     generator = generators("sdxl")
     prepared = generator.prepare(ask(generator, width=64, height=32))
-    generator.generate(prepared, 1, None, lambda _step, _of, latents: shapes.add(tuple(latents.shape)))
+    generator.generate(prepared, 1, {}, lambda _step, _of, latents: shapes.add(tuple(latents.shape)))
     assert shapes == {(1, 4, 4, 8)}
 
 
@@ -145,9 +145,9 @@ def test_a_prompt_that_is_not_read_to_its_end_is_told_of_exactly(generators: Gen
 def test_without_a_size_the_picture_keeps_its_own_on_the_grid(generators: Generators) -> None:
     generator = generators("sd")
     prepared = generator.prepare(ask(generator, image="inputs/default/it.png"))
-    assert generator.generate(prepared, 1, photo(0, 77, 50), ignore).size == (72, 48)
+    assert generator.generate(prepared, 1, {"image": photo(0, 77, 50)}, ignore).picture.size == (72, 48)
     full = generator.prepare(ask(generator, image="inputs/default/it.png", strength=1.0))
-    assert generator.generate(full, 1, photo(0, 77, 50), ignore).size == (72, 48)
+    assert generator.generate(full, 1, {"image": photo(0, 77, 50)}, ignore).picture.size == (72, 48)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -37,7 +37,7 @@ def test_what_on_step_raises_comes_out_unchanged_and_leaves_nothing(
             raise error
 
     with pytest.raises(type(error)) as raised:
-        generator.generate(prepared, 4, None, stop)
+        generator.generate(prepared, 4, {}, stop)
     assert raised.value is error
     assert same(make(generator, 4, scheduler="dpmpp_sde"), before)
     error.__traceback__ = None
@@ -103,8 +103,8 @@ def test_a_request_whose_defaults_are_missing_is_refused(generators: Generators)
 def test_img2img_without_its_picture_fails_alone(generators: Generators) -> None:
     generator = generators("sd")
     prepared = generator.prepare(ask(generator, image="inputs/default/it.png"))
-    with pytest.raises(GenerationFailed, match="without a source"):
-        generator.generate(prepared, 1, None, ignore)
+    with pytest.raises(GenerationFailed, match="without its image"):
+        generator.generate(prepared, 1, {}, ignore)
 
 
 def test_a_model_whose_entry_names_unfit_schedulers_is_not_served(models: Models, engine: Engine) -> None:

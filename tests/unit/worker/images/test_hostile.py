@@ -6,7 +6,7 @@ from darkroom.storage.errors import InputError
 from darkroom.storage.folder import FolderStore
 from darkroom.storage.inputs import store_input
 from darkroom.tasks.catalogue import Limits
-from darkroom.worker.images.pictures import read_source
+from darkroom.worker.kinds.sources import read_source
 from tests.unit.storage.hostile import hostile, whole
 
 LIMITS = Limits(min_side=16, max_side=64, max_pixels=64 * 64)

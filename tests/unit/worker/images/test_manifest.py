@@ -30,7 +30,7 @@ def manifest(models: Models) -> Manifest:
     data = encode(image, "png", "")[0]
     records = [ImageRecord.of("0197-job", i, s, image, data, "image/png", "3x8:2 2x2:0") for i, s in enumerate([5, 6])]
     times = {"started_at": 1.5e9, "generate": 2.25}
-    return make_manifest("0197-job", request, models("sdxl"), records, times, input_sha256="a" * 64)
+    return make_manifest("0197-job", request, models("sdxl"), records, times, inputs_sha256={"image": "a" * 64})
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_it_names_all_that_the_bits_depend_on(table: Table, models: Models) -> N
     assert (table["dtype"], table["memory"]) == ("float32", "full")
     assert {"threads", "cpu_capability", "torch", "diffusers", "transformers"} <= set(table["environment"])
     assert table["request"]["negative_prompt"] == "" and table["seeds"] == [5, 6]
-    assert table["input_sha256"] == "a" * 64
+    assert table["inputs_sha256"] == {"image": "a" * 64}
     assert table["images"][0]["pixels_sha256"] != table["images"][0]["sha256"]
 
 
@@ -160,7 +160,7 @@ def test_it_names_all_that_the_bits_depend_on(table: Table, models: Models) -> N
         ("request.kind", "finetune", "kind"),
         ("request.evil", 1, "evil"),
         ("request", [], "request"),
-        ("input_sha256", "", "input_sha256"),
+        ("inputs_sha256", {"image": ""}, "inputs_sha256.image"),
     ],
 )
 def test_what_is_wrong_is_named(table: Table, faults: Callable[[Any], str], path: str, value: Any, named: str) -> None:

@@ -12,7 +12,7 @@ from darkroom.worker.errors import ManifestInvalid
 from darkroom.worker.images.files_again import compared_files
 from darkroom.worker.images.manifest import FileRecord, ImageRecord, Manifest, make_manifest, parse_manifest
 from darkroom.worker.images.pictures import encode
-from darkroom.worker.images.products import ProducedFile
+from darkroom.worker.kinds.products import ProducedFile
 from tests.unit.worker.conftest import Models, ask, photo
 
 JOB = "0197-job"

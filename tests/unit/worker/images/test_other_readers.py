@@ -10,7 +10,8 @@ import piexif.helper
 import pytest
 import sd_parsers
 
-from darkroom.worker.images.pictures import OutputFormat, encode, parameters_text, read_parameters
+from darkroom.tasks.requests.parts import OutputFormat
+from darkroom.worker.images.pictures import encode, parameters_text, read_parameters
 from tests.unit.worker.conftest import photo
 from tests.unit.worker.images.test_pictures import asked
 

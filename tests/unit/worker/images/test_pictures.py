@@ -10,17 +10,11 @@ from PIL import Image
 
 from darkroom.storage.errors import InputBomb
 from darkroom.tasks.catalogue import Limits
-from darkroom.tasks.validate import LONGEST_SIDE
-from darkroom.worker.images.asked import Asked
-from darkroom.worker.images.pictures import (
-    OutputFormat,
-    encode,
-    fitting_size,
-    parameters_text,
-    prepare_source,
-    read_parameters,
-    read_source,
-)
+from darkroom.tasks.requests.parts import OutputFormat
+from darkroom.tasks.sizes import LONGEST_SIDE
+from darkroom.worker.images.pictures import encode, parameters_text, read_parameters
+from darkroom.worker.kinds.asked import Asked
+from darkroom.worker.kinds.sources import fitting_size, prepare_source, read_source
 from tests.unit.worker.conftest import photo, same
 
 LIMITS = Limits(min_side=32, max_side=256, max_pixels=128 * 128)
@@ -37,7 +31,6 @@ def halves(left: tuple[int, ...], right: tuple[int, ...], size: tuple[int, int] 
 
 def asked(**changes: object) -> Asked:
     fields = {
-        "kind": "txt2img",
         "prompt": "a red fox",
         "negative_prompt": None,
         "width": 64,
@@ -181,6 +174,6 @@ def test_the_parameters_are_in_the_form_that_other_tools_read() -> None:
 
 
 def test_parameters_name_strength_for_img2img_alone_and_no_empty_negative_prompt() -> None:
-    assert "Denoising strength: 0.6" in parameters_text(asked(kind="img2img", strength=0.6), 1, (8, 8), "m")
+    assert "Denoising strength: 0.6" in parameters_text(asked(), 1, (8, 8), "m", {"Denoising strength": "0.6"})
     assert "strength" not in parameters_text(asked(), 1, (8, 8), "m")
     assert "Negative" not in parameters_text(asked(negative_prompt=""), 1, (8, 8), "m")

@@ -21,13 +21,14 @@ from darkroom.storage.errors import (
     StorageError,
     StorageUnavailable,
 )
+from darkroom.tasks.requests.parts import OutputFormat
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.errors import ManifestInvalid
 from darkroom.worker.images.differences import Difference
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.manifest import ImageRecord, Manifest, make_manifest, parse_manifest
-from darkroom.worker.images.pictures import OutputFormat, encode, parameters_text
+from darkroom.worker.images.pictures import encode, parameters_text
 from darkroom.worker.images.replay import Replay, ReplayedImage
 from tests.unit.worker.conftest import FAMILIES, Generators, ask, ignore, photo, same
 
@@ -49,17 +50,18 @@ class Done:
         self.images: list[Image.Image] = []
         records = []
         for index, seed in enumerate([3, 4]):
-            image = generator.generate(prepared, seed, source, ignore, ticket := Ticket())
+            sources = {"image": source} if source else {}
+            image = generator.generate(prepared, seed, sources, ignore, ticket := Ticket()).picture
             data, content_type = encode(image, form, parameters_text(prepared.asked, seed, image.size, "tiny"))
             record = ImageRecord.of("job", index, seed, image, data, content_type, str(ticket.placements))
             self.objects[record.key] = data
             self.images.append(image)
             records.append(record)
-        digest = None
+        digests = {}
         if source:
             self.objects[INPUT] = encode(source, "png", "")[0]
-            digest = hashlib.sha256(self.objects[INPUT]).hexdigest()
-        self.manifest = make_manifest("job", request, generator.model, records, {}, digest)
+            digests = {"image": hashlib.sha256(self.objects[INPUT]).hexdigest()}
+        self.manifest = make_manifest("job", request, generator.model, records, {}, digests)
 
     def changed(self, **parts: Mapping[str, object]) -> Manifest:
         """The manifest with some fields of its parts as they were elsewhere."""
@@ -145,7 +147,7 @@ def test_another_source_is_told_of_and_shows(generators: Generators) -> None:
     job = Done(generators("playground"), source=photo(3))
     other = encode(photo(4), "png", "")[0]
     replay = Replay(job.manifest, generators("playground"), {**job.objects, INPUT: other}.get)
-    assert [difference.field for difference in replay.differences] == ["input_sha256"]
+    assert [difference.field for difference in replay.differences] == ["inputs_sha256.image"]
     assert not next(replay.images()).bit_equal
 
 

@@ -1,18 +1,19 @@
-"""What generation reads of a request: every default filled in, no field that may be missing."""
+"""What denoising reads of a request: every default filled in, no field that may be missing."""
 
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import Any, Self
 
-from darkroom.tasks.catalogue import SCHEDULERS, Kind, Limits, ModelOffer
+from darkroom.tasks.catalogue import SCHEDULERS, Limits, ModelOffer
 from darkroom.tasks.errors import Fault, InvalidRequest
-from darkroom.tasks.validate import source_limits
+from darkroom.tasks.requests import JobRequest
+from darkroom.tasks.requests.parts import OutputFormat
+from darkroom.tasks.sizes import source_limits
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One job's wish, apart from its seeds. `width` and `height` None: those of the source picture, within `limits`."""
 
-    kind: Kind
     prompt: str
     negative_prompt: str | None
     width: int | None
@@ -22,21 +23,23 @@ class Asked:
     scheduler: str
     strength: float
     limits: Limits
+    output_format: OutputFormat = "png"
 
     @classmethod
-    def of(cls, request: Any, offer: ModelOffer) -> Self:
+    def of(cls, request: JobRequest, offer: ModelOffer) -> Self:
         """What a request with every default filled in (`darkroom.tasks.validate.resolve`) wishes of this model.
 
         Raises InvalidRequest with every fault: a default that is missing, a kind or scheduler that is not offered.
         """
-        values = {name: getattr(request, name, None) for name in cls.__dataclass_fields__}
-        values["limits"] = source_limits(request, offer.limits)
-        if values["kind"] != "img2img":
+        values: dict[str, Any] = {name: getattr(request, name, None) for name in cls.__dataclass_fields__}
+        form = values["output_format"] = values["output_format"] or "png"
+        values["limits"] = source_limits(form, offer.limits)
+        if "strength" not in type(request).model_fields:
             values["strength"] = 1.0  # pure noise
-        faults = [*_missing(values), *_not_offered(values, offer)]
+        faults = [*_missing(request, values), *_not_offered(request.kind, values["scheduler"], offer)]
         if faults:
             raise InvalidRequest(faults)
-        return cls(**cast("dict[str, Any]", values))
+        return cls(**values)
 
     @property
     def guidance(self) -> bool:
@@ -57,21 +60,20 @@ class Asked:
         return self.strength >= 1.0
 
 
-def _missing(values: dict[str, Any]) -> list[Fault]:
+def _missing(request: JobRequest, values: dict[str, Any]) -> list[Fault]:
     needed = ["prompt", "num_inference_steps", "guidance_scale", "scheduler", "strength"]
-    if values["kind"] == "txt2img":
+    if not request.inputs:
         needed += ["width", "height"]
     unset = [name for name in needed if values[name] is None]
     return [Fault(name, "missing", "has no value: the request was not resolved") for name in unset]
 
 
-def _not_offered(values: dict[str, Any], offer: ModelOffer) -> list[Fault]:
+def _not_offered(kind: str, scheduler: str | None, offer: ModelOffer) -> list[Fault]:
     faults = []
-    if values["kind"] not in offer.kinds:
+    if kind not in offer.kinds:
         faults.append(Fault("kind", "kind_not_supported", f"{offer.name} does {', '.join(offer.kinds)}"))
-    name = values["scheduler"]
-    if name is not None and name not in offer.schedulers:
-        label = SCHEDULERS[name][0] if name in SCHEDULERS else repr(name)
+    if scheduler is not None and scheduler not in offer.schedulers:
+        label = SCHEDULERS[scheduler][0] if scheduler in SCHEDULERS else repr(scheduler)
         fitting = ", ".join(offer.schedulers)
         faults.append(Fault("scheduler", "scheduler_not_supported", f"{label} does not fit {offer.name}: {fitting}"))
     return faults

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load
 
 from darkroom.storage.keys import FILE_TYPES
-from darkroom.worker.images.products import Produced, ProducedFile
+from darkroom.worker.kinds.products import Produced, ProducedFile
 
 SHEET = ProducedFile("sheet", b"x", "png")
 
@@ -38,11 +38,11 @@ def test_the_type_follows_from_the_ending(extension: str) -> None:
     assert ProducedFile("latents", b"x", extension).content_type == FILE_TYPES[extension]
 
 
-def test_a_bare_picture_is_a_product() -> None:
+def test_files_alone_are_no_picture() -> None:
     picture = Image.new("RGB", (8, 8))
-    assert Produced.of(picture) == Produced(picture, ())
-    both = Produced(picture, [SHEET])
-    assert Produced.of(both) is both
+    assert Produced(picture, [SHEET]).picture is picture
+    with pytest.raises(ValueError, match="no picture"):
+        _ = Produced(files=[SHEET]).picture
 
 
 def test_of_each_role_an_image_has_one_file() -> None:
@@ -72,7 +72,7 @@ def test_tensors_come_back_with_what_was_said_of_them(tmp_path: Any) -> None:
 
 PROGRAM = """
 import hashlib, torch
-from darkroom.worker.images.products import ProducedFile
+from darkroom.worker.kinds.products import ProducedFile
 about = {name: name for name in "qwertzuiopasdfghjkl"}
 print(hashlib.sha256(ProducedFile.of_tensors("x", {"b": torch.ones(3), "a": torch.ones(2)}, **about).data).hexdigest())
 """

@@ -68,7 +68,9 @@ class Produced:
         if len(set(roles)) < len(roles):
             raise ValueError(f"two files of one image have the same role: {', '.join(sorted(roles))}")
 
-    @classmethod
-    def of(cls, made: "Image.Image | Produced") -> "Produced":
-        """A bare picture is a product without files."""
-        return made if isinstance(made, Produced) else cls(made)
+    @property
+    def picture(self) -> Image.Image:
+        """The picture. Raises ValueError where there is none."""
+        if self.image is None:
+            raise ValueError("no picture was made")
+        return self.image

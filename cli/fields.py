@@ -1,0 +1,194 @@
+"""The fields of requests as options: made from the request classes, so that a new field is an option by itself."""
+
+import inspect
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from darkroom.tasks.requests import KINDS, JobRequest
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+#: Options that people know by shorter names.
+FLAGS = {
+    "model": ("--model", "-m"),
+    "negative_prompt": ("--negative",),
+    "num_inference_steps": ("--steps",),
+    "guidance_scale": ("--guidance",),
+    "num_images": ("--num-images", "-n"),
+    "output_format": ("--format",),
+}
+#: What the command adds to what the field says of itself.
+_MORE = {
+    "output_format": ", or by --save",
+    "seed": "; repeat it: one per image",
+    "start_by": ": ISO 8601 with a zone, or +SECONDS",
+}
+_INPUT = "a file (uploaded), a storage key, a data: or https: URL"
+#: The argument, and what an option by another name stands for.
+_NO_OPTIONS = ("prompt", "kind", "seeds")
+_METAVARS = {"integer": "INTEGER", "number": "FLOAT", "object": "JSON", "array": "TEXT"}
+
+
+@dataclass(frozen=True)
+class FieldOption:
+    """One field, as it is at a terminal. `schema` is its part of the JSON schema; `kinds` have it, none: all."""
+
+    name: str
+    schema: Mapping[str, Any]
+    kinds: tuple[str, ...]
+    is_input: bool
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """`--steps`."""
+        return FLAGS.get(self.name) or (f"--{self.name.replace('_', '-')}",)
+
+    @property
+    def help(self) -> str:
+        """What it is, its bounds and choices, and which kinds have it."""
+        text = _INPUT if self.is_input else str(self.schema.get("description", ""))
+        found = f"{text[:1].upper()}{text[1:]}{''.join(_bounds(self.schema))}{_MORE.get(self.name, '')}"
+        return f"{found}. For {', '.join(self.kinds)}." if self.kinds else f"{found}."
+
+    @property
+    def repeated(self) -> bool:
+        """Whether it may be given several times."""
+        return self.name == "seed" or self.schema.get("type") == "array"
+
+    @property
+    def parameter(self) -> inspect.Parameter:
+        """The command's parameter. A number is a text: it is checked with all other fields, to name every fault."""
+        kind = self.schema.get("type")
+        if kind == "boolean":
+            wanted: Any = bool | None
+            info = typer.Option(f"{self.flags[0]}/--no-{self.flags[0][2:]}", help=self.help)
+        else:
+            wanted = list[str] | None if self.repeated else str | None
+            info = typer.Option(*self.flags, help=self.help, metavar=self._metavar())
+        return inspect.Parameter(
+            self.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[wanted, info]
+        )
+
+    def value(self, given: Any) -> Any:
+        """What the request is to hold; what cannot be read is passed on as it came, and named with the other faults."""
+        if self.name == "seed":
+            return [number(one, int) for one in given]
+        if isinstance(given, list):
+            return list(given)
+        return given if isinstance(given, bool) else self._read(given)
+
+    def _read(self, text: str) -> Any:
+        kind = self.schema.get("type")
+        if kind in ("integer", "number"):
+            return number(text, int if kind == "integer" else float)
+        if kind == "object":
+            return _json(text)
+        return moment(text) if self.schema.get("format") == "date-time" else text
+
+    def _metavar(self) -> str | None:
+        if self.schema.get("format") == "date-time":
+            return "TIME"
+        return _METAVARS.get(str(self.schema.get("type")))
+
+
+@cache
+def field_options() -> tuple[FieldOption, ...]:
+    """Of every kind: what they ask for first, then what all jobs have."""
+    common = set(JobRequest.model_fields)
+    found: dict[str, list[str]] = {}
+    for kind, request in KINDS.items():
+        for name in request.model_fields:
+            found.setdefault(name, []).append(kind)
+    ordered = sorted((name for name in found if name not in _NO_OPTIONS), key=lambda name: name in common - {"model"})
+    return tuple(_option(name, found[name]) for name in ordered)
+
+
+def _option(name: str, kinds: list[str]) -> FieldOption:
+    request = KINDS[kinds[0]]
+    return FieldOption(
+        name, _plain(request, name), () if len(kinds) == len(KINDS) else tuple(kinds), name in request.inputs
+    )
+
+
+@cache
+def _schema(request: type[JobRequest]) -> Mapping[str, Any]:
+    return request.model_json_schema()
+
+
+def _plain(request: type[JobRequest], name: str) -> Mapping[str, Any]:
+    """The schema of a field without the null that stands for leaving it out, and without references."""
+    whole = _schema(request)
+    schema = whole["properties"][name]
+    choices = [choice for choice in schema.get("anyOf", []) if choice.get("type") != "null"]
+    merged = {**(choices[0] if choices else {}), **schema}
+    reference = str(merged.get("$ref", "")).rpartition("/")[2]
+    return {**whole.get("$defs", {}).get(reference, {}), **merged}
+
+
+def _bounds(schema: Mapping[str, Any]) -> Iterator[str]:
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is not None and high is not None and high < 2**53 - 1:
+        yield f"; {low:g} to {high:g}" if isinstance(high, float) else f"; {low} to {high}"
+    if choices := schema.get("enum"):
+        yield f"; one of {', '.join(map(str, choices))}; default: {schema.get('default')}"
+
+
+def takes_fields(command: Command) -> Command:
+    """Gives a command an option for every field of a request; it finds them among its keyword arguments."""
+    signature = inspect.signature(command)
+    own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    first = [one for one in own if one.kind is not inspect.Parameter.KEYWORD_ONLY]
+    fields = [option.parameter for option in field_options()]
+    command.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*first, *fields, *own[len(first) :]]
+    )
+    return command
+
+
+def given_fields(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a request that the options name, by the request's own names."""
+    fields = {name: options[name] for name in ("prompt", "kind") if options.get(name) is not None}
+    for option in field_options():
+        if options.get(option.name) not in (None, []):
+            fields[option.name] = option.value(options[option.name])
+    seeds = fields.pop("seed", [])
+    if seeds:
+        fields |= {"seed": seeds[0]} if len(seeds) == 1 else {"seeds": seeds}
+    return fields
+
+
+def kind_of(fields: Iterable[str]) -> str:
+    """The kind that is meant where none is named: the first that has all of the fields, else most of them."""
+    given = set(fields)
+    return max(KINDS, key=lambda kind: len(given & KINDS[kind].model_fields.keys()))
+
+
+def number(text: str, kind: type[int] | type[float]) -> int | float | str:
+    """The number, or the text as it came."""
+    for tried in (kind, float):
+        try:
+            return tried(text)
+        except ValueError:
+            continue
+    return text
+
+
+def moment(text: str) -> str:
+    """`+90` as the moment 90 seconds from now."""
+    try:
+        return (datetime.now(UTC) + timedelta(seconds=float(text))).isoformat() if text.startswith("+") else text
+    except (ValueError, OverflowError):
+        return text
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text  # the request wants a mapping, and says so

@@ -1,0 +1,122 @@
+"""What every kind of job has: whose it is, when and where it runs, and how a kind answers for its own fields."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from darkroom.tasks.catalogue import ModelName, ModelOffer
+from darkroom.tasks.errors import Fault, InvalidRequest
+from darkroom.tasks.fields import Metadata, Moment, Tenant
+from darkroom.tasks.findings import faults_of, quotable
+from darkroom.tasks.references import ReferenceFault, check_reference
+
+Lane = Literal["interactive", "bulk"]
+Batching = Literal["auto", "solo"]
+
+KEPT = object()  # the context in which requests of records are validated
+
+
+class JobRequest(BaseModel):
+    """What is asked of a job, whatever its kind. Types are strict: `"512"` is no number.
+
+    A kind is a class of its own over the parts that it has (`darkroom.tasks.requests.parts`). Each part answers for its
+    own fields with the methods below, and asks the next one by `super()`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    #: Fields that name an input: a storage key that the tenant may read, a data: URL, or an https: URL.
+    inputs: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, **fields: Any) -> None:
+        """Raises InvalidRequest with every fault."""
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise InvalidRequest(faults_of(error)) from None
+
+    # Pydantic calls an `__init__` of ours for models within models, too, unless it bears the mark of its own.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    kind: str
+    model: ModelName | None = Field(default=None, description="a catalogue name; default: the model that is served")
+    batching: Batching = Field(
+        default="auto", description="whom its denoiser calls are stacked with; solo: nobody, the same bits on every run"
+    )
+    start_by: Moment | None = Field(default=None, description="not started by then, the job expires")
+    finish_by: Moment | None = Field(default=None, description="not done by then, the job expires, at its next step")
+    lane: Lane = Field(default="interactive", description="where it waits: interactive goes before bulk")
+    tenant: Tenant = Field(default="default", description="whose job it is")
+    idempotency_key: str | None = Field(
+        default=None, min_length=1, max_length=200, description="the same key makes no second job"
+    )
+    metadata: Metadata = Field(default_factory=dict, description="your own data, returned untouched")
+
+    @property
+    def pieces(self) -> int:
+        """How many things the job makes, each by itself: pictures, say."""
+        return 1
+
+    @property
+    def references(self) -> dict[str, str]:
+        """The inputs that are named, by their fields."""
+        named = {name: getattr(self, name) for name in self.inputs}
+        return {name: reference for name, reference in named.items() if reference is not None}
+
+    def seed_of(self, _piece: int) -> int:
+        """The seed of a piece, once the request is resolved; 0 where nothing is drawn by lot."""
+        return 0
+
+    def faults(self, offer: ModelOffer) -> Iterator[Fault]:
+        """What the model does not do."""
+        if self.kind not in offer.kinds:
+            yield Fault("kind", "kind_not_supported", f"{offer.name} does {', '.join(offer.kinds)}")
+
+    def warnings(self, _offer: ModelOffer) -> Iterator[str]:
+        """What is no fault, and may not be what was meant."""
+        yield from ()
+
+    def filled(self, offer: ModelOffer) -> dict[str, Any]:
+        """The values of fields that are decided at submit, so that a job means the same whoever runs it and when."""
+        return {"model": offer.name}
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _faults_can_be_quoted(cls, data: object, validate: ValidatorFunctionWrapHandler) -> Self:
+        try:
+            found: Self = validate(data)
+            return found
+        except ValidationError as error:
+            raise quotable(error) from None
+
+    @field_validator("finish_by")
+    @classmethod
+    def _ends_after_its_start(cls, finish_by: datetime | None, info: ValidationInfo) -> datetime | None:
+        start_by = info.data.get("start_by")
+        if finish_by is not None and start_by is not None and finish_by < start_by and info.context is not KEPT:
+            raise ValueError("is before start_by")
+        return finish_by
+
+    @field_validator("*")
+    @classmethod
+    def _leads_somewhere(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.field_name not in cls.inputs or value is None or info.context is KEPT:
+            return value
+        try:
+            if "tenant" in info.data:  # without a tenant: it is at fault itself
+                check_reference(value, info.data["tenant"])
+        except ReferenceFault as fault:
+            raise PydanticCustomError(fault.code, "{why}", {"why": str(fault)}) from None
+        return value

@@ -1,0 +1,13 @@
+"""What the worker does for each kind of job: a file a kind, as its request has one in `darkroom.tasks.requests`."""
+
+from darkroom.tasks.requests import JobRequest
+from darkroom.worker.kinds.base import Kind
+from darkroom.worker.kinds.img2img import Img2ImgKind
+from darkroom.worker.kinds.txt2img import Txt2ImgKind
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (Txt2ImgKind(), Img2ImgKind())}
+
+
+def kind_of(request: JobRequest) -> Kind:
+    """What is done for a request."""
+    return KINDS[request.kind]

@@ -1,0 +1,126 @@
+"""What a kind of job is to the worker, and what it may use of a loaded model."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from PIL import Image
+
+from darkroom.tasks.catalogue import ModelEntry
+from darkroom.tasks.requests import JobRequest
+from darkroom.worker.kinds.asked import Asked
+from darkroom.worker.kinds.products import Produced, ProducedFile
+from darkroom.worker.kinds.sources import MOST_PIXELS, prepare_source, read_source
+
+#: What was read of a job's inputs, by the names of the request's fields.
+Sources = Mapping[str, Any]
+#: The pipelines' keyword arguments that a prompt becomes; nothing writes to them.
+Conditioning = dict[str, torch.Tensor]
+
+
+class Tools(Protocol):
+    """What can be done once a job, for all of its pieces; `darkroom.worker.images.generate` has it."""
+
+    @property
+    def entry(self) -> ModelEntry:
+        """The model."""
+
+    def encode(self, asked: Asked) -> tuple[Conditioning, list[str]]:
+        """The prompts, encoded, and warnings. Raises OutOfMemory, GenerationFailed."""
+
+
+class Run(Protocol):
+    """One piece in the making; its seed, and what the model does for it. Any call may raise what ends the job."""
+
+    @property
+    def seed(self) -> int:
+        """The piece's own."""
+
+    def denoise(self, pipeline: str, asked: Asked, conditioning: Conditioning, **extent: Any) -> Image.Image:
+        """The picture that a pipeline of the family gives; `extent`: what this pipeline alone is called with."""
+
+    def round_trip(self, picture: Image.Image) -> Image.Image:
+        """The picture through the VAE and back."""
+
+
+@dataclass(frozen=True)
+class PreparedJob:
+    """What all pieces of a job share; `sources` are what was read of its inputs."""
+
+    kind: "Kind"
+    request: JobRequest
+    asked: Asked
+    conditioning: Conditioning
+    warnings: list[str]
+
+
+class Kind(ABC):
+    """What the worker does for one kind of job. Stateless: one object serves all threads."""
+
+    #: The class of its requests.
+    request: ClassVar[type[JobRequest]]
+    #: What its trial pictures are made with, besides prompt and size.
+    trial_fields: ClassVar[Mapping[str, Any]] = {}
+
+    @property
+    def name(self) -> str:
+        """As in requests."""
+        return str(self.request.model_fields["kind"].default)
+
+    def prepare(self, request: JobRequest, tools: Tools) -> PreparedJob:
+        """What is done once, before the first piece. Raises InvalidRequest for what this model does not do."""
+        asked = Asked.of(request, tools.entry)
+        conditioning, warnings = tools.encode(asked)
+        return PreparedJob(self, request, asked, conditioning, warnings)
+
+    def read(self, prepared: PreparedJob, inputs: Mapping[str, bytes], most_pixels: int = MOST_PIXELS) -> Sources:
+        """The inputs, read once for all pieces. Raises InputError."""
+        asked = prepared.asked
+        return {
+            name: read_source(data, asked.width, asked.height, asked.limits, most_pixels)
+            for name, data in inputs.items()
+        }
+
+    def steps(self, prepared: PreparedJob) -> int:
+        """Denoising steps of one piece."""
+        return prepared.asked.steps
+
+    @abstractmethod
+    def make(self, prepared: PreparedJob, sources: Sources, run: Run) -> Produced:
+        """One piece: the picture (RGB) of the run's seed, files, or both."""
+
+    def files_of_job(self, _prepared: PreparedJob, _pictures: Iterable[Image.Image]) -> Sequence[ProducedFile]:
+        """Files of the whole job, asked for once all pieces are stored; pictures are read when they are used."""
+        return ()
+
+    def facts(self, _prepared: PreparedJob) -> dict[str, object]:
+        """What is said in a picture's file beside what every kind says."""
+        return {}
+
+    def trial(self, entry: ModelEntry, width: int, height: int) -> tuple[JobRequest, Sources]:
+        """Two steps of a picture of this size: what a model is tried and warmed with, and the sources of it."""
+        wish: dict[str, Any] = {
+            "model": entry.name,
+            "prompt": "a photograph",
+            "negative_prompt": "",
+            "width": width,
+            "height": height,
+            "num_inference_steps": 2,
+            "guidance_scale": 5.0,
+            "scheduler": entry.defaults.scheduler,
+            "seeds": [0],
+            "num_images": 1,
+        }
+        # Made past all checks: a model may allow no two steps, or no such prompt.
+        request = self.request.model_construct(None, **wish, **self.trial_fields)
+        return request, {name: Image.new("RGB", (width, height)) for name in self.request.inputs}
+
+
+def source_of(prepared: PreparedJob, sources: Sources, name: str = "image") -> Image.Image:
+    """The source picture of this name, at the size to generate in. Raises ValueError where there is none."""
+    if name not in sources:
+        raise ValueError(f"{prepared.kind.name} without its {name}")
+    asked = prepared.asked
+    return prepare_source(sources[name], asked.width, asked.height, asked.limits)
