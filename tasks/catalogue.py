@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -121,7 +121,7 @@ class ModelOffer(_Strict):
     defaults: Defaults
     limits: Limits = Limits()
     schedulers: list[str]
-    kinds: list[Kind] = Field(default=["txt2img", "img2img"], min_length=1)
+    kinds: list[Kind] = Field(default=[*get_args(Kind)], min_length=1)
     description: str = ""
     license: str = ""
     prompt_tokens: int = Field(default=75, ge=1, description="tokens of the prompt that the text encoders read")
