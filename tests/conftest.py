@@ -1,9 +1,11 @@
 """What tests of every kind share."""
 
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from functools import cache
 
+import execnet
 import pytest
 
 # Before torch is imported: tiny models gain nothing from a second thread, and other tests run beside.
@@ -11,7 +13,15 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 from darkroom.tasks.catalogue import Family, ModelEntry
 
+from .nursery import nursery
+
 TinyModels = Callable[[Family], ModelEntry]
+
+
+def pytest_xdist_setupnodes(specs: list[execnet.XSpec]) -> None:
+    """Test processes are forks of the nursery, too: torch is imported once for all of them."""
+    for spec in specs:
+        spec.python = shlex.join(nursery().command())
 
 
 @pytest.fixture(scope="session", autouse=True)

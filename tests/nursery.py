@@ -1,13 +1,18 @@
 """Real processes that are up at once: forks of one process that has imported everything already.
 
 Importing torch and diffusers takes longer than most of what tests want of a process. What a fork runs is the program
-itself, with arguments, environment, folder and standard streams of its own; it ends as any interpreter does.
+itself, with arguments, environment, folder and standard streams of its own; it ends as any interpreter does. Python
+programs that it starts by `sys.executable` are forks as well. So are the test processes of one run, which share the
+nursery.
 """
 
+import gc
 import json
 import os
 import runpy
 import select
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,8 +22,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
-from tempfile import TemporaryFile
+from pathlib import Path
+from tempfile import TemporaryFile, mkdtemp
 from typing import Any
+
+from . import interpreter
+
+VARIABLE = "TESTS_NURSERY"  # the socket of the nursery that is shared
 
 LOOK_SECONDS = 0.02
 START_SECONDS = 300.0  # to import everything, on a busy machine
@@ -60,21 +70,20 @@ class Fork:
 
 
 class Nursery:
-    """The process that forks, and what it says of its forks."""
+    """The process that forks, and what it says of our forks."""
 
     def __init__(self) -> None:
+        if VARIABLE not in os.environ:
+            self._process, os.environ[VARIABLE] = _found()
+        self._address = os.environ[VARIABLE]
+        #: The path of a program that is an interpreter, and a fork.
+        self.python = str(Path(self._address).with_name("python"))
         self.codes: dict[int, int] = {}
         self._started: list[int] = []
         self._starting = threading.Lock()
         self._heard = threading.Condition()
-        self._ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.nursery", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+        self._ours = socket.socket(socket.AF_UNIX)
+        self._ours.connect(self._address)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def start(
@@ -90,11 +99,10 @@ class Nursery:
 
         Streams are file descriptors; those that are not given are this process's.
         """
-        asked = {"arguments": [*arguments], "environment": {**os.environ, **(environment or {})}, "folder": os.getcwd()}  # noqa: PTH109
         streams = [0 if stdin is None else stdin, 1 if stdout is None else stdout, 2 if stderr is None else stderr]
         with self._starting, self._heard:
             before = len(self._started)
-            socket.send_fds(self._ours, [json.dumps(asked).encode(), b"\n"], streams)
+            interpreter.ask(self._ours, self.python, arguments, streams, **(environment or {}))
             assert self._heard.wait_for(lambda: len(self._started) > before, START_SECONDS), "the nursery is dead"
             return Fork(self._started[-1], self)
 
@@ -110,6 +118,10 @@ class Nursery:
             out.seek(0)
             err.seek(0)
             return subprocess.CompletedProcess([*arguments], code, out.read(), err.read())
+
+    def command(self) -> list[str]:
+        """As `python`, but what it starts by `sys.executable` is no fork."""
+        return [*_command(self._address), sys.executable]
 
     def code_of(self, pid: int, timeout: float | None) -> int:
         with self._heard:
@@ -130,45 +142,102 @@ class Nursery:
 
 @cache
 def nursery() -> Nursery:
-    """The one of this process; it ends with it."""
+    """The one of this run of tests; it ends with the process that asked first."""
     return Nursery()
 
 
-def serve(channel: socket.socket) -> dict[str, Any] | None:
-    """In the nursery until the other side has gone; forks that live then are killed. In a fork: what it is to run."""
-    living: set[int] = set()
-    while True:
-        while living and (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            living.remove(ended[0])
-            channel.send(f"ended {ended[0]} {os.waitstatus_to_exitcode(ended[1])}\n".encode())
-        if not select.select([channel], [], [], LOOK_SECONDS)[0]:
-            continue
-        asked, streams, _, _ = socket.recv_fds(channel, PIECE, 3)
+def _found() -> tuple["subprocess.Popen[bytes]", str]:
+    """Starts a nursery; the path of its socket."""
+    address = Path(mkdtemp(prefix="nursery-")) / "socket"
+    python = address.with_name("python")
+    python.write_text(f'#!/bin/sh\nexec {shlex.join(_command(str(address)))} "$0" "$@"\n')
+    python.chmod(0o700)
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(str(address))
+        door.listen()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.nursery", str(door.fileno())],
+            pass_fds=[door.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    return process, str(address)
+
+
+def _command(address: str) -> list[str]:
+    return [sys.executable, "-IS", interpreter.__file__, address]
+
+
+class Keeper:
+    """In the nursery: its forks, by the connection of the process that asked for them. The first is the founder's."""
+
+    def __init__(self, door: socket.socket) -> None:
+        self._door = door
+        self._founder = door.accept()[0]
+        self._living: dict[socket.socket, set[int]] = {self._founder: set()}
+
+    def serve(self) -> dict[str, Any] | None:
+        """Until the founder has gone. In a fork: what it is to run."""
+        while self._founder in self._living:
+            self._tell_ends()
+            for ready in select.select([self._door, *self._living], [], [], LOOK_SECONDS)[0]:
+                if ready is self._door:
+                    self._living[self._door.accept()[0]] = set()
+                elif (asked := self._hear(ready)) is not None:
+                    return asked
+        for client in [*self._living]:
+            self._leave(client)
+        return None
+
+    def _hear(self, client: socket.socket) -> dict[str, Any] | None:
+        asked, streams, _, _ = socket.recv_fds(client, PIECE, 3)
+        while asked and not asked.endswith(b"\n"):
+            asked += client.recv(PIECE)
         if not asked:
-            break
-        while not asked.endswith(b"\n"):
-            asked += channel.recv(PIECE)
-        if (pid := os.fork()) == 0:
-            channel.close()
+            self._leave(client)
+        elif (pid := os.fork()) == 0:
+            for open_socket in [self._door, *self._living]:
+                open_socket.close()
             for number, stream in enumerate(streams):
                 os.dup2(stream, number)
                 os.close(stream)
             return dict(json.loads(asked))
-        living.add(pid)
+        else:
+            self._living[client].add(pid)
+            _tell(client, f"started {pid}")
         for stream in streams:
             os.close(stream)
-        channel.send(f"started {pid}\n".encode())
-    for pid in living:
-        os.kill(pid, signal.SIGKILL)
-    return None
+        return None
+
+    def _leave(self, client: socket.socket) -> None:
+        """Nobody waits for its forks any more."""
+        for pid in self._living.pop(client):
+            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has no session of its own yet
+                os.killpg(pid, signal.SIGKILL)
+        client.close()
+
+    def _tell_ends(self) -> None:
+        with suppress(ChildProcessError):  # there is none
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                for client, living in self._living.items():
+                    if ended[0] in living:
+                        living.remove(ended[0])
+                        _tell(client, f"ended {ended[0]} {os.waitstatus_to_exitcode(ended[1])}")
 
 
-def run(arguments: list[str], environment: dict[str, str], folder: str) -> None:
+def _tell(client: socket.socket, text: str) -> None:
+    with suppress(OSError):  # it is about to leave
+        client.sendall(f"{text}\n".encode())
+
+
+def run(executable: str, arguments: list[str], environment: dict[str, str], folder: str) -> None:
     """What an interpreter with these arguments would do."""
     os.setsid()
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    sys.executable = executable
     form, program, *sys.argv[1:] = arguments
     if form == "-m":
         runpy.run_module(program, run_name="__main__", alter_sys=True)
@@ -178,11 +247,16 @@ def run(arguments: list[str], environment: dict[str, str], folder: str) -> None:
 
 
 def main() -> None:
-    channel = socket.socket(fileno=int(sys.argv[1]))
+    door = socket.socket(fileno=int(sys.argv[1]))
+    folder = Path(door.getsockname()).parent
     for module in LATE:
         import_module(module)
-    if (asked := serve(channel)) is not None:
+    gc.collect()
+    gc.freeze()  # else each fork's own collections look at all of it, and copy it
+    if (asked := Keeper(door).serve()) is not None:
         run(**asked)
+    else:
+        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

@@ -95,7 +95,18 @@ def darkroom(installation: Installation) -> Iterator[Installation]:
     log = installation.folder / "worker.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*COMMAND, "worker", "--model", MODEL, "--device", "cpu", "--preview-every", "0.2"],
+            [
+                nursery().python,
+                "-m",
+                "darkroom.cli",
+                "worker",
+                "--model",
+                MODEL,
+                "--device",
+                "cpu",
+                "--preview-every",
+                "0.2",
+            ],
             env={**os.environ, **installation.environment},
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.acceptance.conftest import COMMAND, SECRET, Installation
+from tests.acceptance.conftest import SECRET, Installation
+from tests.nursery import nursery
 
 MARK = "DARKROOM_TEST_MARK"
 Demo = Callable[..., "subprocess.Popen[str]"]
@@ -28,9 +30,11 @@ def mark() -> str:
 def demo(mark: str) -> Iterator[Demo]:
     """Starts demos; whatever is left of them in the end is killed, and the test fails."""
 
-    def start(folder: Path, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+    def start(
+        folder: Path, *arguments: str, python: str = nursery().python, **environment: str
+    ) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            [*COMMAND, "demo", "--output", str(folder), *arguments],
+            [python, "-m", "darkroom.cli", "demo", "--output", str(folder), *arguments],
             env={**os.environ, MARK: mark, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -65,7 +69,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_at_once_in_one_folder_on_a_bundled_and_a_configured_server(
     demo: Demo, mark: str, kept: Path, installation: Installation
 ) -> None:
-    plain = demo(kept)
+    plain = demo(kept, python=sys.executable)  # all of its processes are the real ones
     told = read_until(plain, "server")
     staying = demo(kept, "--json", "--stay", DARKROOM_REDIS_URL=installation.redis_url)
     told += plain.communicate(timeout=200)[0]

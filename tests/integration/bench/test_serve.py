@@ -2,10 +2,11 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.nursery import nursery
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +16,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def serve(folder: Path, cache: Path, *arguments: str) -> str:
     """What the command prints."""
-    command = [sys.executable, "-m", "bench.serve", *arguments, "--geometry", "tiny"]
+    command = [nursery().python, "-m", "bench.serve", *arguments, "--geometry", "tiny"]
     done = subprocess.run([*command, "--out", folder, "--cache", cache], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     return done.stdout
