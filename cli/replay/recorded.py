@@ -89,7 +89,10 @@ def _both(manifest: "Manifest", job: Job) -> tuple[dict[str, object], dict[str, 
     """What manifest and record both know of a job, as plain data."""
     told = {str(image.index): image.model_dump() for image in job.images}
     made = {str(i.index): i.model_dump(exclude={"pixels_sha256", "calls"}) for i in manifest.images}
+    told_files = {file.place.replace("/", "."): file.model_dump() for file in job.files}
+    files = {file.place: file.model_dump(exclude={"calls"}) for file in manifest.files}
+    ours, theirs = manifest.request.model_dump(mode="json"), job.request.model_dump(mode="json")
     return (
-        {"job_id": manifest.job_id, "request": manifest.request.model_dump(mode="json"), "images": made},
-        {"job_id": job.id, "request": job.request.model_dump(mode="json"), "images": told},
+        {"job_id": manifest.job_id, "request": ours, "images": made, "files": files},
+        {"job_id": job.id, "request": theirs, "images": told, "files": told_files},
     )

@@ -18,7 +18,6 @@ from darkroom.tasks.catalogue import load_catalogue
 from darkroom.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
-    from darkroom.worker.images.differences import Difference
     from darkroom.worker.images.manifest import Manifest
     from darkroom.worker.images.replay import Replay, ReplayedImage
 
@@ -49,7 +48,7 @@ def replay(
 ) -> int:
     """Make a job's pictures again and compare them: exits 0 if every one is equal bit for bit, else 1.
 
-    Equal is a picture that comes out as recorded and is stored as recorded; what else is found is named.
+    Equal is a picture or a file that comes out as recorded and is stored as recorded; what else is found is named.
     What the manifest recorded (device, dtype, memory mode, threads) is repeated, as far as this machine has it; options
     win over it. Where the pictures differ, the circumstances that are not as recorded are named.
     """
@@ -64,9 +63,9 @@ def replay(
     recorded = parse_manifest(found.data, load_catalogue(settings.catalogue))
     _repeat_circumstances(recorded)
     set_environment(device=device, dtype=dtype, memory=memory, threads=threads)
-    images, circumstances = _made_again(recorded, _loader(recorded, found.store), screen)
+    images, again = _made_again(recorded, _loader(recorded, found.store), screen)
     saved = [_saved(image, folder) for image in images] if folder else []
-    verdict = Verdict(recorded, images, disagreements(found, recorded), circumstances, saved)
+    verdict = Verdict(recorded, images, again.files, disagreements(found, recorded), again.differences, saved)
     screen.result(verdict.as_dict(), verdict.shown())
     return 0 if verdict.equal else EXIT_DIFFERENT
 
@@ -103,6 +102,7 @@ def _loader(manifest: "Manifest", store: ObjectStore | None) -> Callable[[str], 
         return lambda _: None
     tenant, settings = manifest.request.tenant, load_settings()
     sizes = {image.key: image.bytes for image in manifest.images}
+    sizes |= {file.key: file.bytes for file in manifest.files}
 
     def load(reference: str) -> bytes | None:
         if reference in sizes:
@@ -115,7 +115,8 @@ def _loader(manifest: "Manifest", store: ObjectStore | None) -> Callable[[str], 
 
 def _made_again(
     manifest: "Manifest", load: Callable[[str], bytes | None], screen: Screen
-) -> tuple[list["ReplayedImage"], list["Difference"]]:
+) -> tuple[list["ReplayedImage"], "Replay"]:
+    """The pictures, and what else was found."""
     from darkroom.worker.images.generate import Generator
     from darkroom.worker.images.replay import Replay
     from darkroom.worker.models.device import choose_placement
@@ -132,7 +133,7 @@ def _made_again(
         )
         progress.remove_task(loading)
         again = Replay(manifest, Generator(model, engine), load)
-        return _images(again, len(manifest.images), progress), again.differences
+        return _images(again, len(manifest.seeds), progress), again
 
 
 def _images(again: "Replay", count: int, progress: Progress) -> list["ReplayedImage"]:

@@ -11,6 +11,7 @@ from darkroom.cli.screen import table
 
 if TYPE_CHECKING:
     from darkroom.worker.images.differences import Difference
+    from darkroom.worker.images.files_again import ReplayedFile
     from darkroom.worker.images.manifest import Manifest
     from darkroom.worker.images.replay import ReplayedImage
 
@@ -23,14 +24,16 @@ class Verdict:
 
     manifest: "Manifest"
     images: Sequence["ReplayedImage"]
+    files: Sequence["ReplayedFile"]
     faults: Sequence["Difference"]
     circumstances: Sequence["Difference"]
     saved: Sequence[Path]
 
     @property
     def equal(self) -> bool:
-        """Whether all is as recorded: the manifest, each picture made again, and each that is stored."""
-        return bool(self.images) and not self.faults and all(image.equal for image in self.images)
+        """Whether all is as recorded: the manifest, each picture and file made again, and each that is stored."""
+        whole = len(self.images) == len(self.manifest.images) and len(self.files) == len(self.manifest.files)
+        return whole and bool(self._made) and not self.faults and all(one.equal for one in self._made)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -39,6 +42,7 @@ class Verdict:
             "model": self.manifest.model.name,
             "bit_equal": self.equal,
             "images": [_image(image) for image in self.images],
+            "files": [_file(file) for file in self.files],
             "faults": [asdict(fault) for fault in self._all_faults()],
             "differences": [asdict(difference) for difference in self.circumstances],
             "saved": [str(path) for path in self.saved],
@@ -47,6 +51,8 @@ class Verdict:
     def shown(self) -> RenderableType:
         """For people."""
         parts: list[RenderableType] = [table("IMAGE", "SEED", "RESULT", rows=map(_row, self.images))]
+        if self.files:
+            parts += ["", table("FILE", "IMAGE", "RESULT", rows=map(_file_row, self.files))]
         for title, found in (("FAULT", self._all_faults()), ("NOT AS RECORDED", self.circumstances)):
             if found:
                 rows = ((one.field, _short(one.recorded), _short(one.now)) for one in found)
@@ -56,11 +62,27 @@ class Verdict:
         return Group(*parts)
 
     def _all_faults(self) -> list["Difference"]:
-        return [*self.faults, *(fault for image in self.images for fault in image.faults)]
+        return [*self.faults, *(fault for one in self._made for fault in one.faults)]
+
+    @property
+    def _made(self) -> list["ReplayedImage | ReplayedFile"]:
+        return [*self.images, *self.files]
 
 
 def _image(image: "ReplayedImage") -> dict[str, Any]:
     return {name: getattr(image, name) for name in ("index", "seed", "equal", "bit_equal", "max_abs", "mean_abs")}
+
+
+def _file(file: "ReplayedFile") -> dict[str, Any]:
+    return {name: getattr(file, name) for name in ("role", "index", "equal", "bit_equal")}
+
+
+def _file_row(file: "ReplayedFile") -> tuple[object, ...]:
+    if file.equal:
+        result = "equal, byte for byte"
+    else:
+        result = "made again as recorded" if file.bit_equal else "not made again as recorded"
+    return file.role, "" if file.index is None else file.index, result
 
 
 def _row(image: "ReplayedImage") -> tuple[object, ...]:

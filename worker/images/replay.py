@@ -10,10 +10,12 @@ from darkroom.storage.errors import InputMissing
 from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.errors import ManifestInvalid
 from darkroom.worker.images.differences import Difference, differences
+from darkroom.worker.images.files_again import ReplayedFile, compared_files
 from darkroom.worker.images.generate import Generator, OnStep
 from darkroom.worker.images.manifest import Manifest, circumstances
-from darkroom.worker.images.records import ImageRecord, pixels_sha256
-from darkroom.worker.images.stored import Load, Stored, distance, read_stored
+from darkroom.worker.images.records import FileRecord, ImageRecord, pixels_sha256
+from darkroom.worker.images.stored import Load, Stored, as_shown, distance, read_stored
+from darkroom.worker.kinds.products import Produced
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class ReplayedImage:
 
 
 class Replay:
-    """A manifest on a generator of its model: `differences` at once, `images` one by one as they are made."""
+    """A manifest on a generator of its model: `differences` at once, `images` one by one, and `files` after them."""
 
     def __init__(self, manifest: Manifest, generator: Generator, load: Load) -> None:
         """`load` finds the source picture (by the request's reference) and the stored ones (by their keys).
@@ -55,20 +57,40 @@ class Replay:
         self._prepared = generator.prepare(manifest.request)
         self._sources = self._prepared.kind.read(self._prepared, inputs)
         self.differences = _differences(manifest, generator, inputs)
+        self.files: list[ReplayedFile] = []
 
     def images(self, on_step: OnStep = lambda *_: None) -> Iterator[ReplayedImage]:
         """Generates and compares one recorded picture after the other, in the order of their indices.
 
+        Files are compared on the way; at the end `files` has all that were recorded.
         Raises what `Generator.generate` raises, and the StorageError of a store that does not answer.
         Denoiser calls run where they were placed; where that cannot be, it is among the `differences` afterwards.
         """
-        for record in sorted(self._manifest.images, key=lambda image: image.index):
-            stored = read_stored(record, self._load)  # a store that is away is told of before the work
-            ticket = Ticket(script=Script(record.calls)) if record.calls else Ticket(solo=True)
-            image = self._generator.generate(self._prepared, record.seed, self._sources, on_step, ticket).picture
-            if record.calls not in ("", now := str(ticket.placements)):
-                self.differences.append(Difference(f"images.{record.index}.calls", record.calls, now))
-            yield _compared(record, image, stored)
+        recorded, files = {image.index: image for image in self._manifest.images}, self._manifest.files
+        pictures: list[Image.Image] = []
+        for index in range(self._manifest.request.pieces):
+            record = recorded.get(index)
+            stored = read_stored(record, self._load) if record else None  # one that is away is told of before the work
+            made = self._made(index, on_step)
+            self.files += compared_files(files, index, made.files, self._load)
+            if record and stored and made.image:
+                if any(file.index is None for file in files):
+                    pictures.append(as_shown(made.image, record))
+                yield _compared(record, made.image, stored)
+        if any(file.index is None for file in files):
+            again = self._prepared.kind.files_of_job(self._prepared, pictures)
+            self.files += compared_files(files, None, again, self._load)
+
+    def _made(self, index: int, on_step: OnStep) -> Produced:
+        """What is made for an image, its calls where they were."""
+        records: list[ImageRecord | FileRecord] = [*self._manifest.images, *self._manifest.files]
+        calls = next((record.calls for record in records if record.index == index and record.calls), "")
+        ticket = Ticket(script=Script(calls)) if calls else Ticket(solo=True)
+        seed = self._manifest.request.seed_of(index)
+        made = self._generator.generate(self._prepared, seed, self._sources, on_step, ticket)
+        if calls not in ("", now := str(ticket.placements)):
+            self.differences.append(Difference(f"images.{index}.calls", calls, now))
+        return made
 
     def _input(self, field: str, reference: str) -> bytes:
         data = self._load(reference)

@@ -48,13 +48,19 @@ def distance(original: bytes | None, image: Image.Image, record: ImageRecord) ->
     if original is None:
         return None
     try:
-        before, now = read_picture(original), image
+        before = read_picture(original)
     except InputError:  # what lies there is no picture any more
         return None
-    if record.content_type != "image/png":  # a lossy file shows other pixels than were encoded
-        form: OutputFormat = "jpeg" if record.content_type == "image/jpeg" else "webp"
-        now = read_picture(encode(image, form, read_parameters(original))[0])
+    now = as_shown(image, record, read_parameters(original))
     if before.size != now.size:
         return None
     apart = ImageStat.Stat(ImageChops.difference(before, now))
     return max(int(most) for _, most in apart.extrema), sum(apart.mean) / 3
+
+
+def as_shown(image: Image.Image, record: ImageRecord, parameters: str = "") -> Image.Image:
+    """A picture as its file shows it, once it is encoded as recorded: a lossy one has other pixels."""
+    if record.content_type == "image/png":
+        return image
+    form: OutputFormat = "jpeg" if record.content_type == "image/jpeg" else "webp"
+    return read_picture(encode(image, form, parameters)[0])

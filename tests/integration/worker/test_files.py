@@ -14,7 +14,7 @@ from safetensors.torch import load
 
 from darkroom.storage import StorageSettings, errors, open_store
 from darkroom.storage.inputs import read_file
-from darkroom.tasks import Job, JobNotFound, State, TaskSettings
+from darkroom.tasks import Darkroom, Job, JobNotFound, State, TaskSettings
 from darkroom.tasks.marks import adopt
 from darkroom.tasks.operations import owner
 from darkroom.worker.delivery.image_threads import ImageThreads
@@ -22,7 +22,8 @@ from darkroom.worker.delivery.runner import JobRunner
 from darkroom.worker.delivery.storekeeper import StoreKeeper
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.manifest import Manifest, parse_manifest
-from darkroom.worker.kinds.base import PreparedJob
+from darkroom.worker.images.replay import Replay, ReplayedImage
+from darkroom.worker.kinds.base import Kind, PreparedJob
 from darkroom.worker.kinds.products import Produced, ProducedFile
 from darkroom.worker.kinds.txt2img import Txt2ImgKind
 
@@ -161,6 +162,41 @@ def test_files_of_an_attempt_that_came_to_nothing_are_swept(
     assert list(desk.store.list(job.id)) == []
 
 
+def replayed(desk: Desk, job: Job, generator: Generator) -> tuple[Replay, list[ReplayedImage]]:
+    replay = Replay(manifest_of(desk, job), generator, desk.store.get)
+    return replay, list(replay.images())
+
+
+@pytest.mark.parametrize("form", ["png", "jpeg"])
+def test_files_are_made_again_bit_for_bit(desk: Desk, form: str) -> None:
+    """The sheet, too: it is made of pictures as their files show them."""
+    job = desk.run(num_images=3, num_inference_steps=3, output_format=form)
+    replay, images = replayed(desk, job, desk.around.generators["tiny-sdxl"])
+    assert [one.equal for one in images] == [True] * 3 and replay.differences == []
+    places = [("latents", 0), ("latents", 1), ("latents", 2), ("sheet", None)]
+    assert [(file.role, file.index, file.equal) for file in replay.files] == [(*place, True) for place in places]
+
+
+def test_files_without_pictures_are_made_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MakesFiles, "pictures", False)
+    job = desk.run(num_images=2, num_inference_steps=3)
+    replay, images = replayed(desk, job, desk.around.generators["tiny-sdxl"])
+    assert (images, [file.equal for file in replay.files], replay.differences) == ([], [True, True], [])
+
+
+def test_files_that_nobody_makes_any_more_are_not_equal(
+    desk: Desk, generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = desk.run()
+    monkeypatch.setattr(Txt2ImgKind, "files_of_job", Kind.files_of_job)
+    replay, images = replayed(desk, job, generator)
+    assert [one.equal for one in images] == [True]
+    assert [(file.role, file.bit_equal, file.faults) for file in replay.files] == [
+        ("latents", False, ()),
+        ("sheet", False, ()),
+    ]
+
+
 def test_a_later_job_of_the_tenant_may_name_a_file_of_an_earlier_one(desk: Desk) -> None:
     job = desk.run(tenant="alice")
 
@@ -191,8 +227,6 @@ def test_files_in_s3(desk: Desk, s3_settings: StorageSettings) -> None:
     for file in job.files:
         assert sha256(store.get(file.key)).hexdigest() == file.sha256
     assert {item.key for item in store.list(job_id)} == set(job.object_keys)
-    from darkroom.tasks import Darkroom
-
     with Darkroom(around.rules, storage=store) as client:
         client.delete(job_id)
         with pytest.raises(JobNotFound):
