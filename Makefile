@@ -45,8 +45,13 @@ demo: $(READY)  ## a server, a worker and two pictures, start to end
 PROCESSES ?= 3
 SPREAD := -n $(PROCESSES)
 
-test: lint types $(READY)  ## lint, strict types and all tests
-	@$(BIN)/python -m pytest $(SPREAD) --dist loadfile --no-loadscope-reorder
+MYPY := $(BIN)/mypy $(foreach p,$(PACKAGES),-p darkroom.$(p)) -p bench -p ops
+
+# Beside the tests, types cost no time of their own; pytest's summary ends it, or what is wrong with the types.
+test: lint $(READY) .types/darkroom  ## lint, strict types and all tests
+	@$(MYPY) > .types/said 2>&1 & types=$$!; \
+	$(BIN)/python -m pytest $(SPREAD) --dist loadfile --no-loadscope-reorder; tests=$$?; \
+	wait $$types || { cat .types/said; exit 1; }; exit $$tests
 
 check: lint types $(READY)  ## lint, types, and the unit tests of what changed: for the minute between two edits
 	@$(BIN)/python -m pytest -q $(SPREAD) $$($(BIN)/python -m ops.changed)
@@ -55,7 +60,7 @@ lint: $(READY)  ## ruff: rules and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 types: $(READY) .types/darkroom  ## mypy, strict
-	@$(BIN)/mypy $(foreach p,$(PACKAGES),-p darkroom.$(p)) -p bench -p ops
+	@$(MYPY)
 
 faults: $(READY)  ## the long tests: whole storms, hostile pictures, a search through the life of jobs, every combination
 	@$(BIN)/python -m pytest tests/unit -m thorough

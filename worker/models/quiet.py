@@ -7,7 +7,7 @@ import diffusers
 import transformers
 
 # Importing the pipelines already logs (about torchvision), hence at import and not in a function that is called later.
-transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
 diffusers.utils.logging.set_verbosity_error()
 diffusers.utils.logging.disable_progress_bar()

@@ -54,7 +54,7 @@ def _special(text: str) -> dict[str, object]:
 
 def _tokens(merges: list[tuple[str, str]]) -> list[str]:
     """CLIP's order: bytes, bytes that end a word, merges, then start and end."""
-    letters = list(bytes_to_unicode().values())  # type: ignore[no-untyped-call]
+    letters = list(bytes_to_unicode().values())
     joined = dict.fromkeys("".join(pair) for pair in merges)  # two pairs may make the same token
     return [*letters, *(letter + WORD_END for letter in letters), *joined, START, END]
 
