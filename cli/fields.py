@@ -53,7 +53,8 @@ class FieldOption:
     def help(self) -> str:
         """What it is, its bounds and choices, and which kinds have it."""
         text = _INPUT if self.is_input else str(self.schema.get("description", ""))
-        found = f"{text[:1].upper()}{text[1:]}{''.join(_bounds(self.schema))}{_MORE.get(self.name, '')}"
+        more = f"{''.join(_bounds(self.schema))}{_MORE.get(self.name, '')}{_parts(self.schema)}"
+        found = f"{text[:1].upper()}{text[1:]}{more}"
         return f"{found}. For {', '.join(self.kinds)}." if self.kinds else f"{found}."
 
     @property
@@ -88,12 +89,14 @@ class FieldOption:
         if kind in ("integer", "number"):
             return number(text, int if kind == "integer" else float)
         if kind == "object":
-            return _json(text)
+            return _pairs(text, self.schema.get("properties", {}))
         return moment(text) if self.schema.get("format") == "date-time" else text
 
     def _metavar(self) -> str | None:
         if self.schema.get("format") == "date-time":
             return "TIME"
+        if "properties" in self.schema:
+            return "NAME=VALUE,..."
         return _METAVARS.get(str(self.schema.get("type")))
 
 
@@ -110,10 +113,12 @@ def field_options() -> tuple[FieldOption, ...]:
 
 
 def _option(name: str, kinds: list[str]) -> FieldOption:
-    request = KINDS[kinds[0]]
-    return FieldOption(
-        name, _plain(request, name), () if len(kinds) == len(KINDS) else tuple(kinds), name in request.inputs
-    )
+    return kind_option(KINDS[kinds[0]], name, () if len(kinds) == len(KINDS) else tuple(kinds))
+
+
+def kind_option(request: type[JobRequest], name: str, kinds: tuple[str, ...] = ()) -> FieldOption:
+    """The option of one field of a kind."""
+    return FieldOption(name, _plain(request, name), kinds, name in request.inputs)
 
 
 @cache
@@ -124,19 +129,35 @@ def _schema(request: type[JobRequest]) -> Mapping[str, Any]:
 def _plain(request: type[JobRequest], name: str) -> Mapping[str, Any]:
     """The schema of a field without the null that stands for leaving it out, and without references."""
     whole = _schema(request)
-    schema = whole["properties"][name]
+    return _resolved(whole["properties"][name], whole.get("$defs", {}))
+
+
+def _resolved(schema: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     choices = [choice for choice in schema.get("anyOf", []) if choice.get("type") != "null"]
     merged = {**(choices[0] if choices else {}), **schema}
-    reference = str(merged.get("$ref", "")).rpartition("/")[2]
-    return {**whole.get("$defs", {}).get(reference, {}), **merged}
+    found = {**known.get(str(merged.get("$ref", "")).rpartition("/")[2], {}), **merged}
+    if "properties" in found:
+        found["properties"] = {name: _resolved(part, known) for name, part in found["properties"].items()}
+    return found
 
 
 def _bounds(schema: Mapping[str, Any]) -> Iterator[str]:
-    low, high = schema.get("minimum"), schema.get("maximum")
+    low, high = schema.get("minimum", schema.get("exclusiveMinimum")), schema.get("maximum")
     if low is not None and high is not None and high < 2**53 - 1:
-        yield f"; {low:g} to {high:g}" if isinstance(high, float) else f"; {low} to {high}"
+        above = "" if "minimum" in schema else "above "
+        yield f"; {above}{low:g} to {high:g}" if isinstance(high, float) else f"; {above}{low} to {high}"
     if choices := schema.get("enum"):
         yield f"; one of {', '.join(map(str, choices))}; default: {schema.get('default')}"
+
+
+def _parts(schema: Mapping[str, Any]) -> str:
+    """The names that a field of several values has."""
+    parts = schema.get("properties", {})
+    said = {
+        name: "".join([part.get("description", ""), *_bounds(part)]).removeprefix("; ") for name, part in parts.items()
+    }
+    named = [f"{name} ({text})" if text else name for name, text in said.items()]
+    return f"; NAME=VALUE,... or JSON of: {', '.join(named)}" if named else ""
 
 
 def takes_fields(command: Command) -> Command:
@@ -185,6 +206,24 @@ def moment(text: str) -> str:
         return (datetime.now(UTC) + timedelta(seconds=float(text))).isoformat() if text.startswith("+") else text
     except (ValueError, OverflowError):
         return text
+
+
+def _pairs(text: str, parts: Mapping[str, Mapping[str, Any]]) -> Any:
+    """`scale=1.5,upscale=latent` as a mapping; JSON, too, and the only form where the names are the caller's own."""
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    names = [name.strip() for name, _, _ in pairs]
+    if not parts or text.lstrip().startswith("{") or not all(equal for _, equal, _ in pairs):
+        return _json(text)
+    if len(set(names)) < len(names):
+        return text
+    return {name: _part(value.strip(), parts.get(name, {})) for name, (_, _, value) in zip(names, pairs, strict=True)}
+
+
+def _part(text: str, schema: Mapping[str, Any]) -> Any:
+    kind = schema.get("type")
+    if kind in ("integer", "number"):
+        return number(text, int if kind == "integer" else float)
+    return {"true": True, "false": False}.get(text.lower(), text) if kind == "boolean" else text
 
 
 def _json(text: str) -> Any:

@@ -31,7 +31,7 @@ _OPTIONS = {
 
 
 #: What the command takes beside the forms that the request's own message names.
-_MORE_FORMS = {"invalid_time": ", or +SECONDS from now"}
+_MORE_FORMS = {"invalid_time": ", or +SECONDS from now", "model_type": ": give NAME=VALUE,..., each once, or JSON"}
 
 
 class Screen:
@@ -81,8 +81,9 @@ class Screen:
 
 def described(fault: Fault) -> str:
     """A fault by the option that caused it."""
-    name = _OPTIONS.get(fault.field) or f"--{fault.field.replace('_', '-')}"
-    return printable(f"{name}: {fault.message}{_MORE_FORMS.get(fault.code, '')}")
+    field, dot, part = fault.field.partition(".")
+    name = _OPTIONS.get(field) or f"--{field.replace('_', '-')}"
+    return printable(f"{name}{dot and ': '}{part}: {fault.message}{_MORE_FORMS.get(fault.code, '')}")
 
 
 def printable(text: str) -> str:

@@ -1,0 +1,83 @@
+"""A field of several values as one option: as pairs, as JSON, and as its help tells of it."""
+
+from typing import Any, Literal
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field
+
+from darkroom.cli.fields import FieldOption, kind_option
+from darkroom.cli.screen import described
+from darkroom.tasks import Fault, InvalidRequest, Txt2Img
+
+
+class Frame(BaseModel):
+    """Several values of one field."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    width: float = Field(default=1.5, gt=1, le=4)
+    corners: int | None = Field(default=None, ge=0, le=8, description="how many are round")
+    wood: Literal["oak", "pine"] = "oak"
+    gilded: bool = False
+
+
+class Framed(Txt2Img):
+    """A picture with a frame."""
+
+    frame: Frame | None = Field(default=None, description="around the picture")
+
+
+@pytest.fixture
+def frame() -> FieldOption:
+    return kind_option(Framed, "frame")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("width=2,wood=pine", {"width": 2.0, "wood": "pine"}),
+        (" corners = 3 , gilded=TRUE", {"corners": 3, "gilded": True}),
+        ('{"width": 2.5, "gilded": false}', {"width": 2.5, "gilded": False}),
+        ("wood=", {"wood": ""}),
+        ("nails=3", {"nails": "3"}),
+        ("width=wide", {"width": "wide"}),
+        ("gilded=perhaps", {"gilded": "perhaps"}),
+        ("pine", "pine"),
+        ("width=2,pine", "width=2,pine"),
+        ("width=2,width=3", "width=2,width=3"),
+        ('{"width": 2', '{"width": 2'),
+    ],
+)
+def test_pairs_and_json_are_read_alike_and_what_is_neither_is_passed_on(
+    frame: FieldOption, text: str, value: Any
+) -> None:
+    assert frame.value(text) == value
+
+
+def test_help_names_the_parts_with_their_bounds(frame: FieldOption) -> None:
+    assert frame.help == (
+        "Around the picture; NAME=VALUE,... or JSON of: width (above 1 to 4), corners (how many are round; 0 to 8), "
+        "wood (one of oak, pine; default: oak), gilded."
+    )
+    assert "NAME=VALUE,..." in repr(frame.parameter.annotation.__metadata__[0].metavar)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("width=9", "--frame: width: input should be less than or equal to 4"),
+        ("nails=3", "--frame: nails: extra inputs are not permitted"),
+        ("wood=ebony", "--frame: wood: input should be 'oak' or 'pine'"),
+        ("oak", "--frame: input should be a valid dictionary or instance of Frame: give NAME=VALUE,..., each once"),
+        ("wood=oak,wood=pine", "--frame: input should be a valid dictionary or instance of Frame: give"),
+    ],
+)
+def test_faults_name_option_and_part(frame: FieldOption, text: str, said: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        Framed(prompt="a cat", frame=frame.value(text))
+    (fault,) = caught.value.faults
+    assert described(fault).startswith(said)
+
+
+def test_a_list_of_a_field_is_told_of_by_its_number() -> None:
+    assert described(Fault("seeds.1", "c", "m")) == "--seed: 1: m"
