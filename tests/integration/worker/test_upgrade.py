@@ -1,0 +1,134 @@
+"""Producers and workers of the last release and of a later one on one Redis, whichever comes first."""
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from darkroom.storage import StorageSettings, open_store
+from darkroom.tasks import JobHandle, State, TaskSettings
+from darkroom.tasks.catalogue import ModelEntry
+from tests.toys import later_release
+
+from .processes import Process
+from .releases import LastRelease, last_release, later_worker, readable_to_both
+from .studio import Studio, open_studio
+
+Raw = redis.Redis
+
+
+@pytest.fixture(scope="session")
+def last(tmp_path_factory: pytest.TempPathFactory) -> LastRelease:
+    return last_release(tmp_path_factory.mktemp("last-release"))
+
+
+@pytest.fixture
+def studio(task_settings: TaskSettings, entry: ModelEntry, tmp_path: Path) -> Iterator[Studio]:
+    """Without workers; the producer in this process knows `glow`."""
+    url = (tmp_path / "objects").as_uri()
+    storage = {"DARKROOM_STORAGE_URL": url}
+    store = open_store(StorageSettings(storage_url=url))
+    with later_release(), open_studio(task_settings, store, storage, entry, tmp_path) as studio:
+        Path(studio.environment["DARKROOM_CATALOGUE"]).write_text(readable_to_both(entry))
+        yield studio
+
+
+def plain(**fields: Any) -> dict[str, Any]:
+    return {"prompt": "a red fox", "model": "tiny-sdxl", **fields}
+
+
+def succeeded(studio: Studio, *jobs: JobHandle | str) -> None:
+    ids = [job if isinstance(job, str) else job.id for job in jobs]
+    assert [studio.client.wait(job_id, 120).state for job_id in ids] == [State.SUCCEEDED] * len(ids)
+
+
+def claims(studio: Studio, job: JobHandle) -> int:
+    return studio.client.get(job.id).claims
+
+
+def all_is_well(studio: Studio, raw: "Raw[str]", prefix: str) -> None:
+    """No job was given up, or taken for something else."""
+    assert {job.state for job in studio.client.jobs()} == {State.SUCCEEDED}
+    assert studio.client.dead() == []
+    assert not [key for key in ("unreadable", "garbage", "dead", "leases") if raw.exists(f"{prefix}{key}")]
+
+
+def heard_of(process: Process, job: JobHandle) -> list[Any]:
+    return [line for line in process.lines if line.get("job_id") == job.id]
+
+
+def test_producers_first(studio: Studio, last: LastRelease, raw: "Raw[str]", task_settings: TaskSettings) -> None:
+    """A queue that the last release filled, its worker, and a producer that already asks for more."""
+    with last.worker(studio) as old:
+        (word,) = (json.loads(raw.get(key) or "") for key in raw.scan_iter(f"{task_settings.redis_prefix}worker:*"))
+        assert "serves" not in word  # it is the last release's
+        old.send(signal.SIGSTOP)
+        filled = last.produce(studio, [plain(), plain(lane="bulk"), plain(num_images=2, seed=1)])["jobs"]
+        glowing, bulk = studio.submit(glow=0.5), studio.submit(glow=1, lane="bulk")
+        behind = studio.submit(lane="bulk", output_format="webp")
+        assert glowing.warnings == bulk.warnings == ["no_worker"]
+        old.send(signal.SIGCONT)
+        succeeded(studio, *filled, behind)
+        studio.client.models()
+        assert studio.submit(glow=2).warnings == ["no_worker"]
+        late = studio.submit()
+        assert late.warnings == []
+        succeeded(studio, late)
+        assert [claims(studio, job) for job in (glowing, bulk)] == [0, 0]
+        assert heard_of(old, glowing) == heard_of(old, bulk) == []
+        assert old.of("record.unreadable") == old.of("record.repaired") == old.of("janitor.refused") == []
+        with later_worker(studio) as new:
+            succeeded(studio, glowing, bulk, *(job.id for job in studio.client.jobs(state="queued")))
+            assert new.of("job.succeeded", job_id=glowing.id)
+            studio.client.models()
+            while_both_run = studio.submit(glow=3, seed=1, lane="bulk")
+            assert while_both_run.warnings == []
+            succeeded(studio, while_both_run)
+        assert old.terminate() == 0
+    all_is_well(studio, raw, task_settings.redis_prefix)
+
+
+def test_workers_first(studio: Studio, last: LastRelease, raw: "Raw[str]", task_settings: TaskSettings) -> None:
+    """A producer of the last release is served by a later worker, reads its offer, and lists what it asked for."""
+    with last.worker(studio) as old:  # a queue that the last release filled; its worker is stopped for its upgrade
+        assert old.terminate() == 0
+    filled = last.produce(studio, [plain(), plain(lane="bulk")])["jobs"]
+    with later_worker(studio):
+        succeeded(studio, *filled)
+        told = last.produce(studio, [plain(seed=2), plain(scheduler="ddim")], filled)
+        assert told["states"] == ["succeeded", "succeeded"]
+        assert (told["workers"], told["warnings"]) == ({studio.model: 1}, [[], []])
+        limits = studio.client.models().offers[studio.model].limits
+        assert told["offers"][studio.model]["limits"] == limits.model_dump()
+        succeeded(studio, *told["jobs"])
+        glowing, plainly = studio.submit(glow=1), studio.submit(glow=0)
+        succeeded(studio, glowing, plainly)
+        told = last.produce(studio, [], [plainly.id, *told["jobs"]])
+        assert set(told["states"]) == {"succeeded"}
+        assert (told["dead"], told["unreadable"]) == ([], [glowing.id])
+    all_is_well(studio, raw, task_settings.redis_prefix)
+
+
+def test_a_worker_of_the_last_release_looks_after_what_it_cannot_run(
+    studio: Studio, last: LastRelease, raw: "Raw[str]", task_settings: TaskSettings
+) -> None:
+    """Its janitor gives back a job whose worker died, once to nobody, and it waits for one that has what it needs."""
+    with last.worker(studio) as old:
+        with later_worker(studio) as new:
+            job = studio.submit(glow=1, num_inference_steps=100, num_images=4)
+            studio.started(job)
+            new.send(signal.SIGKILL)
+            new.end()
+        again = next(event for event in job.watch() if event.data.get("reason") == "lease_expired")
+        assert again.type == "job.queued"
+        plainly = studio.submit()
+        succeeded(studio, plainly)
+        assert (job.get().state, claims(studio, job)) == (State.QUEUED, 1)
+        assert old.of("janitor.knocked", job_id=job.id, outcome="queued")
+        with later_worker(studio):
+            succeeded(studio, job)
+    all_is_well(studio, raw, task_settings.redis_prefix)
