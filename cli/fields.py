@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -60,7 +61,7 @@ class FieldOption:
     @property
     def repeated(self) -> bool:
         """Whether it may be given several times."""
-        return self.name == "seed" or self.schema.get("type") == "array"
+        return self.name == "seed" or (self.schema.get("type") == "array" and not self._is_pair)
 
     @property
     def parameter(self) -> inspect.Parameter:
@@ -86,13 +87,23 @@ class FieldOption:
 
     def _read(self, text: str) -> Any:
         kind = self.schema.get("type")
+        if self._is_pair:
+            return [number(part, int) for part in re.split("[x,]", text)]
         if kind in ("integer", "number"):
             return number(text, int if kind == "integer" else float)
         if kind == "object":
             return _pairs(text, self.schema.get("properties", {}))
         return moment(text) if self.schema.get("format") == "date-time" else text
 
+    @property
+    def _is_pair(self) -> bool:
+        """Whether it is a fixed number of numbers: a size, a place."""
+        numbers = self.schema.get("items", {}).get("type") == "integer"
+        return numbers and self.schema.get("maxItems") == self.schema.get("minItems")
+
     def _metavar(self) -> str | None:
+        if self._is_pair:
+            return "PAIR"
         if self.schema.get("format") == "date-time":
             return "TIME"
         if "properties" in self.schema:

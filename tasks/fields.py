@@ -92,6 +92,8 @@ Prompt = Annotated[Text, AfterValidator(_not_blank)]
 SchedulerName = Annotated[str, BeforeValidator(_known_scheduler)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Side = Annotated[int, Field(ge=8, le=16_384, multiple_of=8, description="pixels")]
+Extent = Annotated[list[Annotated[int, Field(ge=1, le=16_384)]], Field(min_length=2, max_length=2)]
+Corner = Annotated[list[Annotated[int, Field(ge=0, le=16_384)]], Field(min_length=2, max_length=2)]
 Tenant = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]  # in JSON a text
 Metadata = Annotated[dict[str, JsonValue], BeforeValidator(_json_object)]

@@ -74,7 +74,7 @@ class Handle:
 
     @property
     def warnings(self) -> list[str]:
-        """`no_worker`, `prompt_truncated`, `negative_prompt_ignored`."""
+        """`no_worker`, `prompt_truncated`, `negative_prompt_ignored`, `guidance_rescale_ignored`."""
         return self.submitted.warnings
 
 

@@ -120,3 +120,8 @@ class JobRequest(BaseModel):
         except ReferenceFault as fault:
             raise PydanticCustomError(fault.code, "{why}", {"why": str(fault)}) from None
         return value
+
+
+def defaults(request: JobRequest, offer: ModelOffer, *names: str) -> dict[str, Any]:
+    """The model's values of those fields that were left out."""
+    return {name: getattr(offer.defaults, name) for name in names if getattr(request, name) is None}

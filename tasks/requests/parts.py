@@ -6,83 +6,17 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from darkroom.tasks.catalogue import MOST_STEPS, SCHEDULERS, ModelOffer, scheduler_id
+from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.errors import Fault
-from darkroom.tasks.fields import MAX_SEED, Prompt, Reference, SchedulerName, Seed, Side, Text
-from darkroom.tasks.requests.base import JobRequest
+from darkroom.tasks.fields import MAX_SEED, Reference, Seed, Side
+from darkroom.tasks.requests.base import JobRequest, defaults
+from darkroom.tasks.requests.prompted import Prompted
+from darkroom.tasks.requests.sampled import Sampled
 from darkroom.tasks.sizes import format_faults, size_faults
-from darkroom.tasks.tokens import least_tokens
+
+__all__ = ["FromPicture", "OutputFormat", "Prompted", "Sampled", "Seeded", "Sized"]
 
 OutputFormat = Literal["png", "jpeg", "webp"]
-
-
-class Prompted(JobRequest):
-    """Words for what to make, and how far they are followed."""
-
-    prompt: Prompt = Field(description="what to make")
-    negative_prompt: Text | None = Field(
-        default=None, description="what to keep out; None and the empty text differ for SDXL"
-    )
-    guidance_scale: float | None = Field(
-        default=None,
-        ge=0,
-        le=30,
-        allow_inf_nan=False,
-        description="how far the prompt is followed; up to 1: not at all",
-    )
-
-    def faults(self, offer: ModelOffer) -> Iterator[Fault]:
-        """Texts that are too long."""
-        yield from super().faults(offer)
-        most = offer.limits.max_prompt_chars
-        for field in ("prompt", "negative_prompt"):
-            text = getattr(self, field)
-            if text is not None and len(text) > most:
-                yield Fault(field, "too_long", f"{len(text)} characters, at most {most} are allowed")
-
-    def warnings(self, offer: ModelOffer) -> Iterator[str]:
-        """`prompt_truncated`, `negative_prompt_ignored`.
-
-        `prompt_truncated`: the text encoders certainly do not read a prompt to its end. A lower bound: the worker has
-        the tokenizer, and adds the warning to the result. `negative_prompt_ignored`: without guidance it has no say.
-        """
-        yield from super().warnings(offer)
-        scale = offer.defaults.guidance_scale if self.guidance_scale is None else self.guidance_scale
-        negative, guided = self.negative_prompt or "", scale > 1  # diffusers' rule
-        if any(least_tokens(text) > offer.prompt_tokens for text in (self.prompt, negative if guided else "")):
-            yield "prompt_truncated"
-        if negative and not guided:
-            yield "negative_prompt_ignored"
-
-    def filled(self, offer: ModelOffer) -> dict[str, Any]:
-        """The model's guidance."""
-        return super().filled(offer) | defaults(self, offer, "guidance_scale")
-
-
-class Sampled(JobRequest):
-    """How noise becomes a picture."""
-
-    num_inference_steps: int | None = Field(default=None, ge=1, le=1000, description="denoising steps")
-    scheduler: SchedulerName | None = Field(default=None, description='such as euler, "DPM++ 2M Karras"')
-
-    def faults(self, offer: ModelOffer) -> Iterator[Fault]:
-        """Too many steps, for the model or for the scheduler, and schedulers that do not fit."""
-        yield from super().faults(offer)
-        steps, limit = self.num_inference_steps or offer.defaults.num_inference_steps, offer.limits.max_steps
-        scheduler = scheduler_id(self.scheduler or offer.defaults.scheduler)
-        label = SCHEDULERS[scheduler][0]
-        if steps > limit:
-            yield Fault("num_inference_steps", "too_large", f"{offer.name} allows at most {limit}")
-        elif steps > (most := MOST_STEPS.get(scheduler, limit)):
-            yield Fault("num_inference_steps", "too_large", f"{label} does at most {most}, not {steps}")
-        if self.scheduler is not None and scheduler not in offer.schedulers:
-            fitting = ", ".join(offer.schedulers)
-            reason = f"{label} does not fit {offer.name}; there are: {fitting}"
-            yield Fault("scheduler", "scheduler_not_supported", reason)
-
-    def filled(self, offer: ModelOffer) -> dict[str, Any]:
-        """The model's steps and scheduler."""
-        return super().filled(offer) | defaults(self, offer, "num_inference_steps", "scheduler")
 
 
 class Seeded(JobRequest):
@@ -177,8 +111,3 @@ class FromPicture(Sized):
         """The model's strength; its size is the picture's, unless asked for."""
         values = super().filled(offer) | defaults(self, offer, "strength")
         return values | {"width": self.width, "height": self.height}
-
-
-def defaults(request: JobRequest, offer: ModelOffer, *names: str) -> dict[str, Any]:
-    """The model's values of those fields that were left out."""
-    return {name: getattr(offer.defaults, name) for name in names if getattr(request, name) is None}

@@ -5,6 +5,7 @@ import torch
 
 from darkroom.worker.models.device import choose_placement, environment
 from darkroom.worker.models.loading import LoadedModel, load_model
+from darkroom.worker.models.words import Words
 from darkroom.worker.settings import MemoryMode, WorkerSettings
 from tests.conftest import TinyModels
 
@@ -20,7 +21,7 @@ def picture(model: LoadedModel) -> torch.Tensor:
     pipe = model.family.pipeline("txt2img", model.components, model.options)
     pipe.set_progress_bar_config(disable=True)
     with torch.no_grad():
-        conditioning = model.family.encode_prompt(pipe, "a cat", None, guidance=True)
+        conditioning = model.family.encode_prompt(pipe, Words("a cat")).conditioning
         generator = torch.Generator().manual_seed(1)
         made: torch.Tensor = pipe(
             **conditioning, width=64, height=64, num_inference_steps=2, generator=generator, output_type="pt"

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from darkroom.tasks.catalogue import ModelEntry
+from darkroom.tasks.errors import Fault, InvalidRequest
 from darkroom.tasks.requests import JobRequest
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Ticket
@@ -29,8 +30,10 @@ from darkroom.worker.kinds import KINDS, kind_of
 from darkroom.worker.kinds.asked import Asked
 from darkroom.worker.kinds.base import Conditioning, Kind, PreparedJob, Sources
 from darkroom.worker.kinds.products import Produced
+from darkroom.worker.models.families.encoding import Encoded
 from darkroom.worker.models.loading import LoadedModel, warm_sizes
 from darkroom.worker.models.previews import preview_jpeg
+from darkroom.worker.models.words import Words
 
 OnStep = Callable[[int, int, torch.Tensor], None]
 
@@ -51,7 +54,7 @@ class Generator:
         with blame("pipeline", model):
             self._encoding = self._pipeline("txt2img", model.entry.defaults.scheduler, 0, texts, Ticket())
         self._no_texts = dict.fromkeys(texts)
-        self.embeddings = EmbeddingCache[tuple[Conditioning, bool]]()
+        self.embeddings = EmbeddingCache[Encoded]()
 
     @property
     def entry(self) -> ModelEntry:
@@ -117,11 +120,15 @@ class Generator:
             warm_buckets(self._engine, first, most_seconds)
 
     def encode(self, asked: Asked) -> tuple[Conditioning, list[str]]:
-        """The prompts as the pipelines' keyword arguments; kept for those who ask for the same words."""
-        key = (asked.prompt, asked.negative_prompt if asked.guidance else None, asked.guidance)
+        """The prompts as the pipelines' keyword arguments; kept for those who ask for the same words.
+
+        Raises InvalidRequest for what the text encoders cannot do, OutOfMemory, GenerationFailed.
+        """
+        words = asked.words
+        self._check_layers(words)
         with failures_become_ours(), self._engine.streams.own():
-            conditioning, truncated = self.embeddings.get(key, lambda: self._encoded(asked))
-        return conditioning, ["prompt_truncated"] if truncated else []
+            encoded = self.embeddings.get(words, lambda: self._encoded(words))
+        return encoded.conditioning, ["prompt_truncated"] if encoded.cut else []
 
     def denoise(
         self, pipeline: str, wish: tuple[Asked, Conditioning], seed: int, steps: "_Steps", ticket: Ticket, extent: Any
@@ -131,6 +138,7 @@ class Generator:
         used_here(conditioning)
         made = self._pipeline(pipeline, asked.scheduler, seed, self._no_texts, ticket)(
             **conditioning,
+            **asked.conditions,
             **extent,
             num_inference_steps=asked.num_inference_steps,
             guidance_scale=asked.guidance_scale,
@@ -174,24 +182,23 @@ class Generator:
         self.generate(self.prepare(request), 0, sources, on_step, Ticket(on_call=calls.append))
         return calls[0]
 
-    def _encoded(self, asked: Asked) -> tuple[Conditioning, bool]:
-        found = self._engine.call(self._encode, asked)
+    def _check_layers(self, words: Words) -> None:
+        """Raises InvalidRequest where no layer would be left of a text encoder."""
+        family, parts = self.model.family, self.model.components
+        layers = min(parts[name].config.num_hidden_layers for name in family.encoders)
+        most = layers - family.read_layer
+        if words.clip_skip is not None and words.clip_skip > most:
+            reason = f"{self.entry.name} has a text encoder of {layers} layers: at most {most} can be passed over"
+            raise InvalidRequest([Fault("clip_skip", "too_large", reason)])
+
+    def _encoded(self, words: Words) -> Encoded:
+        found = self._engine.call(self._encode, words)
         self._engine.streams.finish()  # whoever finds it in the cache knows of no event to wait for
         return found
 
-    def _encode(self, asked: Asked) -> tuple[Conditioning, bool]:
-        # On the engine's thread: the pipelines toggle the tokenizers between padding modes.
-        read = [asked.prompt, *([asked.negative_prompt] if asked.guidance and asked.negative_prompt else [])]
-        truncated = any(self._too_long(text) for text in read)
-        conditioning = self.model.family.encode_prompt(
-            self._encoding, asked.prompt, asked.negative_prompt, asked.guidance, self.model.placement.device
-        )
-        return conditioning, truncated
-
-    def _too_long(self, text: str) -> bool:
-        tokenizers = [part for name, part in self.model.components.items() if name.startswith("tokenizer")]
-        counts = ((self.model.family.count_tokens(one, text), one.model_max_length - 2) for one in tokenizers)
-        return any(count > room for count, room in counts)
+    def _encode(self, words: Words) -> Encoded:
+        # On the engine's thread: tokenizers and text encoders are used by one at a time.
+        return self.model.family.encode_prompt(self._encoding, words, self.model.placement.device)
 
     def _pipeline(self, name: str, scheduler: str, seed: int, texts: Mapping[str, Any], ticket: Ticket) -> Any:
         components, family = self.model.components, self.model.entry.family

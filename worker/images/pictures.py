@@ -1,6 +1,7 @@
 """Pictures as files, with what they were made of inside."""
 
 import io
+import json
 import struct
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -48,10 +49,28 @@ def parameters_text(
         "Seed": seed,
         "Size": f"{size[0]}x{size[1]}",
         "Model": model,
+        **_of_words(asked),
         **(more or {}),
         "Version": f"Darkroom {version('darkroom')}",
     }
     return "\n".join([asked.prompt, *negative, ", ".join(f"{name}: {value}" for name, value in facts.items())])
+
+
+def _of_words(asked: Asked) -> dict[str, object]:
+    """What was asked for beside the two texts, under the names that readers know; web UIs count clip skip from 1."""
+    skip, rescale = asked.clip_skip, asked.guidance_rescale
+    found = {
+        "Clip skip": skip + 1 if skip else None,
+        "CFG rescale": f"{rescale:g}" if rescale else None,
+        "Prompt2": _quoted(asked.prompt_2),
+        "Negative2": _quoted(asked.negative_prompt_2),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _quoted(text: str | None) -> str | None:
+    """As the web UI writes what would break its line of facts: as JSON."""
+    return json.dumps(text, ensure_ascii=False) if text and any(mark in text for mark in ',:"\n') else text
 
 
 def read_parameters(data: bytes) -> str:

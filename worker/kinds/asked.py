@@ -8,6 +8,7 @@ from darkroom.tasks.errors import Fault, InvalidRequest
 from darkroom.tasks.requests import JobRequest
 from darkroom.tasks.requests.parts import OutputFormat
 from darkroom.tasks.sizes import source_limits
+from darkroom.worker.models.words import Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,13 @@ class Asked:
     strength: float
     limits: Limits
     output_format: OutputFormat = "png"
+    prompt_2: str | None = None
+    negative_prompt_2: str | None = None
+    clip_skip: int | None = None
+    guidance_rescale: float | None = None
+    original_size: list[int] | None = None
+    crop: list[int] | None = None
+    target_size: list[int] | None = None
 
     @classmethod
     def of(cls, request: JobRequest, offer: ModelOffer) -> Self:
@@ -45,6 +53,33 @@ class Asked:
     def guidance(self) -> bool:
         """Whether the denoiser also runs on the negative prompt; up to a scale of 1 it has no say (diffusers' rule)."""
         return self.guidance_scale > 1
+
+    @property
+    def words(self) -> Words:
+        """What the text encoders read."""
+        guided = self.guidance
+        return Words(
+            prompt=self.prompt,
+            prompt_2=self.prompt_2,
+            negative_prompt=self.negative_prompt if guided else None,
+            negative_prompt_2=self.negative_prompt_2 if guided else None,
+            guidance=guided,
+            clip_skip=self.clip_skip,
+        )
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What the family's pipelines are told besides, under their names; only what was asked for.
+
+        They count sizes as height and width, corners from the top.
+        """
+        named = {
+            "original_size": self.original_size,
+            "crops_coords_top_left": self.crop,
+            "target_size": self.target_size,
+        }
+        pairs = {name: (pair[1], pair[0]) for name, pair in named.items() if pair is not None}
+        return pairs | ({"guidance_rescale": self.guidance_rescale} if self.guidance_rescale else {})
 
     @property
     def steps(self) -> int:

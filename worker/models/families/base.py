@@ -2,22 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from darkroom.tasks.catalogue import Family
 from darkroom.worker.errors import ModelIncompatible
+from darkroom.worker.models.families.encoding import Encoded, encode
+from darkroom.worker.models.words import Words
 
 Components = Mapping[str, Any]
-
-
-class Encode(Protocol):
-    """The family's prompt encoding; see `FamilySpec.encode_prompt`."""
-
-    def __call__(
-        self, pipe: Any, prompt: str, negative_prompt: str | None, guidance: bool, device: torch.device | None = None
-    ) -> dict[str, torch.Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -25,7 +19,8 @@ class FamilySpec:
     """One family. `components` are diffusers' names with the one class that each may be loaded as.
 
     `options` are the pipeline's arguments that the model decides, `fixed` those that Darkroom decides. `upcasts_vae`:
-    the family's pipelines honour `force_upcast` of a VAE that overflows in float16.
+    the family's pipelines honour `force_upcast` of a VAE that overflows in float16. `read_layer`: which layer of the
+    text encoders is read, counted from the last one, 1.
     """
 
     name: Family
@@ -35,13 +30,18 @@ class FamilySpec:
     options: tuple[str, ...]
     fixed: dict[str, Any]
     upcasts_vae: bool
-    encode_prompt: Encode
     check: Callable[[Components], None]
+    read_layer: int = 1
 
     @property
     def encoders(self) -> tuple[str, ...]:
         """Names of the text encoders, in the order in which the pipelines use them."""
         return tuple(name for name in self.components if name.startswith("text_encoder"))
+
+    @property
+    def tokenizers(self) -> tuple[str, ...]:
+        """Names of the tokenizers, in the order of the text encoders."""
+        return tuple(name for name in self.components if name.startswith("tokenizer"))
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -54,6 +54,13 @@ class FamilySpec:
         `options` are the model's own from `model_index.json`, such as `force_zeros_for_empty_prompt`.
         """
         return self.pipelines[name](**components, **self.fixed, **(options or {}))
+
+    def encode_prompt(self, pipe: Any, words: Words, device: torch.device | None = None) -> Encoded:
+        """Prompts as keyword arguments of the pipelines' calls: embeddings (1, 77, 768) for `sd` (1024 wide for 2.x).
+
+        (1, 77, 2048) and pooled ones (1, 1280) for the others. Of a long prompt 77 more for each further chunk.
+        """
+        return encode(pipe, list(zip(self.tokenizers, self.encoders, strict=True)), self.read_layer, words, device)
 
     def count_tokens(self, tokenizer: Any, prompt: str) -> int:
         """Tokens of the prompt itself, without start and end; what exceeds `prompt_tokens` is not read."""

@@ -2,25 +2,11 @@
 attention in float32) comes with the model's own configs.
 """
 
-from typing import Any
-
-import torch
 from diffusers import AutoencoderKL, StableDiffusionImg2ImgPipeline, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from darkroom.worker.models.families.base import Components, FamilySpec, require
 from darkroom.worker.models.families.schedules import DIFFUSION_SCHEDULERS
-
-
-def encode_prompt(
-    pipe: Any, prompt: str, negative_prompt: str | None, guidance: bool, device: torch.device | None = None
-) -> dict[str, torch.Tensor]:
-    """Keyword arguments of the pipeline call: embeddings (1, 77, 768), 1024 wide for 2.x. None is encoded as ""."""
-    positive, negative = pipe.encode_prompt(
-        prompt, device or pipe._execution_device, 1, guidance, negative_prompt=negative_prompt
-    )
-    named = {"prompt_embeds": positive, "negative_prompt_embeds": negative}
-    return {name: tensor for name, tensor in named.items() if tensor is not None}
 
 
 def check(components: Components) -> None:
@@ -48,6 +34,5 @@ SD = FamilySpec(
     options=(),
     fixed={"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
     upcasts_vae=False,
-    encode_prompt=encode_prompt,
     check=check,
 )

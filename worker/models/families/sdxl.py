@@ -4,7 +4,6 @@ overflows in float16.
 
 from typing import Any
 
-import torch
 from diffusers import (
     AutoencoderKL,
     StableDiffusionXLImg2ImgPipeline,
@@ -24,21 +23,6 @@ COMPONENTS: dict[str, type[Any]] = {
     "unet": UNet2DConditionModel,
     "vae": AutoencoderKL,
 }
-
-OUTPUTS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
-
-
-def encode_prompt(
-    pipe: Any, prompt: str, negative_prompt: str | None, guidance: bool, device: torch.device | None = None
-) -> dict[str, torch.Tensor]:
-    """Keyword arguments of the pipeline call: embeddings (1, 77, 2048) and pooled ones (1, 1280).
-
-    A negative prompt of None means zeros where the model says `force_zeros_for_empty_prompt`; "" is encoded.
-    """
-    encoded = pipe.encode_prompt(
-        prompt, device=device, do_classifier_free_guidance=guidance, negative_prompt=negative_prompt
-    )
-    return {name: tensor for name, tensor in zip(OUTPUTS, encoded, strict=True) if tensor is not None}
 
 
 def check_architecture(components: Components, name: Any) -> None:
@@ -67,6 +51,6 @@ SDXL = FamilySpec(
     options=("force_zeros_for_empty_prompt",),
     fixed={"add_watermarker": False},  # else it depends on whether a package happens to be installed
     upcasts_vae=True,
-    encode_prompt=encode_prompt,
     check=check,
+    read_layer=2,
 )

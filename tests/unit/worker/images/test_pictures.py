@@ -173,6 +173,14 @@ def test_the_parameters_are_in_the_form_that_other_tools_read() -> None:
     )
 
 
+def test_the_parameters_name_what_else_was_asked_for_as_readers_know_it() -> None:
+    """Web UIs count clip skip from 1, and write a text that has their marks in it as JSON."""
+    wish = asked(clip_skip=1, guidance_rescale=0.7, prompt_2="the sea", negative_prompt_2="fog, rain")
+    text = parameters_text(wish, 1, (8, 8), "m")
+    assert ', Clip skip: 2, CFG rescale: 0.7, Prompt2: the sea, Negative2: "fog, rain", Version' in text
+    assert "Clip skip" not in parameters_text(asked(), 1, (8, 8), "m")
+
+
 def test_parameters_name_strength_for_img2img_alone_and_no_empty_negative_prompt() -> None:
     assert "Denoising strength: 0.6" in parameters_text(asked(), 1, (8, 8), "m", {"Denoising strength": "0.6"})
     assert "strength" not in parameters_text(asked(), 1, (8, 8), "m")

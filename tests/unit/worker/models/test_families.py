@@ -12,6 +12,7 @@ from darkroom.worker.errors import ModelIncompatible
 from darkroom.worker.models.device import Placement
 from darkroom.worker.models.families import family
 from darkroom.worker.models.loading import LoadedModel, load_model
+from darkroom.worker.models.words import Words
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
 
@@ -28,7 +29,7 @@ def encode(tiny_models: TinyModels, settings: WorkerSettings, placement: Placeme
         model = load(name)
         pipe = family(name).pipeline("txt2img", model.components, {**model.options, **options})
         with torch.no_grad():
-            return family(name).encode_prompt(pipe, prompt, negative, guidance)
+            return family(name).encode_prompt(pipe, Words(prompt, negative, guidance)).conditioning
 
     return run
 

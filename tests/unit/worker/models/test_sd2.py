@@ -12,6 +12,7 @@ from darkroom.tasks.catalogue import FileSource, ModelEntry
 from darkroom.worker.models.device import Placement
 from darkroom.worker.models.families import family
 from darkroom.worker.models.loading import LoadedModel, load_model
+from darkroom.worker.models.words import Words
 from darkroom.worker.settings import WorkerSettings
 from tests.unit.worker.models.conftest import Copied
 from tests.unit.worker.models.original import openclip, original_checkpoint, prefixed
@@ -46,7 +47,7 @@ def test_it_makes_pictures(sd2: ModelEntry, settings: WorkerSettings, placement:
     pipe = family("sd").pipeline("txt2img", model.components, model.options)
     pipe.set_progress_bar_config(disable=True)
     with torch.no_grad():
-        conditioning = model.family.encode_prompt(pipe, "a cat", None, guidance=True)
+        conditioning = model.family.encode_prompt(pipe, Words("a cat")).conditioning
         picture = pipe(**conditioning, width=64, height=64, num_inference_steps=2).images[0]
     assert picture.size == (64, 64)
 

@@ -12,6 +12,7 @@ from darkroom.worker.models.device import Placement
 from darkroom.worker.models.families import family
 from darkroom.worker.models.loading import load_model
 from darkroom.worker.models.tiny import make_tiny
+from darkroom.worker.models.words import Words
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
 
@@ -46,7 +47,7 @@ def test_a_picture_comes_out_and_is_not_flat(
     pipe = family(name).pipeline("txt2img", model.components, model.options)
     pipe.set_progress_bar_config(disable=True)
     with torch.no_grad():
-        conditioning = family(name).encode_prompt(pipe, "a photo of a cat", None, guidance=True)
+        conditioning = family(name).encode_prompt(pipe, Words("a photo of a cat")).conditioning
         picture = pipe(
             **conditioning,
             width=64,

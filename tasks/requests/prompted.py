@@ -1,0 +1,83 @@
+"""Words for what to make: prompts, for one text encoder or two, and how they are read."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import Field
+
+from darkroom.tasks.catalogue import ModelOffer
+from darkroom.tasks.errors import Fault
+from darkroom.tasks.fields import Prompt, Text
+from darkroom.tasks.requests.base import JobRequest, defaults
+from darkroom.tasks.tokens import least_tokens
+
+#: The largest text encoder of the families has 32 layers (OpenCLIP ViT-bigG); how many a model's have its worker knows.
+MOST_CLIP_SKIP = 31
+
+
+class Prompted(JobRequest):
+    """Words for what to make, and how far they are followed."""
+
+    prompt: Prompt = Field(description="what to make")
+    negative_prompt: Text | None = Field(
+        default=None, description="what to keep out; None and the empty text differ for SDXL"
+    )
+    prompt_2: Prompt | None = Field(
+        default=None, description="what the second text encoder of SDXL and Playground reads; default: the prompt"
+    )
+    negative_prompt_2: Prompt | None = Field(
+        default=None, description="what the second text encoder reads to keep out; default: the negative prompt"
+    )
+    guidance_scale: float | None = Field(
+        default=None,
+        ge=0,
+        le=30,
+        allow_inf_nan=False,
+        description="how far the prompt is followed; up to 1: not at all",
+    )
+    clip_skip: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_CLIP_SKIP,
+        description="last layers of the text encoders to pass over, as in diffusers; 1 is what web UIs call 2",
+    )
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """What text encoders read, by the fields."""
+        named = {name: getattr(self, name) for name in TEXTS}
+        return {name: text for name, text in named.items() if text is not None}
+
+    def faults(self, offer: ModelOffer) -> Iterator[Fault]:
+        """Texts that are too long, and those for an encoder that the model lacks."""
+        yield from super().faults(offer)
+        most = offer.limits.max_prompt_chars
+        for field, text in self.texts.items():
+            if len(text) > most:
+                yield Fault(field, "too_long", f"{len(text)} characters, at most {most} are allowed")
+            if field.endswith("_2") and offer.family == "sd":
+                yield Fault(field, "not_supported", f"{offer.name} is of the family sd, which has one text encoder")
+
+    def warnings(self, offer: ModelOffer) -> Iterator[str]:
+        """`prompt_truncated`, `negative_prompt_ignored`.
+
+        `prompt_truncated`: the text encoders certainly do not read a prompt to its end. A lower bound: the worker has
+        the tokenizer, and adds the warning to the result. `negative_prompt_ignored`: without guidance it has no say.
+        """
+        yield from super().warnings(offer)
+        scale = offer.defaults.guidance_scale if self.guidance_scale is None else self.guidance_scale
+        guided = scale > 1  # diffusers' rule
+        negative = any(text for field, text in self.texts.items() if field.startswith("negative"))
+        read = (text for field, text in self.texts.items() if guided or not field.startswith("negative"))
+        if any(least_tokens(text) > offer.prompt_tokens for text in read):
+            yield "prompt_truncated"
+        if negative and not guided:
+            yield "negative_prompt_ignored"
+
+    def filled(self, offer: ModelOffer) -> dict[str, Any]:
+        """The model's guidance."""
+        return super().filled(offer) | defaults(self, offer, "guidance_scale")
+
+
+#: The fields that hold what a text encoder reads.
+TEXTS = ("prompt", "negative_prompt", "prompt_2", "negative_prompt_2")

@@ -1,0 +1,74 @@
+"""How noise becomes a picture: steps, scheduler, and what the denoiser is told besides the prompt."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import Field
+
+from darkroom.tasks.catalogue import MOST_STEPS, SCHEDULERS, ModelOffer, scheduler_id
+from darkroom.tasks.errors import Fault
+from darkroom.tasks.fields import Corner, Extent, SchedulerName
+from darkroom.tasks.requests.base import JobRequest, defaults
+
+#: Fields that only families with SDXL's size conditioning read (arXiv:2307.01952, 2.2).
+SIZE_CONDITIONS = ("original_size", "crop", "target_size")
+
+
+class Sampled(JobRequest):
+    """How noise becomes a picture."""
+
+    num_inference_steps: int | None = Field(default=None, ge=1, le=1000, description="denoising steps")
+    scheduler: SchedulerName | None = Field(default=None, description='such as euler, "DPM++ 2M Karras"')
+    guidance_rescale: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="how far guidance is brought back to the contrast of the unguided picture",
+    )
+    original_size: Extent | None = Field(
+        default=None, description="WIDTHxHEIGHT that SDXL is told the picture had once; small: less detail"
+    )
+    crop: Corner | None = Field(
+        default=None, description="LEFT,TOP that SDXL is told were cut off; default: nothing, 0,0"
+    )
+    target_size: Extent | None = Field(
+        default=None, description="WIDTHxHEIGHT that SDXL is told the picture has; default: its own"
+    )
+
+    def faults(self, offer: ModelOffer) -> Iterator[Fault]:
+        """Too many steps for model or scheduler, schedulers that do not fit, and what no pipeline would read."""
+        yield from super().faults(offer)
+        steps, limit = self.num_inference_steps or offer.defaults.num_inference_steps, offer.limits.max_steps
+        scheduler = scheduler_id(self.scheduler or offer.defaults.scheduler)
+        label = SCHEDULERS[scheduler][0]
+        if steps > limit:
+            yield Fault("num_inference_steps", "too_large", f"{offer.name} allows at most {limit}")
+        elif steps > (most := MOST_STEPS.get(scheduler, limit)):
+            yield Fault("num_inference_steps", "too_large", f"{label} does at most {most}, not {steps}")
+        if self.scheduler is not None and scheduler not in offer.schedulers:
+            fitting = ", ".join(offer.schedulers)
+            reason = f"{label} does not fit {offer.name}; there are: {fitting}"
+            yield Fault("scheduler", "scheduler_not_supported", reason)
+        if offer.family == "sd":
+            yield from self._not_for_sd(offer.name)
+
+    def warnings(self, offer: ModelOffer) -> Iterator[str]:
+        """`guidance_rescale_ignored`: without guidance there is nothing to bring back."""
+        yield from super().warnings(offer)
+        asked = getattr(self, "guidance_scale", None)
+        if self.guidance_rescale and (offer.defaults.guidance_scale if asked is None else asked) <= 1:
+            yield "guidance_rescale_ignored"
+
+    def filled(self, offer: ModelOffer) -> dict[str, Any]:
+        """The model's steps and scheduler."""
+        return super().filled(offer) | defaults(self, offer, "num_inference_steps", "scheduler")
+
+    def _not_for_sd(self, name: str) -> Iterator[Fault]:
+        for field in SIZE_CONDITIONS:
+            if getattr(self, field) is not None:
+                yield Fault(field, "not_supported", f"{name} is of the family sd, which is told of no sizes")
+        # diffusers 0.42: of the family's pipelines only the one that begins with noise takes it.
+        if self.guidance_rescale and "image" in self.inputs:
+            reason = f"{name} is of the family sd, which has it for pictures from a prompt alone"
+            yield Fault("guidance_rescale", "not_supported", reason)

@@ -1,0 +1,87 @@
+"""Second prompts, skipped layers, sizes and rescaled guidance, as requests."""
+
+from typing import Any
+
+import pytest
+
+from darkroom.tasks.catalogue import ModelEntry
+from darkroom.tasks.errors import InvalidRequest
+from darkroom.tasks.needs import lean, needs_of
+from darkroom.tasks.requests import Txt2Img
+from darkroom.tasks.validate import resolve
+from tests.unit.tasks.test_validate import MODEL, PICTURE, of
+
+SD = MODEL.model_copy(update={"family": "sd", "name": "old"})
+FIELDS: dict[str, Any] = {
+    "prompt_2": "the sea",
+    "negative_prompt_2": "a dog",
+    "clip_skip": 2,
+    "guidance_rescale": 0.5,
+    "original_size": [1024, 768],
+    "crop": [0, 64],
+    "target_size": [512, 384],
+}
+
+
+def codes(entry: ModelEntry, **fields: Any) -> list[tuple[str, str]]:
+    with pytest.raises(InvalidRequest) as caught:
+        resolve({"prompt": "a cat", "model": entry.name, **fields}, {entry.name: entry}, lambda: None)
+    return [(fault.field, fault.code) for fault in caught.value.faults]
+
+
+def test_each_is_a_need_and_stays_out_of_other_records() -> None:
+    for name, value in FIELDS.items():
+        filled = of(**{name: value}).filled
+        assert needs_of(filled) == (name,)
+        assert lean(filled)[name] == value
+    assert not needs_of(of().filled)
+    assert not FIELDS.keys() & lean(of().filled).keys()
+
+
+def test_the_family_sd_has_no_second_encoder_and_no_sizes() -> None:
+    fields = {name: value for name, value in FIELDS.items() if name not in ("clip_skip", "guidance_rescale")}
+    assert sorted(codes(SD, **fields)) == sorted((name, "not_supported") for name in fields)
+    assert codes(SD, kind="img2img", image=PICTURE, guidance_rescale=0.5) == [("guidance_rescale", "not_supported")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"prompt_2": " "}, "invalid_value"),
+        ({"negative_prompt_2": "\x01"}, "invalid_value"),
+        ({"prompt_2": "x" * 1001}, "too_long"),
+        ({"clip_skip": 0}, "greater_than_equal"),
+        ({"clip_skip": 32}, "less_than_equal"),
+        ({"clip_skip": 1.5}, "int_type"),
+        ({"guidance_rescale": 1.01}, "less_than_equal"),
+        ({"guidance_rescale": float("nan")}, "finite_number"),
+        ({"original_size": [0, 64]}, "greater_than_equal"),
+        ({"original_size": [64]}, "too_short"),
+        ({"target_size": [64, 64, 64]}, "too_long"),
+        ({"crop": ["0", 0]}, "int_type"),
+        ({"crop": [-1, 0]}, "greater_than_equal"),
+    ],
+)
+def test_what_cannot_be_is_named(fields: dict[str, Any], code: str) -> None:
+    (name,) = fields
+    assert [(field.split(".")[0], found) for field, found in codes(MODEL, **fields)] == [(name, code)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "warnings"),
+    [
+        ({"guidance_rescale": 0.5, "guidance_scale": 1.0}, ["guidance_rescale_ignored"]),
+        ({"guidance_rescale": 0.5}, []),
+        ({"negative_prompt_2": "a dog", "guidance_scale": 1.0}, ["negative_prompt_ignored"]),
+        ({"prompt_2": "fox " * 76}, ["prompt_truncated"]),
+        ({"negative_prompt_2": "fox " * 76, "guidance_scale": 1.0}, ["negative_prompt_ignored"]),
+    ],
+)
+def test_what_may_not_be_meant_is_told_of(fields: dict[str, Any], warnings: list[str]) -> None:
+    found = of(**fields)
+    assert list(found.filled.warnings(found.offer)) == warnings
+
+
+def test_texts_are_told_by_their_fields() -> None:
+    request = Txt2Img(prompt="a cat", prompt_2="the sea", negative_prompt="")
+    assert request.texts == {"prompt": "a cat", "negative_prompt": "", "prompt_2": "the sea"}
