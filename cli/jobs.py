@@ -129,10 +129,10 @@ def jobs_table(jobs: Iterable[Job], width: int) -> RenderableType:
 
 def _row(job: Job) -> tuple[object, ...]:
     done = {image.index for image in job.images} | {file.index for file in job.files} - {None}  # or a file alone
-    made = f"{len(done)}/{len(job.seeds)}"
+    made = f"{len(done)}/{job.request.pieces}"
     if job.state is State.RUNNING and job.progress:
         made += f" {job.progress.step}/{job.progress.of}"
-    prompt = " ".join(job.request.prompt.split())[:60]
+    prompt = " ".join(job.request.title.split())[:60]
     return job.id, job.state, job.model, job.kind, _age(job.created_at), made, prompt
 
 
@@ -143,7 +143,7 @@ def _details(job: Job, position: int | None) -> RenderableType:
         ("id", job.id),
         ("state", _state(job, position)),
         ("model", f"{job.model}, {job.kind}"),
-        ("prompt", request.prompt),
+        ("prompt", getattr(request, "prompt", "")),
         ("request", ", ".join(f"{name} {value}" for name, value in asked.items() if value is not None)),
         ("tenant, lane", f"{job.tenant}, {job.lane}"),
         ("seeds", ", ".join(map(str, job.seeds))),
@@ -159,7 +159,7 @@ def _details(job: Job, position: int | None) -> RenderableType:
     rows += [("seconds", ", ".join(f"{k} {v:.3g}" for k, v in result.timings.items()))] if result else []
     rows += [("error", f"{job.error.code}: {job.error.message}")] if job.error else []
     rows += [("what to do", job.error.hint)] if job.error and job.error.hint else []
-    return pairs(rows)
+    return pairs([(name, value) for name, value in rows if value != ""])  # some kinds have no prompt, or no seeds
 
 
 def in_words(made: StoredImage | StoredFile) -> str:

@@ -14,6 +14,7 @@ from darkroom.tasks.requests import DEFAULT_KIND, KINDS
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # one letter is a drive of Windows
 _SOME_KEY = "0/0-0000000000000000.png"  # stands for the one that an upload will give
+_FILES = (".safetensors",)  # endings of what jobs make that is no picture
 _FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
@@ -51,7 +52,7 @@ def is_local(reference: str) -> bool:
 
 
 def format_of(save: str, wanted: str | None) -> str | None:
-    """The output format of what is saved: by the file's ending; in a folder as `wanted`.
+    """The output format of what is saved: by the file's ending; in a folder, or of a file that is no picture, `wanted`.
 
     Raises UsageFault for an ending that stands for none, or for another than is wanted.
     """
@@ -60,12 +61,14 @@ def format_of(save: str, wanted: str | None) -> str | None:
     path = Path(save).expanduser()
     if save.endswith(os.sep) or path.is_dir():
         return wanted
-    endings = ", ".join(_FORMATS)
+    if path.suffix.lower() in _FILES:
+        return wanted
+    endings = ", ".join((*_FORMATS, *_FILES))
     if not path.suffix:
         raise UsageFault(f"--save {save}: no such folder", hint=f"{save}/ makes it; a file ends with one of {endings}")
     form = _FORMATS.get(path.suffix.lower())
     if form is None:
-        raise UsageFault(f"--save {save}: no picture ends so", hint=f"endings are {endings}")
+        raise UsageFault(f"--save {save}: no result ends so", hint=f"endings are {endings}")
     if wanted is not None and wanted in _FORMATS.values() and wanted != form:
         raise UsageFault(f"--save {save} is a {form}, --format asks for {wanted}", hint="leave one of the two out")
     return form if wanted is None else wanted
@@ -89,16 +92,17 @@ class Target:
         Raises OSError and the errors of storage.
         """
         pictures = [image.save(self._picture(image, alone=len(images) == 1)) for image in images]
-        return [*pictures, *(file.save(self._file(file)) for file in files)]
+        alone = not images and len(files) == 1
+        return [*pictures, *(file.save(self._file(file, alone=alone)) for file in files)]
 
     def _picture(self, image: StoredImage, *, alone: bool) -> Path:
         if self._is_folder or alone:
             return self._path
         return self._path.with_name(f"{self._path.stem}-{image.index}{self._path.suffix}")
 
-    def _file(self, file: StoredFile) -> Path:
-        """Beside the pictures, with a name that tells what it is."""
-        if self._is_folder:
-            return self._path
+    def _file(self, file: StoredFile, *, alone: bool) -> Path:
+        """Beside the pictures, with a name that tells what it is; alone where the path says, if it ends as the file."""
         ending = file.key.rpartition(".")[2]
+        if self._is_folder or (alone and self._path.suffix == f".{ending}"):
+            return self._path
         return self._path.with_name(f"{self._path.stem}-{file.place.replace('/', '-')}.{ending}")

@@ -94,13 +94,13 @@ def _introduce(submitted: Submitted, screen: Screen) -> None:
     if not screen.as_json:
         screen.say(submitted.id)
     again = ", the job that was there already" if submitted.repeated else ""
-    screen.note(f"{submitted.model}, {_seeds(submitted.seeds)}{again}")
+    screen.note(f"{submitted.model}{_seeds(submitted.seeds)}{again}")
     for warning in submitted.warnings:
         screen.note(f"note: {_WORDS.get(warning, warning).format(model=submitted.model)}")
 
 
 def _seeds(seeds: list[int]) -> str:
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    return f", seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}" if seeds else ""
 
 
 def _followed(client: Darkroom, submitted: Submitted, timeout: float | None, screen: Screen) -> Job:
@@ -109,7 +109,7 @@ def _followed(client: Darkroom, submitted: Submitted, timeout: float | None, scr
     try:
         with (
             interruptible() as check,
-            follower(screen.err, len(submitted.seeds), submitted.model, screen.note) as shown,
+            follower(screen.err, max(1, len(submitted.seeds)), submitted.model, screen.note) as shown,
         ):
             for event in events(io, submitted.id, timeout=timeout, check=check):
                 shown.tell(event)

@@ -106,8 +106,8 @@ class Job(BaseModel):
 
     @property
     def seeds(self) -> list[int]:
-        """One per image, fixed at submit."""
-        return self.request.seeds or []
+        """One per image, fixed at submit; none where the kind draws nothing by lot."""
+        return self.request.all_seeds
 
     @property
     def metadata(self) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class Handle:
 
     @property
     def seeds(self) -> list[int]:
-        """One per image, fixed."""
+        """One per image, fixed; none where the kind draws nothing by lot."""
         return self.submitted.seeds
 
     @property
@@ -179,7 +179,7 @@ def _submitted(drafted: Draft, reply: list[bytes] | QueueError) -> Submitted:
     if verdict == "conflict":
         raise IdempotencyConflict(f"job {job_id} was submitted with another request under this key or id")
     lasting = drafted.warnings
-    return Submitted(job_id, request["seeds"], request["model"], lasting, repeated=verdict == "repeated")
+    return Submitted(job_id, request.get("seeds") or [], request["model"], lasting, repeated=verdict == "repeated")
 
 
 def cancel(job_id: str, record_ttl: int) -> Operation[CancelAnswer]:

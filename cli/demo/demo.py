@@ -123,7 +123,7 @@ class _Show:
 
     def _develop(self, client: Darkroom, request: Request) -> Job:
         handle = client.submit(request)
-        self._screen.say(f"{request.kind:8} {request.prompt!r}: job {handle.id}, seed {handle.seeds[0]}")
+        self._screen.say(f"{request.kind:8} {request.title!r}: job {handle.id}, seed {handle.seeds[0]}")
         console = self._screen.err if self._screen.as_json else self._screen.out
         with (
             closing(BlockingIO(TaskSettings())) as redis,
@@ -155,7 +155,7 @@ class _Show:
     def _write_sheet(self, jobs: list[Job]) -> None:
         from PIL import Image
 
-        pictures = [(Image.open(io.BytesIO(job.images[0].read())), job.request.prompt) for job in jobs]
+        pictures = [(Image.open(io.BytesIO(job.images[0].read())), job.request.title) for job in jobs]
         contact_sheet(pictures).save(self._folder.sheet)
 
     def _tell(self, jobs: list[Job]) -> None:

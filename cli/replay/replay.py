@@ -133,7 +133,7 @@ def _made_again(
         )
         progress.remove_task(loading)
         again = Replay(manifest, Generator(model, engine), load)
-        return _images(again, len(manifest.seeds), progress), again
+        return _images(again, manifest.request.pieces, progress), again
 
 
 def _images(again: "Replay", count: int, progress: Progress) -> list["ReplayedImage"]:

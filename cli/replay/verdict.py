@@ -50,16 +50,18 @@ class Verdict:
 
     def shown(self) -> RenderableType:
         """For people."""
-        parts: list[RenderableType] = [table("IMAGE", "SEED", "RESULT", rows=map(_row, self.images))]
+        parts: list[RenderableType] = []
+        if self.images:
+            parts.append(table("IMAGE", "SEED", "RESULT", rows=map(_row, self.images)))
         if self.files:
-            parts += ["", table("FILE", "IMAGE", "RESULT", rows=map(_file_row, self.files))]
+            parts.append(table("FILE", "IMAGE", "RESULT", rows=map(_file_row, self.files)))
         for title, found in (("FAULT", self._all_faults()), ("NOT AS RECORDED", self.circumstances)):
             if found:
                 rows = ((one.field, _short(one.recorded), _short(one.now)) for one in found)
-                parts += ["", table(title, "THEN", "NOW", rows=rows)]
+                parts.append(table(title, "THEN", "NOW", rows=rows))
         if not self.equal and not self.circumstances:
-            parts += ["", "every recorded circumstance is as it was"]
-        return Group(*parts)
+            parts.append("every recorded circumstance is as it was")
+        return Group(*[line for part in parts for line in ("", part)][1:])
 
     def _all_faults(self) -> list["Difference"]:
         return [*self.faults, *(fault for one in self._made for fault in one.faults)]

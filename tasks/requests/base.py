@@ -75,6 +75,16 @@ class JobRequest(BaseModel):
         named = {name: getattr(self, name) for name in self.inputs}
         return {name: reference for name, reference in named.items() if reference is not None}
 
+    @property
+    def all_seeds(self) -> list[int]:
+        """One per piece, once the request is resolved; none where nothing is drawn by lot."""
+        return []
+
+    @property
+    def title(self) -> str:
+        """What people know the job by, in lists: its prompt, or what it begins with."""
+        return ", ".join(self.references.values())
+
     def seed_of(self, _piece: int) -> int:
         """The seed of a piece, once the request is resolved; 0 where nothing is drawn by lot."""
         return 0

@@ -11,10 +11,10 @@ from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import MAX_SEED, Reference, Seed, Side
 from darkroom.tasks.requests.base import JobRequest, defaults
 from darkroom.tasks.requests.prompted import Prompted
-from darkroom.tasks.requests.sampled import Sampled
+from darkroom.tasks.requests.sampled import Output, Sampled
 from darkroom.tasks.sizes import format_faults, size_faults
 
-__all__ = ["FromPicture", "OutputFormat", "Prompted", "Sampled", "Seeded", "Sized"]
+__all__ = ["FromPicture", "Output", "OutputFormat", "Prompted", "Sampled", "Seeded", "Sized"]
 
 OutputFormat = Literal["png", "jpeg", "webp"]
 
@@ -31,9 +31,14 @@ class Seeded(JobRequest):
         """The pictures."""
         return len(self.seeds) if self.seeds else self.num_images or 1
 
+    @property
+    def all_seeds(self) -> list[int]:
+        """Of the pictures."""
+        return self.seeds or []
+
     def seed_of(self, piece: int) -> int:
         """Of a picture."""
-        return (self.seeds or [])[piece]
+        return self.all_seeds[piece]
 
     def faults(self, offer: ModelOffer) -> Iterator[Fault]:
         """Too many images."""
@@ -64,18 +69,16 @@ class Seeded(JobRequest):
         return seeds
 
 
-class Sized(JobRequest):
-    """The size of a picture, and the format of its file."""
+class Extent(JobRequest):
+    """The size of what is made."""
 
     width: Side | None = Field(default=None, description="pixels, a multiple of 8")
     height: Side | None = Field(default=None, description="pixels, a multiple of 8")
-    output_format: OutputFormat = Field(default="png", description="the pictures' files")
 
     def faults(self, offer: ModelOffer) -> Iterator[Fault]:
-        """Sizes that the model does not make, or the format does not hold."""
+        """Sizes that the model does not make."""
         yield from super().faults(offer)
         yield from size_faults(self.width, self.height, offer)
-        yield from format_faults(self.output_format, *self.extent(offer))
 
     def extent(self, offer: ModelOffer) -> tuple[int, int]:
         """Width and height, 0 where they are the source picture's."""
@@ -86,15 +89,23 @@ class Sized(JobRequest):
         return super().filled(offer) | defaults(self, offer, "width", "height")
 
 
-class FromPicture(Sized):
+class Sized(Extent):
+    """The size of a picture, and the format of its file."""
+
+    output_format: OutputFormat = Field(default="png", description="the pictures' files")
+
+    def faults(self, offer: ModelOffer) -> Iterator[Fault]:
+        """Sizes that the format does not hold, too."""
+        yield from super().faults(offer)
+        yield from format_faults(self.output_format, *self.extent(offer))
+
+
+class OfPicture(Extent):
     """A picture to begin with. Without width and height the result has its size, scaled into the model's limits."""
 
     inputs: ClassVar[tuple[str, ...]] = ("image",)
 
     image: Reference = Field(description="a storage key that the tenant may read, a data: URL, or an https: URL")
-    strength: float | None = Field(
-        default=None, ge=0, le=1, allow_inf_nan=False, description="0 keeps the picture, 1 ignores it"
-    )
 
     def faults(self, offer: ModelOffer) -> Iterator[Fault]:
         """A size that is given by half, too."""
@@ -108,6 +119,17 @@ class FromPicture(Sized):
         return self.width or 0, self.height or 0
 
     def filled(self, offer: ModelOffer) -> dict[str, Any]:
-        """The model's strength; its size is the picture's, unless asked for."""
-        values = super().filled(offer) | defaults(self, offer, "strength")
-        return values | {"width": self.width, "height": self.height}
+        """The size is the picture's, unless asked for."""
+        return super().filled(offer) | {"width": self.width, "height": self.height}
+
+
+class FromPicture(OfPicture, Sized):
+    """A picture to begin with, and how much of it is kept."""
+
+    strength: float | None = Field(
+        default=None, ge=0, le=1, allow_inf_nan=False, description="0 keeps the picture, 1 ignores it"
+    )
+
+    def filled(self, offer: ModelOffer) -> dict[str, Any]:
+        """The model's strength."""
+        return super().filled(offer) | defaults(self, offer, "strength")

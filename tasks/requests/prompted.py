@@ -43,6 +43,11 @@ class Prompted(JobRequest):
     )
 
     @property
+    def title(self) -> str:
+        """The prompt."""
+        return self.prompt
+
+    @property
     def texts(self) -> dict[str, str]:
         """What text encoders read, by the fields."""
         named = {name: getattr(self, name) for name in TEXTS}

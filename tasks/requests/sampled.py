@@ -1,9 +1,9 @@
 """How noise becomes a picture: steps, scheduler, and what the denoiser is told besides the prompt."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from darkroom.tasks.catalogue import MOST_STEPS, SCHEDULERS, ModelOffer, scheduler_id
 from darkroom.tasks.errors import Fault
@@ -12,6 +12,8 @@ from darkroom.tasks.requests.base import JobRequest, defaults
 
 #: Fields that only families with SDXL's size conditioning read (arXiv:2307.01952, 2.2).
 SIZE_CONDITIONS = ("original_size", "crop", "target_size")
+
+Output = Literal["image", "latents"]
 
 
 class Sampled(JobRequest):
@@ -34,6 +36,10 @@ class Sampled(JobRequest):
     )
     target_size: Extent | None = Field(
         default=None, description="WIDTHxHEIGHT that SDXL is told the picture has; default: its own"
+    )
+
+    output: list[Output] = Field(
+        default=["image"], min_length=1, description="what is kept of each image: image, latents, or both"
     )
 
     def faults(self, offer: ModelOffer) -> Iterator[Fault]:
@@ -63,6 +69,13 @@ class Sampled(JobRequest):
     def filled(self, offer: ModelOffer) -> dict[str, Any]:
         """The model's steps and scheduler."""
         return super().filled(offer) | defaults(self, offer, "num_inference_steps", "scheduler")
+
+    @field_validator("output")
+    @classmethod
+    def _each_once(cls, output: list[Output]) -> list[Output]:
+        if len(set(output)) < len(output):
+            raise ValueError("names one of them twice")
+        return sorted(output)  # the order says nothing
 
     def _not_for_sd(self, name: str) -> Iterator[Fault]:
         for field in SIZE_CONDITIONS:

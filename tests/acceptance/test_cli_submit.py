@@ -96,7 +96,7 @@ def magic(path: Path) -> bytes:
 @pytest.mark.parametrize(
     ("save", "options", "named"),
     [
-        ("out.gif", [], "no picture ends so"),
+        ("out.gif", [], "no result ends so"),
         ("out.png", ["--format", "webp"], "is a png, --format asks for webp"),
         ("nosuch", [], "no such folder"),
     ],

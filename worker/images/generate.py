@@ -23,16 +23,19 @@ from darkroom.worker.batching.streams import used_here
 from darkroom.worker.batching.threads import set_threads
 from darkroom.worker.batching.warming import warm_buckets
 from darkroom.worker.failures import failures_become_ours
+from darkroom.worker.images.autoencoder import Autoencoder
 from darkroom.worker.images.embeddings import EmbeddingCache
 from darkroom.worker.images.schedulers import check_schedulers, make_scheduler
 from darkroom.worker.images.trial import blame, check_steps
 from darkroom.worker.kinds import KINDS, kind_of
 from darkroom.worker.kinds.asked import Asked
 from darkroom.worker.kinds.base import Conditioning, Kind, PreparedJob, Sources
-from darkroom.worker.kinds.products import Produced
+from darkroom.worker.kinds.latents import latents_file
+from darkroom.worker.kinds.products import Produced, ProducedFile
 from darkroom.worker.models.families.encoding import Encoded
 from darkroom.worker.models.loading import LoadedModel, warm_sizes
 from darkroom.worker.models.previews import preview_jpeg
+from darkroom.worker.models.scale import LatentScale
 from darkroom.worker.models.words import Words
 
 OnStep = Callable[[int, int, torch.Tensor], None]
@@ -54,6 +57,8 @@ class Generator:
         with blame("pipeline", model):
             self._encoding = self._pipeline("txt2img", model.entry.defaults.scheduler, 0, texts, Ticket())
         self._no_texts = dict.fromkeys(texts)
+        scale = LatentScale.of(self._vae.config, normalised=model.family.normalises_latents)
+        self._autoencoder = Autoencoder(self._vae, self._encoding.image_processor, scale)
         self.embeddings = EmbeddingCache[Encoded]()
 
     @property
@@ -109,14 +114,16 @@ class Generator:
         sizes = warm_sizes(entry, placement)
         small = (entry.limits.min_side,) * 2
         first = self._check(*small)
+        if first is None:
+            return  # nothing that is offered denoises
         with blame("unet", self.model):
             if placement.device.type != "cpu" or "compile" in placement.speedups:
                 for size in sizes:
-                    first, *_ = [self._try(kind, *size) for kind in self._kinds()]
+                    first = self._try_all(*size) or first
                     warm_buckets(self._engine, first, math.inf)
                 return
             if self._engine.stats().step * math.prod(sizes[0]) / math.prod(small) * SOON < most_seconds:
-                first = self._try(self._kinds()[0], *sizes[0])
+                first = self._try(self._kinds()[0], *sizes[0]) or first
             warm_buckets(self._engine, first, most_seconds)
 
     def encode(self, asked: Asked) -> tuple[Conditioning, list[str]]:
@@ -130,10 +137,10 @@ class Generator:
             encoded = self.embeddings.get(words, lambda: self._encoded(words))
         return encoded.conditioning, ["prompt_truncated"] if encoded.cut else []
 
-    def denoise(
+    def latents(
         self, pipeline: str, wish: tuple[Asked, Conditioning], seed: int, steps: "_Steps", ticket: Ticket, extent: Any
-    ) -> Image.Image:
-        """What a pipeline of the family gives."""
+    ) -> torch.Tensor:
+        """What a pipeline of the family leaves, not decoded."""
         asked, conditioning = wish
         used_here(conditioning)
         made = self._pipeline(pipeline, asked.scheduler, seed, self._no_texts, ticket)(
@@ -144,23 +151,24 @@ class Generator:
             guidance_scale=asked.guidance_scale,
             generator=torch.Generator("cpu").manual_seed(seed),
             callback_on_step_end=steps,
+            output_type="latent",
         )
-        return made.images[0]  # type: ignore[no-any-return]
+        return made.images  # type: ignore[no-any-return]
 
-    def round_trip(self, picture: Image.Image) -> Image.Image:
-        """The picture through the VAE and back."""
-        pixels = self._encoding.image_processor.preprocess(picture)
-        decoded = self._vae.decode(self._vae.encode(pixels).latent_dist.mode(), return_dict=False)[0]
-        return self._encoding.image_processor.postprocess(decoded, output_type="pil")[0]  # type: ignore[no-any-return]
+    @property
+    def autoencoder(self) -> Autoencoder:
+        """Between pictures and latents, without denoising."""
+        return self._autoencoder
 
     def _kinds(self) -> list[Kind]:
         """Those that the model's entry offers."""
         return [KINDS[name] for name in self.model.entry.kinds]
 
-    def _check(self, width: int, height: int) -> Call:
+    def _check(self, width: int, height: int) -> Call | None:
         """A picture of every kind, part by part: the model's files are at fault where one is not to be had.
 
-        The first denoiser call. Raises ModelIncompatible naming the part, OutOfMemory, DeviceBroken.
+        The first denoiser call, if any kind denoises. Raises ModelIncompatible naming the part, OutOfMemory,
+        DeviceBroken.
         """
         model, scheduler = self.model, self.model.components["scheduler"]
         with blame("scheduler", model):
@@ -172,15 +180,19 @@ class Generator:
             latents = self._vae.encode(torch.zeros(1, 3, height, width)).latent_dist.mode()
             part.gave(latents, self._vae.decode(latents, return_dict=False)[0])
         with blame("unet", model) as part:
-            first, *_ = [self._try(kind, width, height, lambda *of: part.gave(of[2])) for kind in self._kinds()]
-        return first
+            return self._try_all(width, height, lambda *of: part.gave(of[2]))
 
-    def _try(self, kind: Kind, width: int, height: int, on_step: OnStep = lambda *_: None) -> Call:
-        """Two steps of a picture of this size; its first denoiser call."""
+    def _try_all(self, width: int, height: int, on_step: OnStep = lambda *_: None) -> Call | None:
+        """Two steps of every kind; the first denoiser call."""
+        calls = [self._try(kind, width, height, on_step) for kind in self._kinds()]
+        return next((call for call in calls if call), None)
+
+    def _try(self, kind: Kind, width: int, height: int, on_step: OnStep = lambda *_: None) -> Call | None:
+        """Two steps of a picture of this size; its first denoiser call, if it has any."""
         calls: list[Call] = []
         request, sources = kind.trial(self.model.entry, width, height)
         self.generate(self.prepare(request), 0, sources, on_step, Ticket(on_call=calls.append))
-        return calls[0]
+        return calls[0] if calls else None
 
     def _check_layers(self, words: Words) -> None:
         """Raises InvalidRequest where no layer would be left of a text encoder."""
@@ -216,11 +228,23 @@ class _Run:
     def __init__(self, generator: Generator, seed: int, steps: "_Steps", ticket: Ticket) -> None:
         self._generator, self.seed, self._steps, self._ticket = generator, seed, steps, ticket
 
+    def latents(self, pipeline: str, asked: Asked, conditioning: Conditioning, **extent: Any) -> torch.Tensor:
+        return self._generator.latents(pipeline, (asked, conditioning), self.seed, self._steps, self._ticket, extent)
+
     def denoise(self, pipeline: str, asked: Asked, conditioning: Conditioning, **extent: Any) -> Image.Image:
-        return self._generator.denoise(pipeline, (asked, conditioning), self.seed, self._steps, self._ticket, extent)
+        return self.decode(self.latents(pipeline, asked, conditioning, **extent))
+
+    def decode(self, latents: torch.Tensor) -> Image.Image:
+        return self._generator.autoencoder.picture(latents)
+
+    def encode(self, picture: Image.Image) -> torch.Tensor:
+        return self._generator.autoencoder.latents(picture, self._generator.model.placement.dtype)
+
+    def file_of(self, latents: torch.Tensor, **about: object) -> ProducedFile:
+        return latents_file(latents, self._generator.entry, self._generator.autoencoder.scale, **about)
 
     def round_trip(self, picture: Image.Image) -> Image.Image:
-        return self._generator.round_trip(picture)
+        return self._generator.autoencoder.round_trip(picture)
 
 
 class _Steps:

@@ -15,7 +15,9 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from darkroom.tasks.catalogue import Catalogue
 from darkroom.tasks.errors import InvalidRequest
 from darkroom.tasks.fields import Seed
+from darkroom.tasks.needs import lean
 from darkroom.tasks.requests import JobRequest, Request, parse_request
+from darkroom.tasks.requests.parts import Seeded
 from darkroom.tasks.validate import resolve
 from darkroom.worker.errors import ManifestInvalid
 from darkroom.worker.images.records import (
@@ -57,15 +59,18 @@ def _request(value: object) -> JobRequest:
 
 
 class Manifest(Record):
-    """What one job was and what it ran on. `times` are in seconds, those named `..._at` since 1970."""
+    """What one job was and what it ran on. `times` are in seconds, those named `..._at` since 1970.
+
+    Without seeds, or a scheduler, is what its kind does without them.
+    """
 
     version: Literal[1] = 1
     darkroom: Text
     job_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
     request: Annotated[Request, BeforeValidator(_request)]
-    seeds: list[Seed] = Field(min_length=1, max_length=256)
+    seeds: list[Seed] = Field(max_length=256)
     model: ModelRecord
-    scheduler: SchedulerRecord
+    scheduler: SchedulerRecord | None
     dtype: Literal["float32", "float16", "bfloat16"]
     memory: MemoryMode
     environment: dict[Text, int | Text] = Field(max_length=100)
@@ -78,6 +83,7 @@ class Manifest(Record):
         """JSON for people to read too; `parse_manifest` gives the same manifest back."""
         # Left out where there are none, for readers of before, which take no field that they do not know.
         fields = self.model_dump(mode="json", by_alias=True, exclude=None if self.files else {"files"})
+        fields["request"] = lean(self.request)
         pretty = (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode()
         # Indented, the largest request that may be submitted would be more than `parse_manifest` reads.
         return pretty if len(pretty) < MAX_BYTES // 16 else json.dumps(fields, ensure_ascii=False).encode()
@@ -113,8 +119,8 @@ def make_manifest(
     facts: dict[str, Any] = {
         "job_id": job_id,
         "request": request,
-        "seeds": request.seeds,
-        **circumstances(model, str(request.scheduler)),
+        "seeds": request.all_seeds,
+        **circumstances(model, scheduler_of(request)),
         "times": times,
         "images": images,
         "files": list(files),
@@ -128,12 +134,18 @@ def manifest_key(job_id: str, data: bytes) -> str:
     return f"{job_id}/manifest-{hashlib.sha256(data).hexdigest()[:16]}.json"
 
 
-def circumstances(model: LoadedModel, scheduler: str) -> dict[str, Any]:
+def scheduler_of(request: JobRequest) -> str | None:
+    """The scheduler's id; None where the kind has none."""
+    found: str | None = getattr(request, "scheduler", None)
+    return found
+
+
+def circumstances(model: LoadedModel, scheduler: str | None) -> dict[str, Any]:
     """What the bits of a picture depend on besides the request: the manifest's fields of these names."""
     return {
         "darkroom": installed("darkroom"),
         "model": model_record(model),
-        "scheduler": scheduler_record_of(model, scheduler),
+        "scheduler": scheduler_record_of(model, scheduler) if scheduler else None,
         "dtype": str(model.placement.dtype).removeprefix("torch."),
         "memory": model.placement.memory,
         "environment": environment(model.placement),
@@ -163,18 +175,18 @@ def _contradictions(manifest: Manifest) -> Iterable[str]:
     request = manifest.request
     if request.model != manifest.model.name:
         yield f"the request is for {request.model!r}, the model is {manifest.model.name!r}"
-    if request.scheduler != manifest.scheduler.id:
-        yield f"the request is for {request.scheduler!r}, the scheduler is {manifest.scheduler.id!r}"
-    if request.seeds != manifest.seeds:
+    if scheduler_of(request) != (own := manifest.scheduler.id if manifest.scheduler else None):
+        yield f"the request is for {scheduler_of(request)!r}, the scheduler is {own!r}"
+    if request.all_seeds != manifest.seeds:
         yield "the request has other seeds"
-    if request.num_images != len(manifest.seeds):
+    if isinstance(request, Seeded) and request.num_images != len(manifest.seeds):
         yield f"the request is for {request.num_images} images, there are {len(manifest.seeds)} seeds"
     yield from _missing(manifest)
     for image in manifest.images:
         yield from _contradictions_of(image, manifest)
     for file in manifest.files:
         yield from (f"file {file.place} {fault}" for fault in file.faults_in(manifest.job_id))
-        if file.index is not None and file.index >= len(manifest.seeds):
+        if file.index is not None and file.index >= request.pieces:
             yield f"file {file.place} is of an image that was not asked for"
 
 
@@ -182,7 +194,7 @@ def _missing(manifest: Manifest) -> Iterable[str]:
     """What is missing, or there twice. Where files alone were made for an image, it has no picture."""
     listed, places = Counter(image.index for image in manifest.images), Counter(one.place for one in manifest.files)
     filed = {file.index for file in manifest.files}
-    for index in sorted({*range(len(manifest.seeds)), *listed}):
+    for index in sorted({*range(manifest.request.pieces), *listed}):
         if listed[index] > 1 or (not listed[index] and index not in filed):
             yield f"image {index} is {'listed twice' if listed[index] else 'missing'}"
     yield from (f"file {place} is listed twice" for place, times in places.items() if times > 1)
@@ -190,16 +202,17 @@ def _missing(manifest: Manifest) -> Iterable[str]:
 
 def _contradictions_of(image: ImageRecord, manifest: Manifest) -> Iterable[str]:
     name, request = f"image {image.index}", manifest.request
-    if image.index >= len(manifest.seeds):
+    if image.index >= request.pieces:
         yield f"{name} was not asked for"
-    elif manifest.seeds[image.index] != image.seed:
+    elif (manifest.seeds[image.index] if image.index < len(manifest.seeds) else 0) != image.seed:
         yield f"{name} has a seed that is not its own"
     if image.key != (key := image.key_in(manifest.job_id)):
         yield f"{name} has the key {image.key!r}, its own is {key!r}"
-    if image.content_type != f"image/{request.output_format}":
-        yield f"{name} is {image.content_type}, the request is for {request.output_format}"
-    if request.width and request.height and (image.width, image.height) != (request.width, request.height):
-        yield f"{name} has {image.width}x{image.height} pixels, the request is for {request.width}x{request.height}"
+    width, height, form = (getattr(request, field, None) for field in ("width", "height", "output_format"))
+    if image.content_type != f"image/{form}":
+        yield f"{name} is {image.content_type}, the request is for {form}"
+    if width and height and (image.width, image.height) != (width, height):
+        yield f"{name} has {image.width}x{image.height} pixels, the request is for {width}x{height}"
 
 
 def _not_allowed(manifest: Manifest, catalogue: Catalogue) -> Iterable[str]:

@@ -40,20 +40,27 @@ def encode(image: Image.Image, form: OutputFormat, parameters: str) -> tuple[byt
 def parameters_text(
     asked: Asked, seed: int, size: tuple[int, int], model: str, more: Mapping[str, object] | None = None
 ) -> str:
-    """What made the picture, in the form that AUTOMATIC1111's web UI began and other tools read; `more`: the kind's."""
+    """What made the picture, in the form that AUTOMATIC1111's web UI began and other tools read; `more`: the kind's.
+
+    Of a picture that was not denoised, what is known of one.
+    """
     negative = [f"Negative prompt: {asked.negative_prompt}"] if asked.negative_prompt else []
-    facts = {
+    denoised = {
         "Steps": asked.num_inference_steps,
-        "Sampler": SCHEDULERS[asked.scheduler][0],
+        "Sampler": SCHEDULERS[asked.scheduler][0] if asked.scheduler else "",
         "CFG scale": f"{asked.guidance_scale:g}",
         "Seed": seed,
+    }
+    facts = {
+        **(denoised if asked.scheduler else {}),
         "Size": f"{size[0]}x{size[1]}",
         "Model": model,
         **_of_words(asked),
         **(more or {}),
         "Version": f"Darkroom {version('darkroom')}",
     }
-    return "\n".join([asked.prompt, *negative, ", ".join(f"{name}: {value}" for name, value in facts.items())])
+    prompt = [asked.prompt] if asked.prompt else []
+    return "\n".join([*prompt, *negative, ", ".join(f"{name}: {value}" for name, value in facts.items())])
 
 
 def _of_words(asked: Asked) -> dict[str, object]:

@@ -108,7 +108,7 @@ def _compared(record: ImageRecord, image: Image.Image, stored: Stored) -> Replay
 def _differences(manifest: Manifest, generator: Generator, inputs: Mapping[str, bytes]) -> list[Difference]:
     now = manifest.model_copy(
         update={
-            **circumstances(generator.model, manifest.scheduler.id),
+            **circumstances(generator.model, manifest.scheduler.id if manifest.scheduler else None),
             "inputs_sha256": {name: hashlib.sha256(data).hexdigest() for name, data in inputs.items()},
         }
     )

@@ -6,7 +6,7 @@ from typing import Any, Self
 from darkroom.tasks.catalogue import SCHEDULERS, Limits, ModelOffer
 from darkroom.tasks.errors import Fault, InvalidRequest
 from darkroom.tasks.requests import JobRequest
-from darkroom.tasks.requests.parts import OutputFormat
+from darkroom.tasks.requests.parts import Output, OutputFormat
 from darkroom.tasks.sizes import source_limits
 from darkroom.worker.models.words import Words
 
@@ -32,6 +32,7 @@ class Asked:
     original_size: list[int] | None = None
     crop: list[int] | None = None
     target_size: list[int] | None = None
+    output: tuple[Output, ...] = ("image",)
 
     @classmethod
     def of(cls, request: JobRequest, offer: ModelOffer) -> Self:
@@ -41,6 +42,7 @@ class Asked:
         """
         values: dict[str, Any] = {name: getattr(request, name, None) for name in cls.__dataclass_fields__}
         form = values["output_format"] = values["output_format"] or "png"
+        values["output"] = tuple(values["output"] or ("image",))
         values["limits"] = source_limits(form, offer.limits)
         if "strength" not in type(request).model_fields:
             values["strength"] = 1.0  # pure noise
@@ -48,6 +50,15 @@ class Asked:
         if faults:
             raise InvalidRequest(faults)
         return cls(**values)
+
+    @classmethod
+    def without_denoising(cls, request: JobRequest, offer: ModelOffer) -> Self:
+        """Of a kind that has no prompt, steps or scheduler. Raises InvalidRequest for a kind that is not offered."""
+        if faults := _not_offered(request.kind, None, offer):
+            raise InvalidRequest(faults)
+        form: OutputFormat = getattr(request, "output_format", "png")
+        size = getattr(request, "width", None), getattr(request, "height", None)
+        return cls("", None, *size, 0, 1.0, "", 0.0, source_limits(form, offer.limits), form)
 
     @property
     def guidance(self) -> bool:

@@ -38,8 +38,23 @@ class Run(Protocol):
     def seed(self) -> int:
         """The piece's own."""
 
+    def latents(self, pipeline: str, asked: Asked, conditioning: Conditioning, **extent: Any) -> torch.Tensor:
+        """What a pipeline of the family leaves; `extent`: what this pipeline alone is called with.
+
+        Latents (1, 4, h/8, w/8), in the scale that schedulers work in and on the model's device.
+        """
+
     def denoise(self, pipeline: str, asked: Asked, conditioning: Conditioning, **extent: Any) -> Image.Image:
-        """The picture that a pipeline of the family gives; `extent`: what this pipeline alone is called with."""
+        """The picture of these latents."""
+
+    def decode(self, latents: torch.Tensor) -> Image.Image:
+        """The picture of latents in the schedulers' scale, on any device."""
+
+    def encode(self, picture: Image.Image) -> torch.Tensor:
+        """The latents of a picture in the schedulers' scale; nothing is drawn for them."""
+
+    def file_of(self, latents: torch.Tensor, **about: object) -> ProducedFile:
+        """The file of latents in the schedulers' scale, with what is to be said of them besides."""
 
     def round_trip(self, picture: Image.Image) -> Image.Image:
         """The picture through the VAE and back."""

@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from darkroom.tasks.requests import Img2Img
 from darkroom.worker.kinds.base import Kind, PreparedJob, Run, Sources, source_of
+from darkroom.worker.kinds.kept import kept
 from darkroom.worker.kinds.products import Produced
 
 
@@ -14,15 +15,15 @@ class Img2ImgKind(Kind):
     trial_fields: ClassVar[dict[str, Any]] = {"strength": 0.5}
 
     def make(self, prepared: PreparedJob, sources: Sources, run: Run) -> Produced:
-        """The picture of the run's seed."""
-        asked, source = prepared.asked, source_of(prepared, sources)
+        """What is kept of the image of the run's seed."""
+        asked, source, words = prepared.asked, source_of(prepared, sources), prepared.conditioning
         if asked.steps < 1:
-            return Produced(run.round_trip(source))
+            if "latents" not in asked.output:
+                return Produced(run.round_trip(source))
+            return kept(prepared, run, run.encode(source), lambda: run.round_trip(source))
         if asked.from_noise:
-            return Produced(
-                run.denoise("txt2img", asked, prepared.conditioning, width=source.width, height=source.height)
-            )
-        return Produced(run.denoise("img2img", asked, prepared.conditioning, image=source, strength=asked.strength))
+            return kept(prepared, run, run.latents("txt2img", asked, words, width=source.width, height=source.height))
+        return kept(prepared, run, run.latents("img2img", asked, words, image=source, strength=asked.strength))
 
     def facts(self, prepared: PreparedJob) -> dict[str, object]:
         """The strength."""

@@ -2,6 +2,7 @@
 
 from darkroom.tasks.requests import Txt2Img
 from darkroom.worker.kinds.base import Kind, PreparedJob, Run, Sources
+from darkroom.worker.kinds.kept import kept
 from darkroom.worker.kinds.products import Produced
 
 
@@ -11,6 +12,7 @@ class Txt2ImgKind(Kind):
     request = Txt2Img
 
     def make(self, prepared: PreparedJob, _sources: Sources, run: Run) -> Produced:
-        """The picture of the run's seed."""
+        """What is kept of the image of the run's seed."""
         asked = prepared.asked
-        return Produced(run.denoise("txt2img", asked, prepared.conditioning, width=asked.width, height=asked.height))
+        latents = run.latents("txt2img", asked, prepared.conditioning, width=asked.width, height=asked.height)
+        return kept(prepared, run, latents)

@@ -20,6 +20,7 @@ def test_public_names() -> None:
         "ClientClosed",
         "Darkroom",
         "DarkroomError",
+        "Encode",
         "Event",
         "Fault",
         "IdempotencyConflict",

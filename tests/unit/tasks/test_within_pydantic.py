@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from darkroom.tasks import Img2Img, InvalidRequest, Request, Txt2Img, parse_request
+from darkroom.tasks.requests import KINDS
 
 PICTURE = "inputs/default/cat.png"
 BAD = {"prompt": "", "width": 513}
@@ -165,7 +166,7 @@ def test_the_schema_tells_the_kinds_apart(browser: TestClient) -> None:
     schema = browser.get("/openapi.json").json()
     body = schema["paths"]["/any"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert body["discriminator"]["mapping"] == {
-        kind: f"#/components/schemas/{name}" for kind, name in (("txt2img", "Txt2Img"), ("img2img", "Img2Img"))
+        kind: f"#/components/schemas/{request.__name__}" for kind, request in KINDS.items()
     }
     assert {"Txt2Img", "Img2Img", "Album"} <= schema["components"]["schemas"].keys()
     assert schema["components"]["schemas"]["Img2Img"]["required"] == ["prompt", "image"]

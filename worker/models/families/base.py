@@ -19,8 +19,9 @@ class FamilySpec:
     """One family. `components` are diffusers' names with the one class that each may be loaded as.
 
     `options` are the pipeline's arguments that the model decides, `fixed` those that Darkroom decides. `upcasts_vae`:
-    the family's pipelines honour `force_upcast` of a VAE that overflows in float16. `read_layer`: which layer of the
-    text encoders is read, counted from the last one, 1.
+    the family's pipelines honour `force_upcast` of a VAE that overflows in float16. `normalises_latents`: they honour
+    a VAE's `latents_mean` and `latents_std`. `read_layer`: which layer of the text encoders is read, counted from the
+    last one, 1.
     """
 
     name: Family
@@ -30,6 +31,7 @@ class FamilySpec:
     options: tuple[str, ...]
     fixed: dict[str, Any]
     upcasts_vae: bool
+    normalises_latents: bool
     check: Callable[[Components], None]
     read_layer: int = 1
 

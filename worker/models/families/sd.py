@@ -34,5 +34,6 @@ SD = FamilySpec(
     options=(),
     fixed={"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
     upcasts_vae=False,
+    normalises_latents=False,
     check=check,
 )

@@ -51,6 +51,7 @@ SDXL = FamilySpec(
     options=("force_zeros_for_empty_prompt",),
     fixed={"add_watermarker": False},  # else it depends on whether a package happens to be installed
     upcasts_vae=True,
+    normalises_latents=True,
     check=check,
     read_layer=2,
 )
