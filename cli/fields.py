@@ -158,7 +158,7 @@ def _bounds(schema: Mapping[str, Any]) -> Iterator[str]:
         above = "" if "minimum" in schema else "above "
         yield f"; {above}{low:g} to {high:g}" if isinstance(high, float) else f"; {above}{low} to {high}"
     if choices := schema.get("enum"):
-        yield f"; one of {', '.join(map(str, choices))}; default: {schema.get('default')}"
+        yield f"; one of {', '.join(map(str, choices))}; default: {schema.get('filled', schema.get('default'))}"
 
 
 def _parts(schema: Mapping[str, Any]) -> str:

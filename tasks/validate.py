@@ -5,13 +5,13 @@ Everything that a worker needs is decided here, at submit, so that a job means t
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from darkroom.tasks.catalogue import Catalogue, ModelOffer
 from darkroom.tasks.errors import Fault, InvalidRequest
-from darkroom.tasks.needs import lean
+from darkroom.tasks.needs import lean, needs_of
 from darkroom.tasks.requests import DEFAULT_KIND, KINDS, JobRequest, Request, parse_request
 
 MAX_REQUEST_BYTES = 320 * 1024  # as JSON; the largest data: URL has room in it
@@ -27,9 +27,14 @@ class Resolved:
 
 
 def resolve(
-    request: Request | Mapping[str, Any], catalogue: Catalogue, default_model: Callable[[], str | None]
+    request: Request | Mapping[str, Any],
+    catalogue: Catalogue,
+    default_model: Callable[[], str | None],
+    can: Callable[[str, Iterable[str]], bool] = lambda *_: True,
 ) -> Resolved:
     """Fills in every default and one seed per image. Raises InvalidRequest with every fault.
+
+    `can`: whether a worker that is there has these needs for a model; what it lacks is not filled in where that helps.
 
     Faults of form and against the catalogue are named together, as far as the fields can be read. A request object is
     looked at again: `model_copy` and lists that were changed in it pass every check by.
@@ -42,13 +47,17 @@ def resolve(
     faults = list(asked.faults(offer))
     if faults:
         raise InvalidRequest(faults)
-    return Resolved(asked, asked.model_copy(update=asked.filled(offer)), offer)
+    filled = asked.model_copy(update=asked.filled(offer))
+    if not can(offer.name, needs_of(filled)):
+        plainer = filled.model_copy(update=asked.plainer())
+        filled = plainer if can(offer.name, needs_of(plainer)) else filled
+    return Resolved(asked, filled, offer)
 
 
 def _given(request: JobRequest) -> dict[str, Any]:
-    """The fields that are not at their defaults."""
-    fields = type(request).model_fields
-    return {name: value for name, value in request if name == "kind" or value is not fields[name].default}
+    """The fields that were given, or changed since."""
+    fields, given = type(request).model_fields, {"kind", *request.model_fields_set}
+    return {name: value for name, value in request if name in given or value is not fields[name].default}
 
 
 def _parsed(data: Mapping[str, Any], catalogue: Catalogue) -> Request:

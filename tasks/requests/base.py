@@ -102,6 +102,10 @@ class JobRequest(BaseModel):
         """The values of fields that are decided at submit, so that a job means the same whoever runs it and when."""
         return {"model": offer.name}
 
+    def plainer(self) -> dict[str, Any]:
+        """Of what `filled` decides the values to do with where no worker that is there has more."""
+        return {}
+
     @model_validator(mode="wrap")
     @classmethod
     def _faults_can_be_quoted(cls, data: object, validate: ValidatorFunctionWrapHandler) -> Self:

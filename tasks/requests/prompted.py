@@ -1,7 +1,7 @@
 """Words for what to make: prompts, for one text encoder or two, and how they are read."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -9,7 +9,9 @@ from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import Prompt, Text
 from darkroom.tasks.requests.base import JobRequest, defaults
-from darkroom.tasks.tokens import least_tokens
+from darkroom.tasks.tokens import least_tokens, most_tokens
+
+LongPrompt = Literal["cut", "chunk"]
 
 #: The largest text encoder of the families has 32 layers (OpenCLIP ViT-bigG); how many a model's have its worker knows.
 MOST_CLIP_SKIP = 31
@@ -42,6 +44,12 @@ class Prompted(JobRequest):
         description="last layers of the text encoders to pass over, as in diffusers; 1 is what web UIs call 2",
     )
 
+    long_prompt: LongPrompt = Field(
+        default="cut",  # what a record without the field means
+        description="a text of over 75 tokens is cut off, or read to its end in chunks of 75",
+        json_schema_extra={"filled": "chunk, where it may be needed"},
+    )
+
     @property
     def title(self) -> str:
         """The prompt."""
@@ -66,22 +74,36 @@ class Prompted(JobRequest):
     def warnings(self, offer: ModelOffer) -> Iterator[str]:
         """`prompt_truncated`, `negative_prompt_ignored`.
 
-        `prompt_truncated`: the text encoders certainly do not read a prompt to its end. A lower bound: the worker has
-        the tokenizer, and adds the warning to the result. `negative_prompt_ignored`: without guidance it has no say.
+        `prompt_truncated`: a prompt that is to be cut certainly has more than the text encoders read. A lower bound:
+        the worker has the tokenizer, and adds the warning to the result. `negative_prompt_ignored`: without guidance it
+        has no say.
         """
         yield from super().warnings(offer)
-        scale = offer.defaults.guidance_scale if self.guidance_scale is None else self.guidance_scale
-        guided = scale > 1  # diffusers' rule
-        negative = any(text for field, text in self.texts.items() if field.startswith("negative"))
-        read = (text for field, text in self.texts.items() if guided or not field.startswith("negative"))
-        if any(least_tokens(text) > offer.prompt_tokens for text in read):
+        if self.long_prompt == "cut" and any(least_tokens(text) > offer.prompt_tokens for text in self._read(offer)):
             yield "prompt_truncated"
-        if negative and not guided:
+        if not self._guided(offer) and any(text for name, text in self.texts.items() if name.startswith("negative")):
             yield "negative_prompt_ignored"
 
     def filled(self, offer: ModelOffer) -> dict[str, Any]:
-        """The model's guidance."""
-        return super().filled(offer) | defaults(self, offer, "guidance_scale")
+        """The model's guidance; chunks for a text that may not fit into one, unless it is to be cut."""
+        values = super().filled(offer) | defaults(self, offer, "guidance_scale")
+        if "long_prompt" not in self.model_fields_set:
+            fits = all(most_tokens(text) <= offer.prompt_tokens for text in self._read(offer))
+            values["long_prompt"] = "cut" if fits else "chunk"
+        return values
+
+    def plainer(self) -> dict[str, Any]:
+        """The text is cut, unless it was said what becomes of it."""
+        return super().plainer() | ({} if "long_prompt" in self.model_fields_set else {"long_prompt": "cut"})
+
+    def _guided(self, offer: ModelOffer) -> bool:
+        scale = offer.defaults.guidance_scale if self.guidance_scale is None else self.guidance_scale
+        return scale > 1  # diffusers' rule
+
+    def _read(self, offer: ModelOffer) -> list[str]:
+        """The texts that are read: without guidance no negative ones."""
+        guided = self._guided(offer)
+        return [text for name, text in self.texts.items() if guided or not name.startswith("negative")]
 
 
 #: The fields that hold what a text encoder reads.

@@ -82,7 +82,8 @@ def test_the_keys_that_a_job_takes(client: Darkroom, raw: "redis.Redis[str]", ta
 def test_warnings(client: Darkroom, hand: Hand) -> None:
     assert client.submit(Txt2Img(prompt="a cat")).warnings == []
     assert client.submit(Txt2Img(prompt="cat " * 100)).warnings == ["prompt_truncated"]
-    handle = client.submit(Txt2Img(prompt="cat " * 100, model="sd-1.5"))
+    cut = Txt2Img(prompt="cat " * 100, model="sd-1.5", long_prompt="cut")
+    handle = client.submit(cut)
     assert handle.warnings == ["no_worker", "prompt_truncated"]
     assert handle.get().warnings == ["prompt_truncated"]  # whether a worker was up is true of that moment only
 

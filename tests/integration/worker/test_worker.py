@@ -81,7 +81,9 @@ def test_other_formats(at_work: Studio, form: str, kind: str) -> None:
 
 
 def test_a_prompt_that_is_cut_is_said(at_work: Studio) -> None:
-    handle = at_work.submit(prompt="supercalifragilisticexpialidocious " * 30, num_inference_steps=1)
+    long = "supercalifragilisticexpialidocious " * 30
+    assert at_work.run(prompt=long, num_inference_steps=1).warnings == []
+    handle = at_work.submit(prompt=long, num_inference_steps=1, long_prompt="cut")
     assert handle.warnings == []  # the client counts words, the worker tokens
     assert handle.wait(60).warnings == ["prompt_truncated"]
 

@@ -29,6 +29,10 @@ def test_only_what_was_given_becomes_a_field() -> None:
         ("metadata", '{"a": [1]}', {"a": [1]}),
         ("metadata", "{", "{"),
         ("negative_prompt", "", ""),
+        ("original_size", "1024x768", [1024, 768]),
+        ("crop", "0,64", [0, 64]),
+        ("target_size", "1024", [1024]),
+        ("target_size", "a x4", ["a ", 4]),
     ],
 )
 def test_values_that_are_none_are_passed_on(option: str, text: str, value: Any) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from darkroom.tasks.catalogue import ModelEntry
 from darkroom.tasks.errors import InvalidRequest
+from darkroom.tasks.models import Market
 from darkroom.tasks.needs import lean, needs_of
 from darkroom.tasks.requests import Txt2Img
 from darkroom.tasks.validate import resolve
@@ -59,6 +60,7 @@ def test_the_family_sd_has_no_second_encoder_and_no_sizes() -> None:
         ({"original_size": [64]}, "too_short"),
         ({"target_size": [64, 64, 64]}, "too_long"),
         ({"crop": ["0", 0]}, "int_type"),
+        ({"long_prompt": "fold"}, "literal_error"),
         ({"crop": [-1, 0]}, "greater_than_equal"),
     ],
 )
@@ -73,7 +75,8 @@ def test_what_cannot_be_is_named(fields: dict[str, Any], code: str) -> None:
         ({"guidance_rescale": 0.5, "guidance_scale": 1.0}, ["guidance_rescale_ignored"]),
         ({"guidance_rescale": 0.5}, []),
         ({"negative_prompt_2": "a dog", "guidance_scale": 1.0}, ["negative_prompt_ignored"]),
-        ({"prompt_2": "fox " * 76}, ["prompt_truncated"]),
+        ({"prompt_2": "fox " * 76}, []),
+        ({"prompt_2": "fox " * 76, "long_prompt": "cut"}, ["prompt_truncated"]),
         ({"negative_prompt_2": "fox " * 76, "guidance_scale": 1.0}, ["negative_prompt_ignored"]),
     ],
 )
@@ -85,3 +88,41 @@ def test_what_may_not_be_meant_is_told_of(fields: dict[str, Any], warnings: list
 def test_texts_are_told_by_their_fields() -> None:
     request = Txt2Img(prompt="a cat", prompt_2="the sea", negative_prompt="")
     assert request.texts == {"prompt": "a cat", "negative_prompt": "", "prompt_2": "the sea"}
+
+
+FITS, OVER = "x" * 75, "x" * 76
+
+
+@pytest.mark.parametrize(
+    ("fields", "long"),
+    [
+        ({"prompt": FITS}, "cut"),
+        ({"prompt": "the sea " * 12}, "cut"),
+        ({"prompt": OVER}, "chunk"),
+        ({"prompt": OVER, "long_prompt": "cut"}, "cut"),
+        ({"prompt": FITS, "long_prompt": "chunk"}, "chunk"),
+        ({"negative_prompt": OVER}, "chunk"),
+        ({"negative_prompt": OVER, "guidance_scale": 1.0}, "cut"),
+        ({"prompt_2": OVER}, "chunk"),
+    ],
+)
+def test_chunks_are_filled_in_where_a_text_may_not_fit(fields: dict[str, Any], long: str) -> None:
+    asked = {"prompt": "a cat", **fields}
+    assert of(**asked).filled.long_prompt == of(**of(**asked).filled.model_dump()).filled.long_prompt == long
+    assert resolve(Txt2Img(model="small", **asked), {"small": MODEL}, lambda: None).filled.long_prompt == long
+    assert ("long_prompt" in needs_of(of(**asked).filled)) == (long == "chunk")
+
+
+def long_with(*workers: set[str], **fields: Any) -> str:
+    """What becomes of a long prompt where these workers are there, each with what it has."""
+    market = Market({"small": MODEL}, {"small": len(workers)}, abilities={"small": workers})
+    asked = {"model": "small", "prompt": OVER, **fields}
+    return resolve(asked, market.offers, lambda: None, market.can).filled.long_prompt
+
+
+def test_where_all_workers_that_are_there_are_older_the_text_is_cut_as_before() -> None:
+    old, new = set[str](), {"long_prompt", "clip_skip"}
+    assert (long_with(old), long_with(old, new), long_with(new), long_with()) == ("cut", "chunk", "chunk", "chunk")
+    assert long_with(old, long_prompt="chunk") == "chunk"  # it waits
+    assert (long_with({"clip_skip"}, clip_skip=1), long_with(new, clip_skip=1)) == ("cut", "chunk")
+    assert long_with(old, clip_skip=1) == "chunk"  # cutting would not help

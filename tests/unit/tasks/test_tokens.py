@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
-from darkroom.tasks.tokens import least_tokens
+from darkroom.tasks.tokens import least_tokens, most_tokens
 from darkroom.worker.models.tiny_tokenizer import write_tokenizer
 
 
@@ -64,6 +64,25 @@ PARTS = [
 parts = st.sampled_from([*PARTS, " ", "\n", "\u3000"])
 characters = st.characters(exclude_categories=["Cs", "Cc"])  # no prompt has control characters
 texts = st.lists(parts | st.text(characters, max_size=3), max_size=20).map("".join)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [("", 0), (" \n\t\u3000", 0), ("a red fox", 7), ("é", 2), ("e\u0301", 2), ("\u0130", 3), ("🗼", 4), ("\u0378", 6)],
+)
+def test_tokens_at_the_most(text: str, tokens: int) -> None:
+    assert most_tokens(text) == tokens
+
+
+@settings(max_examples=300, deadline=None)
+@given(texts)
+@example("İ" * 30)
+@example("\u0958\u1e9e\ufb2c")
+@example("\U0001d15e\u2126\u0390")
+def test_it_is_never_less_than_the_tokenizer_counts(tokenizer: Any, text: str) -> None:
+    """The tokenizer joins next to nothing: nearly every byte is a token."""
+    counted = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
+    assert len(counted) <= most_tokens(text)
 
 
 @settings(max_examples=300, deadline=None)

@@ -133,10 +133,14 @@ def test_a_prompt_that_is_not_read_to_its_end_is_told_of_exactly(generators: Gen
     tokenizer = generator.model.components["tokenizer"]
     word = next(w for w in ("a", "!", "x") if len(tokenizer(w, add_special_tokens=False).input_ids) == 1)
     fits, over = " ".join([word] * 75), " ".join([word] * 76)
-    assert generator.prepare(ask(generator, prompt=fits)).warnings == []
-    assert generator.prepare(ask(generator, prompt=over)).warnings == ["prompt_truncated"]
-    assert generator.prepare(ask(generator, negative_prompt=over)).warnings == ["prompt_truncated"]
-    assert generator.prepare(ask(generator, negative_prompt=over, guidance_scale=1.0)).warnings == []
+    for fields, warnings in (
+        ({"prompt": fits}, []),
+        ({"prompt": over}, ["prompt_truncated"]),
+        ({"negative_prompt": over}, ["prompt_truncated"]),
+        ({"negative_prompt": over, "guidance_scale": 1.0}, []),
+    ):
+        assert generator.prepare(ask(generator, long_prompt="cut", **fields)).warnings == warnings
+        assert generator.prepare(ask(generator, **fields)).warnings == []
 
 
 # sizes and warming

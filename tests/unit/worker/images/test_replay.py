@@ -100,7 +100,7 @@ def test_random_jobs_of_a_loaded_engine_come_out_again(generators: Generators, e
             "scheduler": draw.choice(generator.model.entry.schedulers),
             "guidance_scale": draw.choice((1.0, 4.0, 9.0)),
             "num_inference_steps": draw.randint(1, 5),
-            "prompt": draw.choice(("a red fox", "two cats")),
+            "prompt": draw.choice(("a red fox", "two cats", "the sea " * 60)),
         }
         return generator, Done(generator, source=photo(number) if number % 3 == 0 else None, **fields)
 
@@ -299,3 +299,25 @@ def test_progress_of_a_replay_can_be_followed(generators: Generators, done: Done
     seen: list[tuple[int, int]] = []
     list(Replay(done.manifest, generators("sdxl"), {}.get).images(lambda step, of, _: seen.append((step, of))))
     assert seen == [(1, 3), (2, 3), (3, 3)] * 2
+
+
+LONG = "the sea " * 60
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"clip_skip": 1, "guidance_rescale": 0.7, "crop": [8, 0], "original_size": [64, 64], "target_size": [40, 32]},
+        {"prompt": LONG, "prompt_2": "a cat", "negative_prompt_2": "a dog"},
+        {"prompt": LONG, "long_prompt": "cut"},
+    ],
+)
+def test_what_the_model_was_told_is_told_again(generators: Generators, fields: dict[str, Any]) -> None:
+    generator = generators("sdxl")
+    entry = generator.model.entry
+    for source in (None, photo(3)):
+        job = Done(generator, source=source, **fields)
+        manifest = parse_manifest(job.manifest.to_bytes(), {entry.name: entry})
+        replay = Replay(manifest, generator, job.objects.get)
+        assert [one.bit_equal for one in replay.images()] == [True, True]
+        assert replay.differences == []

@@ -145,7 +145,8 @@ def test_a_cut_text_of_the_second_encoder_is_told_of(generators: Generators) -> 
         ({"prompt": long, "prompt_2": "the sea"}, ["prompt_truncated"]),
         ({"prompt_2": "the sea"}, []),
     ):
-        assert generators("sdxl").prepare(ask(generators("sdxl"), **fields)).warnings == warnings
+        generator = generators("sdxl")
+        assert generator.prepare(ask(generator, long_prompt="cut", **fields)).warnings == warnings
 
 
 def test_texts_beyond_one_chunk_are_read_to_their_end(generators: Generators) -> None:
@@ -178,3 +179,26 @@ def test_a_chunk_has_75_tokens(generators: Generators, family: Family, tokens: i
         found = generator.model.family.encode_prompt(generator._encoding, Words("a " * tokens, long="chunk"))
     shapes = {tensor.shape[1] for name, tensor in found.conditioning.items() if "pooled" not in name}
     assert shapes == {77 * chunks}
+
+
+def test_long_prompts_share_calls_among_their_like(generators: Generators) -> None:
+    groups: list[Any] = []
+    for fields in (
+        {"prompt": "the sea " * 60},
+        {"prompt": "a cat", "negative_prompt": "a dog " * 50},
+        {"prompt": "a cat"},
+        {"prompt": "the sea " * 60, "long_prompt": "cut"},
+    ):
+        ticket = Ticket(on_call=lambda call: groups.append(call.group))
+        make(generators("sdxl"), 1, ticket=ticket, num_inference_steps=1, **fields)
+    long, another, short, cut = groups
+    assert (long == another, short == cut, long == short) == (True, True, False)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_end_of_a_long_prompt_shows(generators: Generators, family: Family) -> None:
+    long = "the sea " * 60
+    one, other = (make(generators(family), 1, prompt=long + end) for end in ("cat", "dog"))
+    assert not same(one, other)
+    one, other = (make(generators(family), 1, prompt=long + end, long_prompt="cut") for end in ("cat", "dog"))
+    assert same(one, other)
