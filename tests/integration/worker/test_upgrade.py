@@ -12,7 +12,12 @@ import redis
 from darkroom.storage import StorageSettings, open_store
 from darkroom.tasks import JobHandle, State, TaskSettings
 from darkroom.tasks.catalogue import ModelEntry
+from darkroom.worker.images.generate import Generator
+from darkroom.worker.images.manifest import parse_manifest
+from darkroom.worker.images.pictures import encode
+from darkroom.worker.images.replay import Replay
 from tests.toys import later_release
+from tests.unit.worker.conftest import photo
 
 from .processes import Process
 from .releases import LastRelease, last_release, later_worker, readable_to_both
@@ -111,6 +116,27 @@ def test_workers_first(studio: Studio, last: LastRelease, raw: "Raw[str]", task_
         assert set(told["states"]) == {"succeeded"}
         assert (told["dead"], told["unreadable"]) == ([], [glowing.id])
     all_is_well(studio, raw, task_settings.redis_prefix)
+
+
+def test_what_the_last_release_made_is_made_again_to_the_bit(
+    studio: Studio, last: LastRelease, generator: Generator
+) -> None:
+    """Its manifests say nothing of what came later: they mean what that release did, a prompt that was cut, say."""
+    source = studio.client.upload(encode(photo(), "png", "")[0])
+    turned = {"kind": "img2img", "image": source, "strength": 0.7, "output_format": "webp"}
+    asked = [plain(num_images=2, seed=5), plain(prompt="a very red fox, " * 40, seed=1), plain(seed=2, **turned)]
+    asked += [plain(seed=3, batching="solo", scheduler="dpmpp_2m_karras", guidance_scale=1.0)]
+    with last.worker(studio) as old:
+        made = last.produce(studio, asked)["jobs"]
+        succeeded(studio, *made)
+        assert old.terminate() == 0
+    for job_id in made:
+        result = studio.client.get(job_id).result
+        assert result is not None
+        manifest = parse_manifest(studio.store.get(result.manifest), {studio.model: generator.model.entry})
+        again = Replay(manifest, generator, studio.store.get)
+        assert [image.equal for image in again.images()] == [True] * len(manifest.seeds)
+        assert [difference.field for difference in again.differences if difference.field != "darkroom"] == []
 
 
 def test_a_worker_of_the_last_release_looks_after_what_it_cannot_run(
