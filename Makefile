@@ -63,7 +63,7 @@ types: $(READY) .types/darkroom  ## mypy, strict
 	@$(MYPY)
 
 faults: $(READY)  ## the long tests: whole storms, hostile pictures, a search through the life of jobs, every combination
-	@$(BIN)/python -m pytest tests/unit -m thorough
+	@$(BIN)/python -m pytest tests/unit tests/integration -m thorough
 	@$(BIN)/python -m pytest tests/faults -s --storms=10 --hypothesis-profile=long
 
 bench: $(READY)  ## the measured tables

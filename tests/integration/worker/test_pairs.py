@@ -1,0 +1,168 @@
+"""Every pair of what a job can be asked for: both have their say in the result, or it is refused with a reason."""
+
+import hashlib
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+from zlib import crc32
+
+import pytest
+import torch
+
+from darkroom.storage import StorageSettings, open_store
+from darkroom.tasks import InvalidRequest, Job, State, TaskSettings
+from darkroom.tasks.catalogue import SCHEDULERS, Family
+from darkroom.tasks.claims import serve
+from darkroom.worker.batching.engine import Engine
+from darkroom.worker.delivery.runner import JobRunner
+from darkroom.worker.images.generate import Generator
+from darkroom.worker.images.manifest import parse_manifest
+from darkroom.worker.images.pictures import encode
+from darkroom.worker.images.replay import Replay
+from darkroom.worker.models.device import Placement
+from darkroom.worker.models.loading import load_model
+from darkroom.worker.process.abilities import abilities_of
+from darkroom.worker.settings import WorkerSettings
+from tests.conftest import TinyModels
+from tests.pairs import ABILITIES, IDLE, PICTURE, REFUSED, Ability, asked, foreign, pairs
+from tests.unit.worker.conftest import photo
+
+from .conftest import TTL, Desk, open_desk
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Should have t:UserWarning"),
+]
+
+FAMILIES: tuple[Family, ...] = ("sd", "sdxl", "playground")
+
+
+def _thorough(name: str) -> list[pytest.MarkDecorator]:
+    return [] if crc32(name.encode()) % 3 == 0 else [pytest.mark.thorough]
+
+
+#: All of them in `make faults`; in the suite one in three.
+PAIRS = [
+    pytest.param((one, other), id=(name := f"{one.name} + {other.name}"), marks=_thorough(name))
+    for one, other in pairs()
+]
+SMALL = {"prompt": "a red fox", "width": 32, "height": 32, "num_inference_steps": 4, "guidance_scale": 4.0, "seed": 1}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A desk with a model of each family; jobs that ran once are not run again."""
+
+    desk: Desk
+    inputs: Mapping[tuple[str, Family], str]
+
+    def fields(self, *abilities: Ability) -> dict[str, Any]:
+        """A small job that is asked for all of these."""
+        family = next((one.family for one in abilities if one.family), "sdxl")
+        wish = asked(*abilities)
+        found = {name: self.inputs.get((value, family), value) if isinstance(value, str) else value
+                 for name, value in wish.items()}  # fmt: skip
+        return {**{name: value for name, value in SMALL.items() if not foreign({"kind": wish["kind"], name: value})},
+                **found, "model": f"tiny-{family}"}  # fmt: skip
+
+    def run(self, *abilities: Ability) -> Job:
+        job_id = self.desk.client.submit(self.fields(*abilities)).id
+        JobRunner(self.desk.around)(job_id)
+        return self.desk.client.get(job_id)
+
+    def misfit(self, fields: Mapping[str, Any]) -> bool:
+        """Whether the scheduler is not one of the model's."""
+        offered = self.desk.around.generators[fields["model"]].entry.schedulers
+        return "scheduler" in fields and fields["scheduler"] not in offered
+
+
+@pytest.fixture(scope="module")
+def bench(redis_server: Any, tiny_models: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    placement = Placement(torch.device("cpu"), torch.float32, "full", 1)
+    settings = TaskSettings.model_validate({"redis_url": redis_server.url, "redis_prefix": "pairs:"})
+    store = open_store(StorageSettings(storage_url=tmp_path_factory.mktemp("pairs").as_uri()))
+    with Engine(1) as engine:
+        made = {}
+        for family in FAMILIES:
+            model = load_model(tiny_models(family), placement, WorkerSettings())
+            fitting = [name for name, (_, fits) in SCHEDULERS.items() if (fits == "edm") == (family == "playground")]
+            entry = model.entry.model_copy(update={"schedulers": fitting})
+            made[entry.name] = Generator(replace(model, entry=entry), engine)
+        offers = [generator.entry.offer() for generator in made.values()]
+        has = abilities_of(offers)
+        with open_desk(settings, next(iter(made.values())), store) as desk:
+            desk.io.run(serve("here", {}, TTL, offers, has))
+            desk = replace(desk, around=replace(desk.around, generators=made, has=has))
+            yield Bench(desk, inputs(desk))
+
+
+def inputs(desk: Desk) -> dict[tuple[str, Family], str]:
+    """What stands for the pictures and files that jobs begin with, by family."""
+    picture = desk.client.upload(encode(photo(3), "png", "")[0])
+    found: dict[tuple[str, Family], str] = {}
+    for family in FAMILIES:
+        found[PICTURE, family] = picture
+    return found
+
+
+def results(job: Job) -> list[str]:
+    """The digests of all that a job made; of pictures those of their pixels."""
+    pictures = [hashlib.sha256(_pixels(image.read())).hexdigest() for image in job.images]
+    return [*pictures, *(file.sha256 for file in job.files)]
+
+
+def _pixels(data: bytes) -> bytes:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as picture:
+        return picture.convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_both_of_a_pair_have_their_say(bench: Bench, alone: Any, pair: tuple[Ability, Ability]) -> None:
+    one, other = pair
+    fields, names = bench.fields(one, other), (one.name, other.name)
+    reason = REFUSED.get(names) or REFUSED.get(names[::-1])
+    expected = foreign(fields) | ({"scheduler"} if bench.misfit(fields) else set()) | ({reason[0]} if reason else set())
+    if expected:
+        with pytest.raises(InvalidRequest) as caught:
+            bench.desk.client.submit(fields)
+        faults = {fault.field: fault for fault in caught.value.faults}
+        assert expected <= faults.keys()
+        assert reason is None or reason[1] in faults[reason[0]].message
+        return
+    job = bench.run(one, other)
+    assert (job.state, job.error) == (State.SUCCEEDED, None)
+    again(bench, job)
+    if names in IDLE or names[::-1] in IDLE:
+        return
+    for ability, beside in ((one, other), (other, one)):
+        if ability.shows:
+            assert set(results(job)) != set(alone(beside)), f"{ability.name} has no say beside {beside.name}"
+
+
+@pytest.fixture(scope="module")
+def alone(bench: Bench) -> Any:
+    """What a job with one ability makes."""
+
+    @cache
+    def run(name: str) -> tuple[str, ...]:
+        (ability,) = (one for one in ABILITIES if one.name == name)
+        job = bench.run(ability)
+        assert job.state is State.SUCCEEDED, job.error
+        return tuple(results(job))
+
+    return lambda ability: run(ability.name)
+
+
+def again(bench: Bench, job: Job) -> None:
+    """A replay makes the same, to the bit."""
+    assert job.result is not None
+    generators = bench.desk.around.generators
+    catalogue = {name: generator.entry for name, generator in generators.items()}
+    manifest = parse_manifest(bench.desk.store.get(job.result.manifest), catalogue)
+    replay = Replay(manifest, generators[job.model], bench.desk.store.get)
+    assert all(image.equal for image in replay.images())
+    assert all(file.equal for file in replay.files)

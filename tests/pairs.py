@@ -1,0 +1,95 @@
+"""What a job can be asked for, and what of it does not go together: the table that every pair is tested by."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+from darkroom.tasks.catalogue import SCHEDULERS, Family
+from darkroom.tasks.requests import KINDS
+
+
+@dataclass(frozen=True)
+class Ability:
+    """One thing to ask for. `sort`: of one sort a job has one at a time. `shows`: whether results differ by it."""
+
+    name: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    sort: str = ""
+    family: Family | None = None
+    shows: bool = True
+
+    @property
+    def kind(self) -> str | None:
+        """The kind of job, where it is one."""
+        return self.fields.get("kind")
+
+
+#: Stand for inputs that the test has made: a picture, a mask, latents and embeddings of the model.
+PICTURE, MASK, LATENTS, EMBEDS = "<picture>", "<mask>", "<latents>", "<embeds>"
+
+#: One of each sort: of the second order, with noise in each step, by two calls a step, of another sort of model.
+SAMPLERS = ("dpmpp_2m_karras", "euler_a", "dpmpp_sde", "unipc", "lcm", "edm_euler")
+
+KIND_ABILITIES = (
+    Ability("txt2img", {"kind": "txt2img"}, "kind", shows=False),
+    Ability("img2img", {"kind": "img2img", "image": PICTURE, "strength": 0.8}, "kind"),
+    Ability("encode", {"kind": "encode", "image": PICTURE}, "kind"),
+)
+
+ABILITIES = (
+    *KIND_ABILITIES,
+    *(Ability(f"family {name}", sort="family", family=name, shows=False) for name in ("sd", "playground")),
+    Ability("negative prompt", {"negative_prompt": "a cat"}),
+    Ability("long prompt", {"prompt": "a very red fox in deep snow, " * 20}),
+    Ability("second prompt", {"prompt_2": "the sea"}),
+    Ability("clip skip", {"clip_skip": 1}),
+    Ability("size conditioning", {"original_size": [64, 32], "crop": [8, 0]}),
+    Ability("guidance rescale", {"guidance_rescale": 0.7}),
+    Ability("no guidance", {"guidance_scale": 1.0}),
+    Ability("latents out", {"output": ["image", "latents"]}, "output"),
+    Ability("latents alone", {"output": ["latents"]}, "output"),
+    Ability("several images", {"num_images": 2}),
+    Ability("jpeg", {"output_format": "jpeg"}, "format"),
+    Ability("webp", {"output_format": "webp"}, "format"),
+    Ability("solo", {"batching": "solo"}, shows=False),
+    Ability("bulk lane", {"lane": "bulk"}, shows=False),
+    *(Ability(SCHEDULERS[name][0], {"scheduler": name}, "scheduler") for name in SAMPLERS),
+)
+
+#: Pairs that do nothing together, each with its reason: the one says that the other has no say.
+IDLE = {
+    ("guidance rescale", "no guidance"): "the warning guidance_rescale_ignored says so",
+    ("negative prompt", "no guidance"): "the warning negative_prompt_ignored says so",
+    ("jpeg", "latents alone"): "there is no picture",
+    ("webp", "latents alone"): "there is no picture",
+}
+
+#: Pairs that are refused: the field at fault, and the technical reason, which docs/11-kinds.md tells.
+REFUSED = {
+    ("family sd", "second prompt"): ("prompt_2", "one text encoder"),
+    ("family sd", "size conditioning"): ("original_size", "told of no sizes"),
+}
+
+
+def pairs() -> Iterator[tuple[Ability, Ability]]:
+    """Every two that are not of one sort."""
+    for one, other in combinations(ABILITIES, 2):
+        if not one.sort or one.sort != other.sort:
+            yield one, other
+
+
+def asked(*abilities: Ability) -> dict[str, Any]:
+    """The fields of a request for all of these; prompts of several are said one after the other."""
+    found: dict[str, Any] = {"kind": "txt2img"}
+    for ability in abilities:
+        text = [found["prompt"]] if "prompt" in found and "prompt" in ability.fields else []
+        found |= ability.fields
+        if text:
+            found["prompt"] = ", ".join([*text, ability.fields["prompt"]])
+    return found
+
+
+def foreign(fields: Mapping[str, Any]) -> set[str]:
+    """The fields that the kind does not have."""
+    return fields.keys() - KINDS[fields["kind"]].model_fields.keys()
