@@ -16,11 +16,13 @@ WorkerError
 ├── OutOfMemory               out_of_memory      (r)   the device's memory did not suffice
 ├── DeviceBroken              device_broken      (r)   the device gives nothing but errors to this process: it ends
 └── ManifestInvalid           manifest_invalid         a manifest that cannot be replayed
+InvalidRequest
+└── PromptSyntax              prompt_syntax            a prompt cannot be read in the syntax that it is said to have
 
 (r): worth trying again as it is.
 """
 
-from darkroom.tasks.errors import DarkroomError
+from darkroom.tasks.errors import DarkroomError, InvalidRequest
 
 
 class WorkerError(DarkroomError):
@@ -135,3 +137,9 @@ class ManifestInvalid(WorkerError):
 
     code = "manifest_invalid"
     exit_code = 2
+
+
+class PromptSyntax(InvalidRequest):
+    """A prompt cannot be read in the syntax that it is said to have; the fault names the place."""
+
+    code = "prompt_syntax"

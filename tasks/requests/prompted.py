@@ -11,6 +11,7 @@ from darkroom.tasks.fields import Prompt, Text
 from darkroom.tasks.requests.base import JobRequest, defaults
 from darkroom.tasks.tokens import least_tokens, most_tokens
 
+Syntax = Literal["plain", "compel"]
 LongPrompt = Literal["cut", "chunk"]
 
 #: The largest text encoder of the families has 32 layers (OpenCLIP ViT-bigG); how many a model's have its worker knows.
@@ -44,6 +45,10 @@ class Prompted(JobRequest):
         description="last layers of the text encoders to pass over, as in diffusers; 1 is what web UIs call 2",
     )
 
+    prompt_syntax: Syntax = Field(
+        default="plain",
+        description='compel: weights and blends, such as (red)1.5 or ("a cat", "a dog").blend(0.7, 0.3)',
+    )
     long_prompt: LongPrompt = Field(
         default="cut",  # what a record without the field means
         description="a text of over 75 tokens is cut off, or read to its end in chunks of 75",
@@ -79,7 +84,12 @@ class Prompted(JobRequest):
         has no say.
         """
         yield from super().warnings(offer)
-        if self.long_prompt == "cut" and any(least_tokens(text) > offer.prompt_tokens for text in self._read(offer)):
+        plain = self.prompt_syntax == "plain"  # of another its marks are no tokens
+        if (
+            plain
+            and self.long_prompt == "cut"
+            and any(least_tokens(text) > offer.prompt_tokens for text in self._read(offer))
+        ):
             yield "prompt_truncated"
         if not self._guided(offer) and any(text for name, text in self.texts.items() if name.startswith("negative")):
             yield "negative_prompt_ignored"

@@ -32,6 +32,7 @@ from darkroom.worker.kinds.asked import Asked
 from darkroom.worker.kinds.base import Conditioning, Kind, PreparedJob, Sources
 from darkroom.worker.kinds.latents import latents_file
 from darkroom.worker.kinds.products import Produced, ProducedFile
+from darkroom.worker.models import weighted
 from darkroom.worker.models.families.encoding import Encoded
 from darkroom.worker.models.loading import LoadedModel, warm_sizes
 from darkroom.worker.models.previews import preview_jpeg
@@ -133,6 +134,7 @@ class Generator:
         """
         words = asked.words
         self._check_layers(words)
+        weighted.check_words(words)  # here, since it takes a while and no model
         with failures_become_ours(), self._engine.streams.own():
             encoded = self.embeddings.get(words, lambda: self._encoded(words))
         return encoded.conditioning, ["prompt_truncated"] if encoded.cut else []

@@ -68,6 +68,7 @@ def _of_words(asked: Asked) -> dict[str, object]:
     skip, rescale = asked.clip_skip, asked.guidance_rescale
     found = {
         "Clip skip": skip + 1 if skip else None,
+        "Parser": asked.prompt_syntax if asked.prompt_syntax not in (None, "plain") else None,
         "CFG rescale": f"{rescale:g}" if rescale else None,
         "Prompt2": _quoted(asked.prompt_2),
         "Negative2": _quoted(asked.negative_prompt_2),

@@ -7,7 +7,7 @@ from darkroom.tasks.catalogue import SCHEDULERS, Limits, ModelOffer
 from darkroom.tasks.errors import Fault, InvalidRequest
 from darkroom.tasks.requests import JobRequest
 from darkroom.tasks.requests.parts import Output, OutputFormat
-from darkroom.tasks.requests.prompted import LongPrompt
+from darkroom.tasks.requests.prompted import LongPrompt, Syntax
 from darkroom.tasks.sizes import source_limits
 from darkroom.worker.models.words import Words
 
@@ -29,6 +29,7 @@ class Asked:
     prompt_2: str | None = None
     negative_prompt_2: str | None = None
     clip_skip: int | None = None
+    prompt_syntax: Syntax | None = None
     long_prompt: LongPrompt | None = None
     guidance_rescale: float | None = None
     original_size: list[int] | None = None
@@ -78,6 +79,7 @@ class Asked:
             negative_prompt_2=self.negative_prompt_2 if guided else None,
             guidance=guided,
             clip_skip=self.clip_skip,
+            syntax=self.prompt_syntax or "plain",
             long=self.long_prompt or "cut",
         )
 

@@ -46,7 +46,7 @@ class Reader:
         found: list[int] = self.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
         return found
 
-    def read(self, text: str, long: Long) -> Read:
+    def read(self, text: str, long: Long = "chunk") -> Read:
         """A whole text, or its beginning."""
         tokens, room = self.tokens(text), self.room
         cut = long == "cut" and len(tokens) > room

@@ -1,6 +1,7 @@
 """What this process has for each model that it serves, as it says and as it claims."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.needs import abilities
@@ -9,11 +10,15 @@ from darkroom.tasks.requests import KINDS
 
 
 def abilities_of(offers: Sequence[ModelOffer]) -> Has:
-    """By model: its kinds with all their fields, its schedulers, and the other models of this process."""
+    """By model: its kinds with all their fields, its schedulers, and the other models of this process.
+
+    Where compel is missing, prompts are read as they stand alone.
+    """
+    lacks = [] if find_spec("compel") else ["prompt_syntax"]
     names = {offer.name for offer in offers}
     return {
         offer.name: abilities(
-            [KINDS[kind] for kind in offer.kinds if kind in KINDS], offer.schedulers, names - {offer.name}
+            [KINDS[kind] for kind in offer.kinds if kind in KINDS], offer.schedulers, names - {offer.name}, lacks
         )
         for offer in offers
     }

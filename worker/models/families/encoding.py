@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from darkroom.worker.models import weighted
 from darkroom.worker.models.readers import Read, Reader
 from darkroom.worker.models.words import Words
 
@@ -36,12 +37,15 @@ def encode(
     skipping = [Reader(*part, words.clip_skip or 0) for part in parts]
     reading = [Reader(*part) for part in parts]
     texts = [words.of(index) for index in range(len(parts))]
-    said = [reader.read(prompt, words.long) for reader, (prompt, _) in zip(skipping, texts, strict=True)]
+    read = weighted.read if words.syntax == "compel" else Reader.read
+    said = [read(reader, prompt, words.long) for reader, (prompt, _) in zip(skipping, texts, strict=True)]
     zeros = words.negative_prompt is None and pipe.config.get("force_zeros_for_empty_prompt", False)
     unsaid = []
     if words.guidance and not zeros:
-        unsaid = [reader.read(negative or "", words.long) for reader, (_, negative) in zip(reading, texts, strict=True)]
-    length = max(read.states.shape[1] for read in (*said, *unsaid))
+        unsaid = [
+            read(reader, negative or "", words.long) for reader, (_, negative) in zip(reading, texts, strict=True)
+        ]
+    length = max(one.states.shape[1] for one in (*said, *unsaid))
     dtype = parts[-1][1].dtype
     found = {"prompt_embeds": _joined(skipping, said, length, dtype, device)}
     if words.guidance:
@@ -49,7 +53,7 @@ def encode(
             _joined(reading, unsaid, length, dtype, device) if unsaid else torch.zeros_like(found["prompt_embeds"])
         )
     found |= _pooled(said[-1].pooled, unsaid[-1].pooled if unsaid else None, words)
-    return Encoded(found, any(read.cut for read in (*said, *unsaid)))
+    return Encoded(found, any(one.cut for one in (*said, *unsaid)))
 
 
 def _joined(

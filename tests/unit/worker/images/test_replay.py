@@ -310,6 +310,7 @@ LONG = "the sea " * 60
         {"clip_skip": 1, "guidance_rescale": 0.7, "crop": [8, 0], "original_size": [64, 64], "target_size": [40, 32]},
         {"prompt": LONG, "prompt_2": "a cat", "negative_prompt_2": "a dog"},
         {"prompt": LONG, "long_prompt": "cut"},
+        {"prompt": f"a (red)1.5 fox (on)0.5 {LONG}", "prompt_syntax": "compel", "prompt_2": '("a", "cat").blend(1, 2)'},
     ],
 )
 def test_what_the_model_was_told_is_told_again(generators: Generators, fields: dict[str, Any]) -> None:
