@@ -40,6 +40,7 @@ from darkroom.tasks.job import Job, JobError, JobResult, Progress, State
 from darkroom.tasks.models import Market
 from darkroom.tasks.operations import Outcome, Submitted
 from darkroom.tasks.requests import Encode, Img2Img, Request, Txt2Img, parse_request
+from darkroom.tasks.requests.hires import Hires
 from darkroom.tasks.results import StoredFile, StoredImage
 from darkroom.tasks.settings import TaskSettings
 
@@ -55,6 +56,7 @@ __all__ = [
     "Encode",
     "Event",
     "Fault",
+    "Hires",
     "IdempotencyConflict",
     "Img2Img",
     "InvalidRequest",

@@ -15,6 +15,33 @@ def source_limits(output_format: str, limits: Limits) -> Limits:
     return limits.model_copy(update={"max_side": min(limits.max_side, most)})
 
 
+def enlarged(width: int, height: int, scale: float, limits: Limits) -> tuple[int, int]:
+    """A size (pixels) times `scale`, each side rounded down to the grid."""
+    grid = limits.grid
+    across, down = (int(side * scale / grid + 1e-6) * grid for side in (width, height))
+    return across, down
+
+
+def before_enlargement(scale: float, limits: Limits) -> Limits:
+    """The limits of what is to be enlarged so, for the result to be within these."""
+    side, pixels = int(limits.max_side / scale + 1e-6), int(limits.max_pixels / scale**2 + 1e-6)
+    return limits.model_copy(update={"max_side": side, "max_pixels": pixels})
+
+
+def enlargement_faults(output_format: str, width: int, height: int, scale: float, offer: ModelOffer) -> Iterator[Fault]:
+    """What keeps a picture of this size from being enlarged so. Without a size: what keeps every picture."""
+    limits = source_limits(output_format, offer.limits)
+    least = -(-limits.min_side // limits.grid) * limits.grid
+    first = f"{width}x{height}" if width and height else f"even {least}x{least}"
+    across, down = enlarged(width or least, height or least, scale, limits)
+    if max(across, down) > limits.max_side:
+        reason = f"{first} times {scale:g} has {max(across, down)} pixels a side, at most {limits.max_side} are made"
+        yield Fault("hires.scale", "too_large", reason)
+    elif across * down > limits.max_pixels:
+        reason = f"{first} times {scale:g} is {across}x{down}, over {offer.name}'s {limits.max_pixels} pixels"
+        yield Fault("hires.scale", "too_many_pixels", reason)
+
+
 def format_faults(output_format: str, width: int, height: int) -> Iterator[Fault]:
     """What keeps a file of this format from holding a picture of this size."""
     longest, most = max(width, height), LONGEST_SIDE.get(output_format)

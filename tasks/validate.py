@@ -7,7 +7,9 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
+
+from pydantic import BaseModel
 
 from darkroom.tasks.catalogue import Catalogue, ModelOffer
 from darkroom.tasks.errors import Fault, InvalidRequest
@@ -108,6 +110,15 @@ def _catalogue_faults_of(data: Mapping[str, Any], known: list[Fault], catalogue:
     entry = catalogue.get(data["model"])
     if entry is None:
         return [_unknown_model(data["model"], catalogue)]
-    whole = {k: v for k, v in data.items() if k in kind.model_fields and k not in broken}
+    whole = {k: _read(kind, k, v) for k, v in data.items() if k in kind.model_fields and k not in broken}
     required = {k: None for k, field in kind.model_fields.items() if field.is_required()}
     return list(kind.model_construct(**{**required, **whole}).faults(entry))
+
+
+def _read(kind: type[JobRequest], field: str, value: Any) -> Any:
+    """The value of an unbroken field; a mapping as the model that it is read as, where there is one."""
+    annotation = kind.model_fields[field].annotation
+    for part in get_args(annotation) or [annotation]:
+        if isinstance(value, Mapping) and isinstance(part, type) and issubclass(part, BaseModel):
+            return part.model_validate(dict(value))
+    return value

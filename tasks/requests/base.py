@@ -89,6 +89,10 @@ class JobRequest(BaseModel):
         """The seed of a piece, once the request is resolved; 0 where nothing is drawn by lot."""
         return 0
 
+    def result_size(self, _offer: ModelOffer) -> tuple[int, int]:
+        """Width and height of the pictures that are made, in pixels; 0 where nobody knows before they are."""
+        return 0, 0
+
     def faults(self, offer: ModelOffer) -> Iterator[Fault]:
         """What the model does not do."""
         if self.kind not in offer.kinds:

@@ -84,6 +84,10 @@ class Extent(JobRequest):
         """Width and height, 0 where they are the source picture's."""
         return self.width or offer.defaults.width, self.height or offer.defaults.height
 
+    def result_size(self, offer: ModelOffer) -> tuple[int, int]:
+        """As asked for."""
+        return self.extent(offer)
+
     def filled(self, offer: ModelOffer) -> dict[str, Any]:
         """The model's size."""
         return super().filled(offer) | defaults(self, offer, "width", "height")

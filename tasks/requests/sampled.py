@@ -5,10 +5,11 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from darkroom.tasks.catalogue import MOST_STEPS, SCHEDULERS, ModelOffer, scheduler_id
+from darkroom.tasks.catalogue import SCHEDULERS, ModelOffer, scheduler_id
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import Corner, Extent, SchedulerName
 from darkroom.tasks.requests.base import JobRequest, defaults
+from darkroom.tasks.steps import step_faults
 
 #: Fields that only families with SDXL's size conditioning read (arXiv:2307.01952, 2.2).
 SIZE_CONDITIONS = ("original_size", "crop", "target_size")
@@ -45,16 +46,12 @@ class Sampled(JobRequest):
     def faults(self, offer: ModelOffer) -> Iterator[Fault]:
         """Too many steps for model or scheduler, schedulers that do not fit, and what no pipeline would read."""
         yield from super().faults(offer)
-        steps, limit = self.num_inference_steps or offer.defaults.num_inference_steps, offer.limits.max_steps
+        steps = self.num_inference_steps or offer.defaults.num_inference_steps
         scheduler = scheduler_id(self.scheduler or offer.defaults.scheduler)
-        label = SCHEDULERS[scheduler][0]
-        if steps > limit:
-            yield Fault("num_inference_steps", "too_large", f"{offer.name} allows at most {limit}")
-        elif steps > (most := MOST_STEPS.get(scheduler, limit)):
-            yield Fault("num_inference_steps", "too_large", f"{label} does at most {most}, not {steps}")
+        yield from step_faults("num_inference_steps", steps, scheduler, offer)
         if self.scheduler is not None and scheduler not in offer.schedulers:
             fitting = ", ".join(offer.schedulers)
-            reason = f"{label} does not fit {offer.name}; there are: {fitting}"
+            reason = f"{SCHEDULERS[scheduler][0]} does not fit {offer.name}; there are: {fitting}"
             yield Fault("scheduler", "scheduler_not_supported", reason)
         if offer.family == "sd":
             yield from self._not_for_sd(offer.name)

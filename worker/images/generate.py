@@ -140,19 +140,19 @@ class Generator:
         return encoded.conditioning, ["prompt_truncated"] if encoded.cut else []
 
     def latents(
-        self, pipeline: str, wish: tuple[Asked, Conditioning], seed: int, steps: "_Steps", ticket: Ticket, extent: Any
+        self, pipeline: str, wish: tuple[Asked, Conditioning], run: "_Run", extent: Mapping[str, Any]
     ) -> torch.Tensor:
         """What a pipeline of the family leaves, not decoded."""
         asked, conditioning = wish
         used_here(conditioning)
-        made = self._pipeline(pipeline, asked.scheduler, seed, self._no_texts, ticket)(
+        made = self._pipeline(pipeline, asked.scheduler, run.seed, self._no_texts, run.ticket)(
             **conditioning,
             **asked.conditions,
             **extent,
             num_inference_steps=asked.num_inference_steps,
             guidance_scale=asked.guidance_scale,
-            generator=torch.Generator("cpu").manual_seed(seed),
-            callback_on_step_end=steps,
+            generator=run.noise,
+            callback_on_step_end=run.steps.of_pass(asked.steps),
             output_type="latent",
         )
         return made.images  # type: ignore[no-any-return]
@@ -225,13 +225,17 @@ class Generator:
 
 
 class _Run:
-    """One piece in the making: `darkroom.worker.kinds.base.Run`."""
+    """One piece in the making: `darkroom.worker.kinds.base.Run`.
+
+    `noise` draws what all of its passes begin with, one after the other.
+    """
 
     def __init__(self, generator: Generator, seed: int, steps: "_Steps", ticket: Ticket) -> None:
-        self._generator, self.seed, self._steps, self._ticket = generator, seed, steps, ticket
+        self._generator, self.seed, self.steps, self.ticket = generator, seed, steps, ticket
+        self.noise = torch.Generator("cpu").manual_seed(seed)
 
     def latents(self, pipeline: str, asked: Asked, conditioning: Conditioning, **extent: Any) -> torch.Tensor:
-        return self._generator.latents(pipeline, (asked, conditioning), self.seed, self._steps, self._ticket, extent)
+        return self._generator.latents(pipeline, (asked, conditioning), self, extent)
 
     def denoise(self, pipeline: str, asked: Asked, conditioning: Conditioning, **extent: Any) -> Image.Image:
         return self.decode(self.latents(pipeline, asked, conditioning, **extent))
@@ -250,27 +254,37 @@ class _Run:
 
 
 class _Steps:
-    """The pipelines' callback: counts in the steps that were asked for, and remembers what `on_step` raised.
+    """Counts the steps of all passes in those that were asked for, and remembers what `on_step` raised.
 
-    Some schedulers call the denoiser more than once a step. After its last call `over` says so, before anything else.
+    Some schedulers call the denoiser more than once a step. After a pass's last call `over` says so, before anything
+    else: between two passes nobody waits for the image.
     """
 
     def __init__(self, wanted: int, on_step: OnStep, over: Callable[[], None]) -> None:
         self._wanted, self._on_step, self._over = wanted, on_step, over
+        self._done = 0
         self.raised: BaseException | None = None
 
-    def __call__(self, pipeline: Any, index: int, _timestep: Any, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-        calls = pipeline.num_timesteps
-        step = -(-(index + 1) * self._wanted // calls)
-        if index + 1 == calls:
-            self._over()
-        try:
-            self._on_step(step, self._wanted, tensors["latents"])
-        except BaseException as error:
-            self.raised = error
-            raise
-        return {}
+    def of_pass(self, wanted: int) -> Callable[..., dict[str, Any]]:
+        """The callback of a pipeline that makes so many steps."""
+        before, self._done = self._done, self._done + wanted
+
+        def step(pipeline: Any, index: int, _timestep: Any, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+            calls = pipeline.num_timesteps
+            if index + 1 == calls:
+                self._over()
+            self._tell(before - (-(index + 1) * wanted // calls), tensors["latents"])
+            return {}
+
+        return step
 
     def is_raised(self, error: BaseException) -> bool:
         """Whether the error is the one that `on_step` raised."""
         return error is self.raised
+
+    def _tell(self, step: int, latents: torch.Tensor) -> None:
+        try:
+            self._on_step(step, self._wanted, latents)
+        except BaseException as error:
+            self.raised = error
+            raise

@@ -208,11 +208,9 @@ def _contradictions_of(image: ImageRecord, manifest: Manifest) -> Iterable[str]:
         yield f"{name} has a seed that is not its own"
     if image.key != (key := image.key_in(manifest.job_id)):
         yield f"{name} has the key {image.key!r}, its own is {key!r}"
-    width, height, form = (getattr(request, field, None) for field in ("width", "height", "output_format"))
+    form = getattr(request, "output_format", None)
     if image.content_type != f"image/{form}":
         yield f"{name} is {image.content_type}, the request is for {form}"
-    if width and height and (image.width, image.height) != (width, height):
-        yield f"{name} has {image.width}x{image.height} pixels, the request is for {width}x{height}"
 
 
 def _not_allowed(manifest: Manifest, catalogue: Catalogue) -> Iterable[str]:
@@ -227,6 +225,10 @@ def _not_allowed(manifest: Manifest, catalogue: Catalogue) -> Iterable[str]:
         resolve(manifest.request, catalogue, lambda: None)
     except InvalidRequest as error:
         yield from (f"request.{fault}" for fault in error.faults)
+    width, height = manifest.request.result_size(entry)
+    for image in manifest.images if width and height else ():
+        if (image.width, image.height) != (width, height):
+            yield f"image {image.index} has {image.width}x{image.height} pixels, the request is for {width}x{height}"
 
 
 def _faults(error: ValidationError) -> list[str]:

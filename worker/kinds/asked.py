@@ -1,14 +1,15 @@
 """What denoising reads of a request: every default filled in, no field that may be missing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from darkroom.tasks.catalogue import SCHEDULERS, Limits, ModelOffer
 from darkroom.tasks.errors import Fault, InvalidRequest
 from darkroom.tasks.requests import JobRequest
+from darkroom.tasks.requests.hires import Hires
 from darkroom.tasks.requests.parts import Output, OutputFormat
 from darkroom.tasks.requests.prompted import LongPrompt, Syntax
-from darkroom.tasks.sizes import source_limits
+from darkroom.tasks.sizes import before_enlargement, source_limits
 from darkroom.worker.models.words import Words
 
 
@@ -36,6 +37,7 @@ class Asked:
     crop: list[int] | None = None
     target_size: list[int] | None = None
     output: tuple[Output, ...] = ("image",)
+    hires: Hires | None = None
 
     @classmethod
     def of(cls, request: JobRequest, offer: ModelOffer) -> Self:
@@ -46,7 +48,8 @@ class Asked:
         values: dict[str, Any] = {name: getattr(request, name, None) for name in cls.__dataclass_fields__}
         form = values["output_format"] = values["output_format"] or "png"
         values["output"] = tuple(values["output"] or ("image",))
-        values["limits"] = source_limits(form, offer.limits)
+        limits, hires = source_limits(form, offer.limits), values["hires"]
+        values["limits"] = before_enlargement(hires.scale, limits) if hires else limits
         if "strength" not in type(request).model_fields:
             values["strength"] = 1.0  # pure noise
         faults = [*_missing(request, values), *_not_offered(request.kind, values["scheduler"], offer)]
@@ -101,6 +104,19 @@ class Asked:
     def steps(self) -> int:
         """Denoising steps that `strength` leaves: none means that the source only goes through the VAE."""
         return min(int(self.num_inference_steps * self.strength), self.num_inference_steps)
+
+    @property
+    def second(self) -> Self | None:
+        """The second pass, if there is one; its size comes with the first picture."""
+        if self.hires is None:
+            return None
+        steps, strength = self.hires.steps or self.num_inference_steps, self.hires.strength
+        return replace(self, num_inference_steps=steps, strength=strength, hires=None, width=None, height=None)
+
+    @property
+    def all_steps(self) -> int:
+        """Denoising steps of both passes."""
+        return self.steps + (self.second.steps if self.second else 0)
 
     @property
     def from_noise(self) -> bool:

@@ -99,8 +99,8 @@ class Kind(ABC):
         }
 
     def steps(self, prepared: PreparedJob) -> int:
-        """Denoising steps of one piece."""
-        return prepared.asked.steps
+        """Denoising steps of one piece, in all of its passes."""
+        return prepared.asked.all_steps
 
     @abstractmethod
     def make(self, prepared: PreparedJob, sources: Sources, run: Run) -> Produced:

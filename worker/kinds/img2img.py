@@ -2,8 +2,12 @@
 
 from typing import Any, ClassVar
 
+import torch
+from PIL import Image
+
 from darkroom.tasks.requests import Img2Img
 from darkroom.worker.kinds.base import Kind, PreparedJob, Run, Sources, source_of
+from darkroom.worker.kinds.hires import hires_facts, with_second_pass
 from darkroom.worker.kinds.kept import kept
 from darkroom.worker.kinds.products import Produced
 
@@ -16,15 +20,24 @@ class Img2ImgKind(Kind):
 
     def make(self, prepared: PreparedJob, sources: Sources, run: Run) -> Produced:
         """What is kept of the image of the run's seed."""
-        asked, source, words = prepared.asked, source_of(prepared, sources), prepared.conditioning
-        if asked.steps < 1:
+        asked, source = prepared.asked, source_of(prepared, sources)
+        if asked.steps < 1 and asked.hires is None:
             if "latents" not in asked.output:
                 return Produced(run.round_trip(source))
             return kept(prepared, run, run.encode(source), lambda: run.round_trip(source))
-        if asked.from_noise:
-            return kept(prepared, run, run.latents("txt2img", asked, words, width=source.width, height=source.height))
-        return kept(prepared, run, run.latents("img2img", asked, words, image=source, strength=asked.strength))
+        return kept(prepared, run, with_second_pass(prepared, run, _first(prepared, source, run)))
 
     def facts(self, prepared: PreparedJob) -> dict[str, object]:
-        """The strength."""
-        return {"Denoising strength": f"{prepared.asked.strength:g}"}
+        """The strength, and of a second pass."""
+        asked = prepared.asked
+        hires = {"Hires strength": f"{asked.hires.strength:g}"} if asked.hires else {}
+        return {"Denoising strength": f"{asked.strength:g}", **hires_facts(prepared), **hires}
+
+
+def _first(prepared: PreparedJob, source: Image.Image, run: Run) -> torch.Tensor:
+    asked, words = prepared.asked, prepared.conditioning
+    if asked.steps < 1:
+        return run.encode(source)
+    if asked.from_noise:
+        return run.latents("txt2img", asked, words, width=source.width, height=source.height)
+    return run.latents("img2img", asked, words, image=source, strength=asked.strength)

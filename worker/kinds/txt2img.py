@@ -2,6 +2,7 @@
 
 from darkroom.tasks.requests import Txt2Img
 from darkroom.worker.kinds.base import Kind, PreparedJob, Run, Sources
+from darkroom.worker.kinds.hires import hires_facts, with_second_pass
 from darkroom.worker.kinds.kept import kept
 from darkroom.worker.kinds.products import Produced
 
@@ -15,4 +16,9 @@ class Txt2ImgKind(Kind):
         """What is kept of the image of the run's seed."""
         asked = prepared.asked
         latents = run.latents("txt2img", asked, prepared.conditioning, width=asked.width, height=asked.height)
-        return kept(prepared, run, latents)
+        return kept(prepared, run, with_second_pass(prepared, run, latents))
+
+    def facts(self, prepared: PreparedJob) -> dict[str, object]:
+        """Of a second pass."""
+        hires = prepared.asked.hires
+        return {"Denoising strength": f"{hires.strength:g}", **hires_facts(prepared)} if hires else {}

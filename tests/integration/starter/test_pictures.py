@@ -1,11 +1,13 @@
 """The starter model draws what it is asked for, and every wish changes the picture as it should."""
 
 import io
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from darkroom.tasks.requests.hires import Upscale
 from darkroom.worker.models.loading import LoadedModel
 from ops.starter.drawing import Picture
 from ops.starter.judge import faults, judge
@@ -100,6 +102,16 @@ def test_words_it_does_not_know_do_no_harm(studio: Studio, prompt: str) -> None:
 def test_other_sizes_come_out_as_asked(studio: Studio, width: int, height: int) -> None:
     picture = studio("a red star on a blue background", 1, width=width, height=height, num_inference_steps=4)
     assert picture.shape == (height, width, 3)
+
+
+@pytest.mark.parametrize("upscale", get_args(Upscale))
+def test_a_second_pass_shows_what_was_asked_at_the_larger_size(paint: Paint, upscale: str) -> None:
+    """It keeps the first picture's things where they are."""
+    large = paint(SOME, hires={"scale": 1.5, "strength": 0.3, "upscale": upscale})
+    assert {picture.shape for picture in large} == {(192, 192, 3)}
+    small = [np.asarray(Image.fromarray(one).resize((128, 128), Image.Resampling.BOX)) for one in large]
+    assert right(SOME, small, "background", "colour", "shape") == len(SOME)
+    assert all(apart(one, first) < 8 for one, first in zip(small, paint(SOME), strict=True))
 
 
 def test_a_preview_looks_like_the_picture(studio: Studio) -> None:

@@ -23,6 +23,7 @@ def test_public_names() -> None:
         "Encode",
         "Event",
         "Fault",
+        "Hires",
         "IdempotencyConflict",
         "Img2Img",
         "InvalidRequest",
