@@ -41,8 +41,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## a server, a worker and two pictures, start to end
 	@$(BIN)/darkroom demo
 
-# How many test processes. Three keep two cores busy: a third of a test's time is waiting, for a lease to run out, say.
-PROCESSES ?= 3
+# How many test processes. Four keep two cores busy: half of a test's time is waiting, for a lease to run out, say.
+PROCESSES ?= 4
 SPREAD := -n $(PROCESSES)
 
 MYPY := $(BIN)/mypy $(foreach p,$(PACKAGES),-p darkroom.$(p)) -p bench -p ops

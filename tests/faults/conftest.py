@@ -70,5 +70,5 @@ def our_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     redis_io._sha.cache_clear()
 
 
-settings.register_profile("short", max_examples=30, stateful_step_count=50, deadline=None, print_blob=True)
+settings.register_profile("short", max_examples=15, stateful_step_count=50, deadline=None, print_blob=True)
 settings.register_profile("long", max_examples=1000, stateful_step_count=60, deadline=None, print_blob=True)

@@ -2,9 +2,11 @@
 
 import uuid
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING
 
 import boto3.session
+import botocore.session
 import pytest
 import redis
 from moto.server import ThreadedMotoServer
@@ -18,6 +20,14 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 ACCESS_KEY, SECRET_KEY = "darkroom", "darkroom-secret"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _what_botocore_read() -> Iterator[None]:
+    """Each client has a session of its own, which reads a megabyte of JSON about S3: once is enough for all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", cache(botocore.session.create_loader))
+        yield
 
 
 @pytest.fixture(scope="session")

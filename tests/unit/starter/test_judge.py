@@ -13,7 +13,7 @@ from ops.starter.prompts import Asked, held_out_prompts
 from ops.starter.regions import close_gaps, grow, parts, shrink
 from ops.starter.scenes import STYLES, Scene, Thing, draw_lot
 
-PICTURES = 400
+PICTURES = 200
 
 
 def test_99_of_100_attributes_of_drawn_pictures_are_read_right() -> None:

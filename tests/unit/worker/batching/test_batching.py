@@ -181,7 +181,7 @@ def same(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
         ("sdxl", torch.float64),
         ("sd", torch.float32),
         ("playground", torch.float64),
-        ("playground", torch.float32),
+        pytest.param("playground", torch.float32, marks=pytest.mark.thorough),
         pytest.param("sdxl", torch.float32, marks=pytest.mark.thorough),
         pytest.param("sd", torch.float64, marks=pytest.mark.thorough),
     ],
@@ -206,7 +206,7 @@ def test_company_changes_nothing_but_rounding(exact: Exact, engine: Engine, fami
         assert same(latents, again(scene, ticket)), scene
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.thorough) for seed in range(2, 8))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.thorough) for seed in range(1, 8))])
 def test_of_random_loads_every_image_can_be_made_again(exact: Exact, engine: Engine, seed: int) -> None:
     """Some are cancelled or fail at a random step: the others' bits are those of their places still."""
     draw = random.Random(seed)

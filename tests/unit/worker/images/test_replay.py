@@ -91,7 +91,8 @@ def test_the_same_circumstances_give_the_same_bits(generators: Generators, done:
     assert all(same(one.image, image) for one, image in zip(made, done.images, strict=True))
 
 
-def test_random_jobs_of_a_loaded_engine_come_out_again(generators: Generators, engine: Engine) -> None:
+@pytest.mark.parametrize("count", [12, pytest.param(50, marks=pytest.mark.thorough)])
+def test_random_jobs_of_a_loaded_engine_come_out_again(generators: Generators, engine: Engine, count: int) -> None:
     draw, loaded = random.Random(5), [generators(family) for family in FAMILIES]
 
     def job(number: int) -> tuple[Generator, Done]:
@@ -106,7 +107,7 @@ def test_random_jobs_of_a_loaded_engine_come_out_again(generators: Generators, e
 
     before = engine.stats()
     with ThreadPoolExecutor(10) as pool:
-        done = list(pool.map(job, range(25)))
+        done = list(pool.map(job, range(count)))
     calls = engine.stats().calls - before.calls
     assert sum(engine.stats().model_calls.values()) - sum(before.model_calls.values()) < calls
     for generator, made in done:
