@@ -1,8 +1,9 @@
-"""A decoded picture to upright, opaque sRGB, in bands: what lies between costs no second copy of the whole picture."""
+"""A decoded picture to upright, opaque sRGB or to a mask, in bands: what lies between costs no second copy of all."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import reduce
 from io import BytesIO
+from typing import Literal
 
 from PIL import Image, ImageChops
 from PIL.ImageCms import ImageCmsTransform
@@ -10,7 +11,11 @@ from PIL.ImageCms import ImageCmsTransform
 from darkroom.storage.parts import Parts
 from darkroom.storage.profiles import to_srgb
 
+MaskChannel = Literal["auto", "luminance", "alpha"]
+Box = tuple[int, int, int, int]  # left, top, right, bottom
+
 _BAND = 1_000_000  # pixels
+_HALF = 128
 
 #: What brings a picture of each EXIF orientation upright.
 _TURNS = {
@@ -38,8 +43,27 @@ def to_rgb(image: Image.Image, parts: Parts, tick: Callable[[], None]) -> Image.
     transform = to_srgb(parts.profile, _COLOURS.get(image.mode, image.mode))
     if image.mode != "RGB" or transform or key:
         image = _banded(image, low, key, transform, tick)
-    turn = _TURNS.get(parts.orientation)
-    return image if turn is None else _turned(image, turn)
+    return _upright(image, parts)
+
+
+def to_mask(image: Image.Image, parts: Parts, channel: MaskChannel, tick: Callable[[], None]) -> Image.Image:
+    """The picture (opened, not loaded) as a mask, mode L: 255 is what it marks; turned as EXIF says.
+
+    By luminance white is marked and what is transparent is as black; by alpha what is transparent is marked. `auto`:
+    alpha where that marks anything by half at least. A profile has no say: a mask is no picture of anything.
+    """
+    key = _key(image.mode, parts)
+    low = _low_bytes(parts.bare) if key and image.mode == "RGB" and parts.depth == 16 else None
+    image.load()
+    light, clear = Image.new("L", image.size), Image.new("L", image.size)
+    for box, colour, alpha in _bands(image, low, key, tick):
+        level = colour.convert("RGB").convert("L")
+        light.paste(ImageChops.multiply(level, alpha) if alpha else level, box)
+        if alpha:
+            clear.paste(ImageChops.invert(alpha), box)
+    image.close()
+    by_alpha = channel == "alpha" or (channel == "auto" and any(clear.histogram()[_HALF:]))
+    return _upright(clear if by_alpha else light, parts)
 
 
 def _banded(
@@ -50,14 +74,25 @@ def _banded(
     tick: Callable[[], None],
 ) -> Image.Image:
     out = Image.new("RGB", image.size)
+    for box, colour, alpha in _bands(image, low, key, tick):
+        out.paste(_over_white(transform.apply(colour) if transform else colour.convert("RGB"), alpha), box)
+    image.close()
+    return out
+
+
+def _bands(
+    image: Image.Image, low: Image.Image | None, key: bytes | None, tick: Callable[[], None]
+) -> Iterator[tuple[Box, Image.Image, Image.Image | None]]:
     rows = max(1, _BAND // image.width)
     for top in range(0, image.height, rows):
         tick()
         box = (0, top, image.width, min(top + rows, image.height))
-        colour, alpha = _split(image.crop(box), low and low.crop(box), key)
-        out.paste(_over_white(transform.apply(colour) if transform else colour.convert("RGB"), alpha), box)
-    image.close()
-    return out
+        yield box, *_split(image.crop(box), low and low.crop(box), key)
+
+
+def _upright(image: Image.Image, parts: Parts) -> Image.Image:
+    turn = _TURNS.get(parts.orientation)
+    return image if turn is None else _turned(image, turn)
 
 
 def _turned(image: Image.Image, turn: Image.Transpose) -> Image.Image:

@@ -1,14 +1,15 @@
-"""Opens a picture that somebody else made: from bytes to RGB, for an upload's check and for the worker alike."""
+"""Opens a picture that somebody else made: from bytes to RGB or a mask, for an upload's check and for the worker."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from PIL import Image, UnidentifiedImageError
 
-from darkroom.storage.colours import to_rgb
+from darkroom.storage.colours import MaskChannel, to_mask, to_rgb
 from darkroom.storage.errors import InputBomb, InputCorrupt, InputError, InputNotAnImage
 from darkroom.storage.gate import Budget, BudgetedFile, PixelGate
-from darkroom.storage.parts import PictureFormat, take_apart
+from darkroom.storage.parts import Parts, PictureFormat, take_apart
 
 #: Pixels unpacked at a time in the whole process; each takes 4 to 20 bytes.
 GATE = PixelGate(40_000_000)
@@ -41,6 +42,28 @@ def open_picture(data: bytes, *, max_pixels: int = 40_000_000) -> Iterator[Image
     and open no other picture within. Broken metadata is ignored. Raises InputNotAnImage, InputBomb above `max_pixels`
     (width times height) before unpacking, or where it would take too long, and InputCorrupt.
     """
+    with _opened(data, max_pixels, to_rgb) as picture:
+        yield picture
+
+
+@contextmanager
+def open_mask(data: bytes, channel: MaskChannel, *, max_pixels: int = 40_000_000) -> Iterator[Image.Image]:
+    """The picture in `data` as a mask, in mode L: 255 is what it marks; upright, of an animation the first frame.
+
+    Which of its channels count, `storage.colours.to_mask` says. All else as `open_picture`.
+    """
+    with _opened(data, max_pixels, partial(_to_mask, channel)) as mask:
+        yield mask
+
+
+def _to_mask(channel: MaskChannel, image: Image.Image, parts: Parts, tick: Callable[[], None]) -> Image.Image:
+    return to_mask(image, parts, channel, tick)
+
+
+@contextmanager
+def _opened(
+    data: bytes, max_pixels: int, convert: Callable[[Image.Image, Parts, Callable[[], None]], Image.Image]
+) -> Iterator[Image.Image]:
     form, budget = picture_format(data), Budget(_SECONDS)
     with _failures_become_ours("the input's header cannot be read"):
         parts = take_apart(data, form)
@@ -50,7 +73,7 @@ def open_picture(data: bytes, *, max_pixels: int = 40_000_000) -> Iterator[Image
     with GATE.room(image.width * image.height):
         try:
             with _failures_become_ours("the input cannot be decoded"):
-                image = to_rgb(image, parts, budget.check)
+                image = convert(image, parts, budget.check)
             yield image
         finally:
             image.close()
