@@ -53,7 +53,9 @@ class FieldOption:
     @property
     def help(self) -> str:
         """What it is, its bounds and choices, and which kinds have it."""
-        text = _INPUT if self.is_input else str(self.schema.get("description", ""))
+        text = str(self.schema.get("description", ""))
+        if self.is_input:
+            text = _INPUT if self.name == "image" else f"{text}; {_INPUT}"
         more = f"{''.join(_bounds(self.schema))}{_MORE.get(self.name, '')}{_parts(self.schema)}"
         found = f"{text[:1].upper()}{text[1:]}{more}"
         return f"{found}. For {', '.join(self.kinds)}." if self.kinds else f"{found}."

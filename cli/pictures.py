@@ -4,6 +4,7 @@ import errno
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,16 @@ def with_upload(fields: Mapping[str, Any], client: Darkroom) -> Mapping[str, Any
     if missing:
         why = "is no file here and no storage key"
         raise InvalidRequest([Fault(name, "input_missing", f"{local[name]} {why}") for name in missing])
-    return {**fields, **{name: client.upload(path, tenant=tenant) for name, path in paths.items()}}
+    return {**fields, **{name: _uploaded(client, name, path, tenant) for name, path in paths.items()}}
+
+
+def _uploaded(client: Darkroom, field: str, path: Path, tenant: str) -> str:
+    """The key of a file. Raises InvalidRequest with the field that named it."""
+    try:
+        return client.upload(path, tenant=tenant)
+    except InvalidRequest as error:
+        faults = [replace(fault, field=field) if fault.field == "image" else fault for fault in error.faults]
+        raise InvalidRequest(faults) from None
 
 
 def _inputs(fields: Mapping[str, Any]) -> tuple[str, ...]:

@@ -23,7 +23,9 @@ StorageError
     ├── InputTooLarge         input_too_large          more bytes than allowed
     ├── InputNotAnImage       input_not_an_image       by content neither PNG, JPEG nor WebP
     ├── InputBomb             input_bomb               would unpack to more than the limit, or take too long
-    └── InputCorrupt          input_corrupt            begins as an image, but cannot be decoded
+    ├── InputCorrupt          input_corrupt            begins as an image, but cannot be decoded
+    ├── MaskEmpty             mask_empty               a mask that marks nothing
+    └── MaskUnfit             mask_unfit               a mask of other proportions than its image
 
 (r): worth trying again as it is.
 """
@@ -210,3 +212,16 @@ class InputCorrupt(InputError):
 
     code = "input_corrupt"
     hint = "export the image again"
+
+
+class MaskEmpty(InputError):
+    """A mask marks nothing."""
+
+    code = "mask_empty"
+
+
+class MaskUnfit(InputError):
+    """A mask has other proportions than the image that it is for."""
+
+    code = "mask_unfit"
+    hint = "make it of the image as it is shown: turned as its EXIF data says"

@@ -18,7 +18,7 @@ from darkroom.tasks.errors import DarkroomError
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Family = Literal["sdxl", "playground", "sd"]
-Kind = Literal["txt2img", "img2img", "encode"]
+Kind = Literal["txt2img", "img2img", "inpaint", "encode"]
 Prediction = Literal["diffusion", "edm", "distilled"]
 
 #: Schedulers by the field's names, and which kind of model each fits.

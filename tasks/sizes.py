@@ -6,7 +6,7 @@ from darkroom.tasks.catalogue import Limits, ModelOffer
 from darkroom.tasks.errors import Fault
 
 #: Pixels a side that an output format can hold, where models may make more.
-LONGEST_SIDE = {"webp": 16_383}
+LONGEST_SIDE = {"webp": 16_383, "jpeg": 65_500}
 
 
 def source_limits(output_format: str, limits: Limits) -> Limits:
@@ -48,6 +48,28 @@ def format_faults(output_format: str, width: int, height: int) -> Iterator[Fault
     if most and longest > most:
         reason = f"{output_format} holds at most {most} pixels a side, not {longest}; png holds more"
         yield Fault("output_format", "too_large", reason)
+
+
+def extension_faults(size: tuple[int | None, int | None], grown: tuple[int, int], offer: ModelOffer) -> Iterator[Fault]:
+    """What keeps a picture from growing by so many pixels across and down, as far as that is known before it is seen.
+
+    `size` is that of the result, None where it is the picture's with what it grows by. Even one pixel is a picture.
+    """
+    for side, more, named in zip(size, grown, ("left and right", "top and bottom"), strict=True):
+        if side is not None and more >= side:
+            yield Fault("extend", "too_large", f"{named} are {more} of {side} pixels: none are left for the picture")
+    if None in size:
+        yield from grown_faults(grown[0] + 1, grown[1] + 1, offer.limits)
+
+
+def grown_faults(width: int, height: int, limits: Limits) -> Iterator[Fault]:
+    """What keeps a picture that grew to this size from being made: what was there before may be of any size."""
+    if max(width, height) > limits.max_side:
+        reason = f"the result would have {max(width, height)} pixels a side, at most {limits.max_side} are made"
+        yield Fault("extend", "too_large", reason)
+    elif width * height > limits.max_pixels:
+        reason = f"the result would be {width}x{height}, over the {limits.max_pixels} pixels that are made"
+        yield Fault("extend", "too_large", reason)
 
 
 def size_faults(width: int | None, height: int | None, offer: ModelOffer) -> Iterator[Fault]:

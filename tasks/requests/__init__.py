@@ -15,12 +15,24 @@ from darkroom.tasks.findings import faults_of, quotable
 from darkroom.tasks.requests.base import KEPT, JobRequest
 from darkroom.tasks.requests.encode import Encode
 from darkroom.tasks.requests.img2img import Img2Img
+from darkroom.tasks.requests.inpaint import Extend, Inpaint
 from darkroom.tasks.requests.txt2img import Txt2Img
 
-__all__ = ["DEFAULT_KIND", "KINDS", "Encode", "Img2Img", "JobRequest", "Request", "Txt2Img", "parse_request"]
+__all__ = [
+    "DEFAULT_KIND",
+    "KINDS",
+    "Encode",
+    "Extend",
+    "Img2Img",
+    "Inpaint",
+    "JobRequest",
+    "Request",
+    "Txt2Img",
+    "parse_request",
+]
 
 #: Every kind of job. Where fields do not say which one is meant, it is the first that has them all.
-AnyKind = Txt2Img | Img2Img | Encode
+AnyKind = Txt2Img | Img2Img | Inpaint | Encode
 
 KINDS: dict[str, type[JobRequest]] = {kind.model_fields["kind"].default: kind for kind in get_args(AnyKind)}
 DEFAULT_KIND = next(iter(KINDS))

@@ -3,6 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from uuid import uuid4
@@ -44,6 +45,7 @@ from darkroom.worker.images.generate import Generator, OnStep
 from darkroom.worker.images.manifest import make_manifest
 from darkroom.worker.kinds.base import PreparedJob, Sources
 from darkroom.worker.kinds.products import Produced
+from darkroom.worker.kinds.sources import naming
 
 
 @dataclass(frozen=True)
@@ -191,16 +193,17 @@ class JobRunner:
     def _inputs(self, request: JobRequest) -> dict[str, bytes]:
         """The files of the inputs, by the fields that name them. Raises InputError, StorageError."""
         around = self._around
-        return {
-            field: read_input(
-                reference,
-                tenant=request.tenant,
-                store=around.keeper.store,
-                settings=around.storage,
-                owns_output=lambda job_id: around.leases.persist(lambda: owner(job_id)) == request.tenant,
-            )
-            for field, reference in request.references.items()
-        }
+        found = {}
+        for name, reference in request.references.items():
+            with naming(name) if len(request.inputs) > 1 else nullcontext():
+                found[name] = read_input(
+                    reference,
+                    tenant=request.tenant,
+                    store=around.keeper.store,
+                    settings=around.storage,
+                    owns_output=lambda job_id: around.leases.persist(lambda: owner(job_id)) == request.tenant,
+                )
+        return found
 
     def _tell_waiting(self, attempt: Attempt, trouble: StorageError) -> None:
         """Tells those who watch the job; a courtesy, as progress is."""

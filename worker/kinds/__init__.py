@@ -4,9 +4,10 @@ from darkroom.tasks.requests import JobRequest
 from darkroom.worker.kinds.base import Kind
 from darkroom.worker.kinds.encode import EncodeKind
 from darkroom.worker.kinds.img2img import Img2ImgKind
+from darkroom.worker.kinds.inpaint import InpaintKind
 from darkroom.worker.kinds.txt2img import Txt2ImgKind
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (Txt2ImgKind(), Img2ImgKind(), EncodeKind())}
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (Txt2ImgKind(), Img2ImgKind(), InpaintKind(), EncodeKind())}
 
 
 def kind_of(request: JobRequest) -> Kind:

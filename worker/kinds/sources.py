@@ -1,19 +1,31 @@
 """Source pictures, brought to the size to generate in."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from PIL import Image, ImageOps
 
+from darkroom.storage.errors import InputError
 from darkroom.storage.images import open_picture
 from darkroom.tasks.catalogue import Limits
 
 MOST_PIXELS = 40_000_000  # width times height of a file, unless said otherwise
 
 
-def read_picture(data: bytes) -> Image.Image:
+def read_picture(data: bytes, max_pixels: int = MOST_PIXELS) -> Image.Image:
     """The picture in a file, in RGB and its own size. Raises InputError."""
-    with open_picture(data) as picture:
+    with open_picture(data, max_pixels=max_pixels) as picture:
         return picture.copy()
+
+
+@contextmanager
+def naming(field: str) -> Iterator[None]:
+    """Errors of an input say which of several it is."""
+    try:
+        yield
+    except InputError as error:
+        raise type(error)(f"{field}: {error.message}", hint=error.hint) from error
 
 
 def read_source(data: bytes, width: int | None, height: int | None, limits: Limits, max_pixels: int) -> Image.Image:

@@ -5,6 +5,7 @@ import re
 from darkroom.tasks.catalogue import Family
 from darkroom.worker.errors import ModelIncompatible
 from darkroom.worker.models.families import FamilySpec
+from darkroom.worker.models.families.inpainting import MASKED, PLAIN
 from darkroom.worker.models.weights import WeightsFile
 
 _UNET, _VAE = "model.diffusion_model.", ("first_stage_model.", "vae.")
@@ -44,7 +45,6 @@ _OTHERS = (
 _CHANNELS = {
     5: "a depth model (its denoiser takes 5 channels)",
     8: "a model for editing by instruction (its denoiser takes 8 channels)",
-    9: "an inpainting model (its denoiser takes 9 channels)",
 }
 
 #: What quantizing programs leave beside the weights.
@@ -66,9 +66,11 @@ def check_checkpoint(spec: FamilySpec, file: WeightsFile) -> None:
         )
     first = file.tensor(f"{_UNET}input_blocks.0.0.weight")
     channels = first.shape[1] if first and len(first.shape) > 1 else 4
-    if channels != 4:
+    if channels not in (PLAIN, MASKED):
         known = _CHANNELS.get(channels, f"its denoiser takes {channels} channels")
-        raise ModelIncompatible(f"{file.path}: {known}; one with 4 is needed", hint="use the model's base version")
+        raise ModelIncompatible(
+            f"{file.path}: {known}; one with {PLAIN} or {MASKED} is needed", hint="use the model's base version"
+        )
 
 
 def _looks_like(spec: FamilySpec, file: WeightsFile, lacks: list[str]) -> str:

@@ -20,6 +20,7 @@ from darkroom.worker.models.device import Placement
 from darkroom.worker.models.digests import Progress
 from darkroom.worker.models.door import one_door, other_shapes
 from darkroom.worker.models.families import FamilySpec, family
+from darkroom.worker.models.families.base import beyond
 from darkroom.worker.models.layout import PREVIEW_FILE, Layout
 from darkroom.worker.models.memory import place
 from darkroom.worker.models.naming import plainly_named, weight_stem
@@ -34,7 +35,7 @@ from darkroom.worker.settings import Size, WorkerSettings
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to generate.
+    """A model ready to generate. `entry` offers the kinds that it is able to do.
 
     `components` hold diffusers' names; the scheduler among them is the model's own, a template that is never stepped.
     `revision` is the hub's commit or "local", `digests` the SHA-256 of every file that was used. `options` are the
@@ -80,6 +81,7 @@ def load_model(
         modules = _modules(entry, verified, placement)
         components = {**modules, **_tokenizers(entry, verified.layout, modules), "scheduler": scheduler}
         _check_family(spec, components, verified.layout)
+        entry = _offering(entry, components, verified.layout)
         check_vae(verified.layout.configs / "vae" / "config.json", modules["vae"].config)
         preview = read_map(verified.layout.configs / PREVIEW_FILE)
         place(modules, placement)
@@ -97,6 +99,19 @@ def _check_family(spec: FamilySpec, components: dict[str, Any], layout: Layout) 
         spec.check(components)
     except ModelIncompatible as error:
         raise ModelIncompatible(f"{layout.configs}/{error.message}") from None
+
+
+def _offering(entry: ModelEntry, components: dict[str, Any], layout: Layout) -> ModelEntry:
+    """The entry with the kinds that the denoiser is made for. Raises ModelIncompatible where the entry names others."""
+    refused = beyond(components)
+    able = [kind for kind in entry.kinds if kind not in refused]
+    if "kinds" in entry.model_fields_set and len(able) < len(entry.kinds):
+        others = ", ".join(kind for kind in entry.kinds if kind in refused)
+        raise ModelIncompatible(
+            f"{layout.configs}/unet/config.json: a denoiser of 9 channels needs a mask, and does not do {others}",
+            hint="correct `kinds` in the catalogue entry, or leave it out",
+        )
+    return entry.model_copy(update={"kinds": able}) if refused else entry
 
 
 def _modules(entry: ModelEntry, verified: VerifiedModel, placement: Placement) -> dict[str, Any]:

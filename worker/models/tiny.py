@@ -36,19 +36,21 @@ _SCHEDULERS: dict[Family, tuple[str, list[str]]] = {
 }
 
 
-def make_tiny(family: Family, folder: Path, seed: int = 0, size: int = 64) -> ModelEntry:
+def make_tiny(family: Family, folder: Path, seed: int = 0, size: int = 64, channels: int = 4) -> ModelEntry:
     """Write a model of `family` in the diffusers layout into `folder`; pictures are `size` pixels a side by default.
 
-    The weights follow from `seed` alone and the global generator stays as it was. Takes about a second.
+    With 9 `channels` it is an inpainting model. The weights follow from `seed` alone and the global generator stays
+    as it was. Takes about a second.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        parts = _sd_parts() if family == "sd" else _sdxl_parts(family)
+        parts = _sd_parts(channels) if family == "sd" else _sdxl_parts(family, channels)
         for name, part in parts.items():
             part.save_pretrained(folder / name, safe_serialization=True)
     _write_tokenizers(family, folder)
     _write_index(family, folder, parts)
-    return tiny_entry(family, folder, size)
+    entry = tiny_entry(family, folder, size)
+    return entry if channels == 4 else entry.model_copy(update={"name": f"{entry.name}-inpainting"})
 
 
 def tiny_entry(family: Family, folder: Path, size: int = 64) -> ModelEntry:
@@ -65,12 +67,13 @@ def tiny_entry(family: Family, folder: Path, size: int = 64) -> ModelEntry:
     )
 
 
-def _sdxl_parts(family: Family) -> dict[str, Any]:
+def _sdxl_parts(family: Family, channels: int) -> dict[str, Any]:
     second = text_config(SECOND, vocabulary_size(), "gelu")
     return {
         "text_encoder": CLIPTextModel(text_config(FIRST, vocabulary_size(), "quick_gelu")),
         "text_encoder_2": CLIPTextModelWithProjection(second),
         "unet": _unet(
+            channels,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
             block_out_channels=(16, 32, 32),
@@ -87,10 +90,11 @@ def _sdxl_parts(family: Family) -> dict[str, Any]:
     }
 
 
-def _sd_parts() -> dict[str, Any]:
+def _sd_parts(channels: int) -> dict[str, Any]:
     return {
         "text_encoder": CLIPTextModel(text_config(FIRST, vocabulary_size(), "quick_gelu")),
         "unet": _unet(
+            channels,
             down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
             block_out_channels=(16, 32, 32, 32),
@@ -102,9 +106,9 @@ def _sd_parts() -> dict[str, Any]:
     }
 
 
-def _unet(**config: Any) -> UNet2DConditionModel:
+def _unet(channels: int, **config: Any) -> UNet2DConditionModel:
     return UNet2DConditionModel(
-        sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, norm_num_groups=8, **config
+        sample_size=8, in_channels=channels, out_channels=4, layers_per_block=1, norm_num_groups=8, **config
     )
 
 

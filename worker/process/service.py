@@ -73,7 +73,7 @@ class Service:
             stack.callback(keeper.close)
             max_batch = self._settings.max_batch or default_max_batch(placement)
             engine, generators = self._models(stack, placement, max_batch, keeper)
-            offers = [entry.offer() for entry in self._entries]
+            offers = [generator.entry.offer() for generator in generators.values()]
             has = abilities_of(offers)
             about, turns = _about(placement), Turns([offer.name for offer in offers])
             presence = Presence(io, self.name, offers, about, lambda: str(keeper.trouble or ""), has)

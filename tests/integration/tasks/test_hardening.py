@@ -36,7 +36,7 @@ def test_a_job_whose_request_cannot_be_read_fails_once_and_is_not_claimed_for_ev
 ) -> None:
     job_id = client.submit(REQUEST).id
     whole = hand.io.run(ask("HGET", Key(f"job:{job_id}"), "request"))
-    hand.io.run(ask("HSET", Key(f"job:{job_id}"), "request", '{"kind": "inpaint", "prompt": "of a newer version"}'))
+    hand.io.run(ask("HSET", Key(f"job:{job_id}"), "request", '{"kind": "animate", "prompt": "of a newer version"}'))
     assert hand.refused(job_id) == "unreadable"
     assert hand.refused(job_id) == "failed"
     hand.io.run(ask("HSET", Key(f"job:{job_id}"), "request", whole))

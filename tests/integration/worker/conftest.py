@@ -24,6 +24,7 @@ from darkroom.worker.delivery.storekeeper import StoreKeeper
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.models.device import Placement
 from darkroom.worker.models.loading import load_model
+from darkroom.worker.process.abilities import abilities_of
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
 from tests.integration.hand import Hand
@@ -124,7 +125,8 @@ def store(tmp_path: Path) -> ObjectStore:
 def open_desk(settings: TaskSettings, generator: Generator, store: ObjectStore) -> Iterator[Desk]:
     """A desk on the server that the settings name."""
     entry, io, meddled = generator.model.entry, BlockingIO(settings), MeddledStore(store)
-    io.run(claims.serve("here", {}, TTL, [entry.offer()]))
+    has = abilities_of([entry.offer()])
+    io.run(claims.serve("here", {}, TTL, [entry.offer()], has))
     leases = LeaseKeeper(io, 30, settings)
     keeper = StoreKeeper(io, meddled)
     keeper.start()
@@ -142,6 +144,7 @@ def open_desk(settings: TaskSettings, generator: Generator, store: ObjectStore) 
         patience=0,
         preview_every=0,
         leave=lambda cause: pytest.fail(f"nothing is broken here: {cause}"),
+        has=has,
     )
     with Darkroom(settings, storage=store) as client:
         yield Desk(client, io, meddled, around)

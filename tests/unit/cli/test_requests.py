@@ -19,7 +19,7 @@ def test_only_what_was_given_becomes_a_field() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "text", "value"),
+    ("option", "given", "value"),
     [
         ("width", "512", 512),
         ("width", "512.5", 512.5),
@@ -33,10 +33,16 @@ def test_only_what_was_given_becomes_a_field() -> None:
         ("crop", "0,64", [0, 64]),
         ("target_size", "1024", [1024]),
         ("target_size", "a x4", ["a ", 4]),
+        ("extend", "left=64, right=8", {"left": 64, "right": 8}),
+        ("extend", '{"left": 64}', {"left": 64}),
+        ("extend", "left=wide,front=1", {"left": "wide", "front": "1"}),
+        ("extend", "left", "left"),
+        ("work_size", "1024x768", [1024, 768]),
+        ("preserve_unmasked", False, False),
     ],
 )
-def test_values_that_are_none_are_passed_on(option: str, text: str, value: Any) -> None:
-    assert given_fields({option: text}) == {option: value}
+def test_values_that_are_none_are_passed_on(option: str, given: Any, value: Any) -> None:
+    assert given_fields({option: given}) == {option: value}
 
 
 def test_one_seed_counts_up_and_several_are_one_per_image() -> None:
@@ -75,6 +81,20 @@ def test_kind_follows_from_what_only_img2img_has() -> None:
     assert with_kind({"prompt": "a"})["kind"] == "txt2img"
     assert with_kind({"image": "k"})["kind"] == with_kind({"strength": 0.5})["kind"] == "img2img"
     assert with_kind({"kind": "inpaint", "image": "k"})["kind"] == "inpaint"
+
+
+def test_kind_follows_from_what_only_inpainting_has() -> None:
+    for only in ({"mask": "k"}, {"extend": {"left": 8}}, {"padding": 8}):
+        assert with_kind({"image": "k", **only})["kind"] == with_kind(only)["kind"] == "inpaint"
+
+
+def test_a_part_of_a_field_is_named_with_its_option() -> None:
+    fields = given_fields({"prompt": "a", "image": "k.png", "extend": "left=wide", "mask": "file:///x.png"})
+    with pytest.raises(InvalidRequest) as caught:
+        parse_request(with_kind({**fields, "image": "inputs/default/k.png"}))
+    extend, mask = sorted(described(fault) for fault in caught.value.faults)
+    assert extend == "--extend: left: input should be a valid integer"
+    assert mask.startswith("--mask: is a file: URL")
 
 
 def read(text: bytes, **defaults: Any) -> list[Any]:

@@ -114,7 +114,7 @@ def faults(**fields: Any) -> list[Fault]:
         ("model", "https://example.com/model", "string_pattern_mismatch"),
         ("image", PICTURE, "extra_forbidden"),
         ("strength", 0.5, "extra_forbidden"),
-        ("kind", "inpaint", "unknown_kind"),
+        ("kind", "animate", "unknown_kind"),
         ("kind", ["txt2img"], "unknown_kind"),
         ("wdith", 512, "extra_forbidden"),
         ("x" * 1000, 512, "extra_forbidden"),

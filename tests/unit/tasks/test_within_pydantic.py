@@ -95,7 +95,7 @@ def test_a_mistake_in_a_body_is_the_users(browser: TestClient, path: str) -> Non
     assert [error["loc"][-1] for error in answer.json()["detail"]] == ["prompt", "width"]
 
 
-@pytest.mark.parametrize("body", [{}, [], "a", None, 5, {"kind": "inpaint"}, {"kind": "img2img", "prompt": "a"}])
+@pytest.mark.parametrize("body", [{}, [], "a", None, 5, {"kind": "animate"}, {"kind": "img2img", "prompt": "a"}])
 @pytest.mark.parametrize("path", ["/txt2img", "/any"])
 def test_any_other_body_is_refused(browser: TestClient, path: str, body: object) -> None:
     assert browser.post(path, json=body).status_code == 422

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
-from darkroom.tasks.catalogue import Family
+from darkroom.tasks.catalogue import Family, Kind
 from darkroom.worker.errors import ModelIncompatible
 from darkroom.worker.models.families.encoding import Encoded, encode
+from darkroom.worker.models.families.inpainting import MASKED, PLAIN
 from darkroom.worker.models.words import Words
 
 Components = Mapping[str, Any]
@@ -67,6 +68,18 @@ class FamilySpec:
     def count_tokens(self, tokenizer: Any, prompt: str) -> int:
         """Tokens of the prompt itself, without start and end; what exceeds `prompt_tokens` is not read."""
         return len(tokenizer(prompt, add_special_tokens=False, truncation=False, verbose=False).input_ids)
+
+
+def beyond(components: Components) -> tuple[Kind, ...]:
+    """The kinds of job that the denoiser cannot do: one of 9 channels needs a mask at each call."""
+    return ("txt2img", "img2img") if components["unet"].config.in_channels == MASKED else ()
+
+
+def require_channels(components: Components, name: Family) -> None:
+    """Raises ModelIncompatible for a denoiser of other channels than those that pipelines give it."""
+    channels = components["unet"].config.in_channels
+    message = f"the denoiser takes {channels} channels; {PLAIN}, or {MASKED} of an inpainting model, are needed"
+    require(channels in (PLAIN, MASKED), name, message)
 
 
 def require(condition: bool, name: Family, message: str, part: str = "unet") -> None:

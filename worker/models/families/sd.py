@@ -5,7 +5,8 @@ attention in float32) comes with the model's own configs.
 from diffusers import AutoencoderKL, StableDiffusionImg2ImgPipeline, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from darkroom.worker.models.families.base import Components, FamilySpec, require
+from darkroom.worker.models.families.base import Components, FamilySpec, require, require_channels
+from darkroom.worker.models.families.inpainting import SdInpaintPipeline
 from darkroom.worker.models.families.schedules import DIFFUSION_SCHEDULERS
 
 
@@ -18,7 +19,7 @@ def check(components: Components) -> None:
         f"the denoiser reads embeddings {unet.cross_attention_dim} wide, the text encoder gives {width}",
     )
     require(unet.addition_embed_type is None, "sd", "its denoiser takes SDXL's size conditioning")
-    require(unet.in_channels == 4, "sd", f"the denoiser takes {unet.in_channels} channels, 4 are needed")
+    require_channels(components, "sd")
 
 
 SD = FamilySpec(
@@ -30,7 +31,11 @@ SD = FamilySpec(
         "vae": AutoencoderKL,
     },
     schedulers=DIFFUSION_SCHEDULERS,
-    pipelines={"txt2img": StableDiffusionPipeline, "img2img": StableDiffusionImg2ImgPipeline},
+    pipelines={
+        "txt2img": StableDiffusionPipeline,
+        "img2img": StableDiffusionImg2ImgPipeline,
+        "inpaint": SdInpaintPipeline,
+    },
     options=(),
     fixed={"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
     upcasts_vae=False,

@@ -12,7 +12,8 @@ from diffusers import (
 )
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from darkroom.worker.models.families.base import Components, FamilySpec, require
+from darkroom.worker.models.families.base import Components, FamilySpec, require, require_channels
+from darkroom.worker.models.families.inpainting import SdxlInpaintPipeline
 from darkroom.worker.models.families.schedules import DIFFUSION_SCHEDULERS
 
 COMPONENTS: dict[str, type[Any]] = {
@@ -35,7 +36,7 @@ def check_architecture(components: Components, name: Any) -> None:
         name,
         f"the denoiser reads embeddings {unet.cross_attention_dim} wide, the text encoders give {width}",
     )
-    require(unet.in_channels == 4, name, f"the denoiser takes {unet.in_channels} channels, 4 are needed")
+    require_channels(components, name)
 
 
 def check(components: Components) -> None:
@@ -47,7 +48,11 @@ SDXL = FamilySpec(
     name="sdxl",
     components=COMPONENTS,
     schedulers=DIFFUSION_SCHEDULERS,
-    pipelines={"txt2img": StableDiffusionXLPipeline, "img2img": StableDiffusionXLImg2ImgPipeline},
+    pipelines={
+        "txt2img": StableDiffusionXLPipeline,
+        "img2img": StableDiffusionXLImg2ImgPipeline,
+        "inpaint": SdxlInpaintPipeline,
+    },
     options=("force_zeros_for_empty_prompt",),
     fixed={"add_watermarker": False},  # else it depends on whether a package happens to be installed
     upcasts_vae=True,

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-import diffusers
 import pytest
 import torch
 
@@ -89,7 +88,7 @@ class Scene:
         model = self.model
         scheduler = make_scheduler(self.scheduler, model.components["scheduler"], model.entry.family, self.seed)
         parts = {**model.components, "unet": unet, "vae": vae, "scheduler": scheduler}
-        pipe = self._pipeline(parts)
+        pipe = model.family.pipeline(self.kind, parts, model.options)
         pipe.set_progress_bar_config(disable=True)
         made = pipe(
             **self._conditioning(pipe),
@@ -101,14 +100,6 @@ class Scene:
             callback_on_step_end=self._on_step,
         )
         return made.images  # type: ignore[no-any-return]
-
-    def _pipeline(self, parts: dict[str, Any]) -> Any:
-        family = self.model.family
-        if self.kind != "inpaint":
-            return family.pipeline(self.kind, parts, self.model.options)  # type: ignore[arg-type]
-        sd = family.name == "sd"
-        made = diffusers.StableDiffusionInpaintPipeline if sd else diffusers.StableDiffusionXLInpaintPipeline
-        return made(**parts, **family.fixed, **self.model.options)
 
     def _conditioning(self, pipe: Any) -> dict[str, Any]:
         # From the seed alone: text encoders are not stacked, and tokenizers no matter of this test.

@@ -97,7 +97,7 @@ STATISTICS = {"latents_mean": [0] * 4, "latents_std": [1] * 4}
     [
         ("sdxl", parts(unet={**UNET, "addition_embed_type": None}, **TEXTS), r"unet/config\.json: .* size"),
         ("sdxl", parts(unet={**UNET, "cross_attention_dim": 2048}, **TEXTS), "2048 wide"),
-        ("sdxl", parts(unet={**UNET, "in_channels": 9}, **TEXTS), "9 channels"),
+        ("sdxl", parts(unet={**UNET, "in_channels": 8}, **TEXTS), "8 channels; 4, or 9 of an inpainting model"),
         ("playground", parts(unet=UNET, vae={}, **TEXTS), r"vae/config\.json: .* latents_mean"),
         ("playground", parts(unet=UNET, vae={**STATISTICS, "latents_std": None}, **TEXTS), "latents_std"),
         ("sd", parts(unet={**UNET, "cross_attention_dim": 1024}, **TEXTS), "1024 wide"),
