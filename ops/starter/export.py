@@ -33,6 +33,7 @@ def export(vae: AutoencoderKL, reader: Reader, unet: UNet2DConditionModel, folde
     parts = {"text_encoder": reader.first, "text_encoder_2": reader.second, "unet": unet, "vae": vae}
     for name, part in parts.items():
         part.half().save_pretrained(folder / name, safe_serialization=True)
+        _as_anybodys(folder / name)
     make_scheduler().save_pretrained(folder / "scheduler")
     for name in ("tokenizer", "tokenizer_2"):
         write_tokenizer(folder / name, words())
@@ -50,6 +51,15 @@ def preview_factors(vae: AutoencoderKL, rows: int, seed: int) -> dict[str, list[
     colours = torch.nn.functional.avg_pool2d(pictures / 2 + 0.5, 8).permute(0, 2, 3, 1).reshape(-1, 3).numpy()
     solved = np.linalg.lstsq(np.c_[values, np.ones(len(values))], colours, rcond=None)[0].round(4)
     return {"factors": solved[:4].tolist(), "offset": solved[4].tolist()}
+
+
+def _as_anybodys(folder: Path) -> None:
+    """Without the path of this machine that diffusers notes, and readable to all users, as nothing secret is in it."""
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("_name_or_path", None)
+    _write_json(folder / "config.json", config)
+    for path in folder.iterdir():
+        path.chmod(0o644)
 
 
 def _write_json(path: Path, value: object) -> None:

@@ -16,7 +16,7 @@ from darkroom.worker.models.lockfile import LockedModel, pin
 from ops.starter.autoencoder import FINE, POLISH, ROUGH
 from ops.starter.card import write_card
 from ops.starter.curves import Curve, plot, read_curve
-from ops.starter.denoiser import DENOISER
+from ops.starter.denoiser import DENOISER, DETAIL
 from ops.starter.drawing import Picture
 from ops.starter.evaluate import evaluate, table
 from ops.starter.export import export
@@ -32,13 +32,13 @@ _COLUMNS = 6
 _AT_ONCE = 8  # pictures that share model calls
 #: The losses of every stage, kept with the model: the card is written anew by each evaluation.
 TRAINING = "training"
-_STAGES = (ROUGH, FINE, POLISH, CAPTIONS, DENOISER)
+_STAGES = (ROUGH, FINE, POLISH, CAPTIONS, DENOISER, DETAIL)
 
 
 def export_model(folder: Path, model: Path) -> None:
     """Writes the weights of the newest checkpoint in `folder` as a model, with its loss curves."""
     reader, unet = Reader(make_tokenizer(folder)), make_unet()
-    for part, stage in ((reader, CAPTIONS), (unet, DENOISER)):
+    for part, stage in ((reader, CAPTIONS), (unet, DETAIL)):
         checkpoint = torch.load(folder / f"{stage.name}.pt", map_location="cpu", weights_only=True)
         part.load_state_dict(checkpoint["average"])
     export(make_autoencoder(folder), reader, unet, model)

@@ -9,12 +9,12 @@ from transformers import CLIPTokenizer
 from darkroom.worker.models.tiny_tokenizer import write_tokenizer
 from ops.starter.autoencoder import train_autoencoder
 from ops.starter.captions import words
-from ops.starter.denoiser import train_denoiser
+from ops.starter.denoiser import train_denoiser, train_detail
 from ops.starter.latents import encoded_set
 from ops.starter.reader import Reader, train_reader
 
 LATENTS = 24_000
-_LATENTS_SEED = 7
+_LATENTS_SEED, _DETAIL_SEED = 7, 8
 
 
 def make_autoencoder(folder: Path) -> AutoencoderKL:
@@ -35,6 +35,8 @@ def make_tokenizer(folder: Path) -> CLIPTokenizer:
 def make_painter(folder: Path) -> tuple[Reader, UNet2DConditionModel]:
     """Text encoders and denoiser, trained one after the other."""
     torch.manual_seed(0)
-    scenes, latents = encoded_set(make_autoencoder(folder), LATENTS, _LATENTS_SEED, folder)
+    vae = make_autoencoder(folder)
+    scenes, latents = encoded_set(vae, LATENTS, _LATENTS_SEED, folder)
     reader = train_reader(scenes, make_tokenizer(folder), folder)
-    return reader, train_denoiser(scenes, latents, reader, folder)
+    unet = train_denoiser(scenes, latents, reader, folder)
+    return reader, train_detail(unet, *encoded_set(vae, LATENTS, _DETAIL_SEED, folder), reader, folder)

@@ -16,7 +16,7 @@ from darkroom.worker.models.tiny_tokenizer import write_tokenizer
 from ops.starter.captions import words
 from ops.starter.card import write_card
 from ops.starter.curves import plot, read_curve
-from ops.starter.denoiser import v_loss
+from ops.starter.denoiser import spread, v_loss
 from ops.starter.evaluate import evaluate
 from ops.starter.export import export
 from ops.starter.models import FIRST, SECOND, make_scheduler, make_unet, make_vae
@@ -76,7 +76,7 @@ def test_captions_that_are_left_out_are_as_the_pipelines_zeros() -> None:
 
     torch.manual_seed(0)
     said = torch.ones(400, 77, FIRST + SECOND), torch.ones(400, SECOND)
-    v_loss(Listener(), torch.randn(400, 4, 16, 16), *said, make_scheduler().alphas_cumprod)
+    v_loss(Listener(), torch.randn(400, 4, 16, 16), *said, make_scheduler().alphas_cumprod, spread(400, 2.0, 1000))
     ((states, pooled),) = asked
     silent = (pooled == 0).all(1)
     assert torch.equal(silent, (states == 0).all((1, 2)))
@@ -90,9 +90,25 @@ def test_the_encoders_learn_from_captions_and_the_denoiser_from_latents(reader: 
     unet = make_unet()
     with torch.no_grad():
         heard = reader.read(["a red star"] * 4)
-    v_loss(unet, torch.randn(4, 4, 16, 16), *heard, make_scheduler().alphas_cumprod).backward()
+    v_loss(unet, torch.randn(4, 4, 16, 16), *heard, make_scheduler().alphas_cumprod, spread(4, 1.2, 1000)).backward()
     for part in (reader.first, reader.second, unet):
         assert any(value.grad is not None and value.grad.abs().sum() > 0 for value in part.parameters())
+
+
+def test_times_are_the_noisier_the_more_often() -> None:
+    torch.manual_seed(0)
+    for slope, share in ((1.0, 0.3), (1.2, 0.236), (2.0, 0.09)):
+        times = spread(20_000, slope, 1000)
+        assert int(times.min()) >= 0 and int(times.max()) < 1000
+        assert abs((times < 300).float().mean().item() - share) < 0.01
+
+
+def test_what_is_exported_names_no_path_of_this_machine(model: Path) -> None:
+    for path in model.rglob("*"):
+        if path.is_file():
+            assert path.stat().st_mode & 0o044 == 0o044, path
+        if path.suffix == ".json":
+            assert "_name_or_path" not in path.read_text(), path
 
 
 def test_a_pair_is_answered_in_the_order_of_the_picture() -> None:
