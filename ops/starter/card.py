@@ -45,9 +45,9 @@ out blurred. Other words are read and ignored.
 ## How it was made
 
 `make starter` draws its own pictures, so there is no data set and nobody's work in it. The autoencoder comes first;
-then the text encoders learn to answer what a caption says; then the denoiser learns to paint what they tell; at last, on
-other pictures, half of them of two things, to draw edges where there is little noise. Fixed seeds; two CPU cores shared
-with other work (the last stage: one), in bf16; minutes are those of the clock, pauses counted in.
+then the text encoders learn to answer what a caption says, and the denoiser to paint what they tell; at last, on other
+pictures, half of them of two things, it learns to draw edges, where there is little noise. Fixed seeds; two CPU cores
+shared with other work (the last stage: one), in bf16; minutes are those of the clock, pauses counted in.
 
 | stage | steps | minutes | last loss |
 |---|---|---|---|
