@@ -1,5 +1,7 @@
 """Everything goes wrong at once, as a seed says, while jobs come in: what became of them, and how long it took."""
 
+import base64
+import io
 import random
 import signal
 import threading
@@ -7,9 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID, uuid4
 
 import redis
+from PIL import Image
 
 from darkroom.tasks import Darkroom, Event, QueueUnavailable
 
@@ -112,9 +116,7 @@ def _producer(plan: Plan, place: Place) -> Iterator[list[str]]:
     def submit(over: threading.Event) -> None:
         with Darkroom(place.settings) as client:
             for number, job_id in enumerate(ids):
-                lane = ("interactive", "bulk")[number % 2]
-                request = {"prompt": "a fox", "model": place.model, "seed": number, "lane": lane,
-                           "num_inference_steps": 4 + number % 9}  # fmt: skip
+                request = _request(number, place.model)
                 while not over.wait(plan.submitting / plan.jobs):
                     with suppress(QueueUnavailable):
                         client.submit(request, job_id=job_id)
@@ -122,6 +124,30 @@ def _producer(plan: Plan, place: Place) -> Iterator[list[str]]:
 
     with _beside(submit):
         yield ids
+
+
+def _request(number: int, model: str) -> dict[str, Any]:
+    """The kinds and what they may make, in turn."""
+    lane, steps = ("interactive", "bulk")[number % 2], 4 + number % 9
+    common = {"model": model, "lane": lane}
+    wish = {"prompt": "a fox", "seed": number, "num_inference_steps": steps, **common}
+    white = _data_url(Image.new("L", (64, 48), 255))
+    turns: tuple[dict[str, Any], ...] = (
+        wish,
+        {**wish, "kind": "img2img", "image": _data_url(Image.new("RGB", (64, 48), "red")), "strength": 0.7},
+        {**wish, "kind": "inpaint", "image": _data_url(Image.new("RGB", (64, 48), "red")), "mask": white},
+        {**wish, "output": ["image", "latents"], "num_images": 2},
+        {**wish, "hires": {"scale": 1.5}, "width": 64, "height": 64},
+        {**common, "kind": "encode", "image": white},
+        {**wish, "prompt": "a very red fox, " * 30},
+    )
+    return turns[number % len(turns)]
+
+
+def _data_url(picture: Image.Image) -> str:
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 @contextmanager

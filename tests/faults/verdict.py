@@ -52,19 +52,29 @@ def _before(one: str, other: str) -> bool:
 def _of_the_objects(place: Place, job: Job) -> list[str]:
     wrong = []
     try:
-        for image in job.images:
-            digest = hashlib.sha256(place.storage.store.get(image.key)).hexdigest()
-            wrong += [] if digest == image.sha256 else [f"{image.key} is not what was recorded"]
+        for made in (*job.images, *job.files):
+            digest = hashlib.sha256(place.storage.store.get(made.key)).hexdigest()
+            wrong += [] if digest == made.sha256 else [f"{made.key} is not what was recorded"]
         if job.result and not place.storage.store.exists(job.result.manifest):
             wrong.append(f"{job.result.manifest} is not there")
     except StorageError as error:
         wrong.append(f"{job.id}: {error}")
-    return wrong + ([] if len(job.images) == len(job.seeds) else [f"{job.id} has {len(job.images)} images"])
+    made = (len(job.images), len(job.files))
+    return wrong + ([] if made == _wanted(job) else [f"{job.id}, {job.kind}, has {made} images and files"])
+
+
+def _wanted(job: Job) -> tuple[int, int]:
+    """How many images and files the job was to make."""
+    pieces, output = job.request.pieces, getattr(job.request, "output", ["image"])
+    if job.kind == "encode":
+        return 0, pieces
+    return pieces * ("image" in output), pieces * ("latents" in output)
 
 
 def _left_behind(place: Place) -> list[str]:
     """Leases, places in queues, messages."""
-    admin, lanes = place.server.admin, [f"{place.model}:{lane}" for lane in ("interactive", "bulk")]
+    admin = place.server.admin
+    lanes = admin.smembers(place.key("lanes"))  # those of jobs with needs among them
     sets = ["leases", "delayed", "deadlines", "index:running", "index:queued", *(f"queued:{lane}" for lane in lanes)]
     left = {name: admin.zcard(place.key(name)) for name in sets}
     left |= {f"queue:{lane}": admin.llen(place.key(f"queue:{lane}")) for lane in lanes}
