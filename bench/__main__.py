@@ -7,6 +7,7 @@ from bench import (
     housekeeping,
     hygiene,
     imports,
+    inpaint,
     neighbours,
     overhead,
     replay,
@@ -28,6 +29,7 @@ BENCHES: dict[str, Callable[[], list[Row]]] = {
     "watch": watch.measure,
     "neighbours": neighbours.measure,
     "replay": replay.measure,
+    "inpaint": inpaint.measure,
     "speedups": speedups.measure,
     "serve": serve.measure,
 }

@@ -2,6 +2,7 @@
 
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,7 +14,7 @@ from darkroom.storage.errors import InputBomb, InputCorrupt, InputError, MaskEmp
 from darkroom.tasks.catalogue import Family
 from darkroom.tasks.errors import InvalidRequest
 from darkroom.worker.batching.engine import Engine
-from darkroom.worker.batching.placements import Ticket
+from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.batching.stacking import Call
 from darkroom.worker.images.pictures import parameters_text
 from darkroom.worker.kinds.canvas import Canvas, levelled
@@ -243,6 +244,28 @@ def test_its_denoiser_calls_are_stacked_with_those_of_other_kinds(
     assert len({call.group for call in calls}) == 1 and calls[0].group is not None
     places = [re.match(r"(?:\d+x)?(\d+:\d+)", str(ticket.placements)) for ticket in tickets]
     assert sorted(place[1] for place in places if place) == ["8:0", "8:2", "8:4"]
+
+
+def test_of_a_loaded_engine_it_comes_out_again_at_its_places(generators: Generators, engine: Engine) -> None:
+    """As a replay puts them: beside others and in jobs of several pictures, then alone."""
+    picture, mask, loaded = photo(1, 61, 47), spot((61, 47)), {family: generators(family) for family in FAMILIES}
+    jobs = [(family, seed) for seed in range(4) for family in FAMILIES]
+    tickets = [Ticket() for _ in jobs]
+
+    def run(number: int, ticket: Ticket) -> Image.Image:
+        family, seed = jobs[number]
+        if seed == 3:
+            return make(loaded[family], seed, picture, strength=0.8, width=64, height=48, ticket=ticket)
+        part = {"padding": 2, "work_size": [64, 48]} if seed == 2 else {}
+        return paint(loaded[family], picture, mask, seed, num_inference_steps=3 + seed, ticket=ticket, **part)
+
+    before = Counter(engine.stats().model_calls)
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(run, range(len(jobs)), tickets))
+    assert sum(count for bucket, count in (Counter(engine.stats().model_calls) - before).items() if bucket > 2)
+    for number, (image, ticket) in enumerate(zip(made, tickets, strict=True)):
+        again = Ticket(script=Script(str(ticket.placements)))
+        assert same(run(number, again), image) and str(again.placements) == str(ticket.placements)
 
 
 def test_alone_it_has_the_same_bits_whenever(generators: Generators) -> None:
