@@ -18,7 +18,7 @@ from darkroom.tasks.errors import DarkroomError
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Family = Literal["sdxl", "playground", "sd"]
-Kind = Literal["txt2img", "img2img", "inpaint", "encode"]
+Kind = Literal["txt2img", "img2img", "inpaint", "encode", "interpolate"]
 Prediction = Literal["diffusion", "edm", "distilled"]
 
 #: Schedulers by the field's names, and which kind of model each fits.
@@ -111,6 +111,7 @@ class Limits(_Strict):
     max_steps: int = Field(default=200, ge=1, le=1000)
     max_images: int = Field(default=16, ge=1, le=256)
     max_prompt_chars: int = Field(default=4000, ge=1, le=10_000)
+    max_frames: int = Field(default=64, ge=2, le=256)
 
 
 class ModelOffer(_Strict):

@@ -26,7 +26,7 @@ from darkroom.tasks.models import Market
 from darkroom.tasks.places import Place
 from darkroom.tasks.records import get
 from darkroom.tasks.redis_io import Call, Key, Operation, command, script
-from darkroom.tasks.requests import Request
+from darkroom.tasks.requests import Request, parse_request
 from darkroom.tasks.results import no_store
 from darkroom.tasks.settings import TaskSettings
 from darkroom.tasks.validate import canonical, digest, resolve
@@ -178,8 +178,8 @@ def _submitted(drafted: Draft, reply: list[bytes] | QueueError) -> Submitted:
     job_id, request = reply[1].decode(), json.loads(reply[2])
     if verdict == "conflict":
         raise IdempotencyConflict(f"job {job_id} was submitted with another request under this key or id")
-    lasting = drafted.warnings
-    return Submitted(job_id, request.get("seeds") or [], request["model"], lasting, repeated=verdict == "repeated")
+    seeds = request["seeds"] if "seeds" in request else parse_request(request, kept=True).all_seeds
+    return Submitted(job_id, seeds, request["model"], drafted.warnings, repeated=verdict == "repeated")
 
 
 def cancel(job_id: str, record_ttl: int) -> Operation[CancelAnswer]:

@@ -34,6 +34,7 @@ SAMPLERS = ("dpmpp_2m_karras", "euler_a", "dpmpp_sde", "unipc", "lcm", "edm_eule
 KIND_ABILITIES = (
     Ability("txt2img", {"kind": "txt2img"}, "kind", shows=False),
     Ability("img2img", {"kind": "img2img", "image": PICTURE, "strength": 0.8}, "kind"),
+    Ability("interpolate", {"kind": "interpolate", "frames": 3, "prompt_to": "the sea", "seed_to": 5}, "kind"),
     Ability("encode", {"kind": "encode", "image": PICTURE}, "kind"),
 )
 
@@ -42,6 +43,7 @@ ABILITIES = (
     *(Ability(f"family {name}", sort="family", family=name, shows=False) for name in ("sd", "playground")),
     Ability("negative prompt", {"negative_prompt": "a cat"}),
     Ability("long prompt", {"prompt": "a very red fox in deep snow, " * 20}),
+    Ability("weights", {"prompt": "a (red)1.5 fox in (deep)0.5 snow", "prompt_syntax": "compel"}),
     Ability("second prompt", {"prompt_2": "the sea"}),
     Ability("clip skip", {"clip_skip": 1}),
     Ability("size conditioning", {"original_size": [64, 32], "crop": [8, 0]}),

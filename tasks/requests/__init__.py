@@ -16,6 +16,7 @@ from darkroom.tasks.requests.base import KEPT, JobRequest
 from darkroom.tasks.requests.encode import Encode
 from darkroom.tasks.requests.img2img import Img2Img
 from darkroom.tasks.requests.inpaint import Extend, Inpaint
+from darkroom.tasks.requests.interpolate import Interpolate
 from darkroom.tasks.requests.txt2img import Txt2Img
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Extend",
     "Img2Img",
     "Inpaint",
+    "Interpolate",
     "JobRequest",
     "Request",
     "Txt2Img",
@@ -32,7 +34,7 @@ __all__ = [
 ]
 
 #: Every kind of job. Where fields do not say which one is meant, it is the first that has them all.
-AnyKind = Txt2Img | Img2Img | Inpaint | Encode
+AnyKind = Txt2Img | Img2Img | Inpaint | Encode | Interpolate
 
 KINDS: dict[str, type[JobRequest]] = {kind.model_fields["kind"].default: kind for kind in get_args(AnyKind)}
 DEFAULT_KIND = next(iter(KINDS))

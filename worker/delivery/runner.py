@@ -241,7 +241,8 @@ class _Piece:
         ticket = Ticket(urgent=claim.request.lane == "interactive", solo=claim.request.batching == "solo")
         self._attempt.check()
         with timings.phase("generate"):
-            made = self._generator.generate(self._prepared, seed, self._sources, self._on_step(index, over), ticket)
+            prepared, told = self._prepared.piece(index), self._on_step(index, over)
+            made = self._generator.generate(prepared, seed, self._sources, told, ticket)
         timings.add("company", ticket.waited)
         self._keep(index, seed, made, str(ticket.placements))
 
@@ -249,7 +250,7 @@ class _Piece:
         job_id = self._attempt.claim.job_id
         if produced.image:
             with self._timings.phase("encode"):
-                picture = encode_picture(job_id, index, seed, produced.image, self._prepared, calls)
+                picture = encode_picture(job_id, index, seed, produced.image, self._prepared.piece(index), calls)
             self._results.keep(picture)
         for file in produced.files:
             self._results.keep(pack_file(job_id, file.of_image(index), "" if produced.image else calls))

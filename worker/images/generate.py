@@ -7,6 +7,7 @@ Model calls run on the engine's thread, the rest on the caller's.
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -127,12 +128,12 @@ class Generator:
                 first = self._try(self._kinds()[0], *sizes[0]) or first
             warm_buckets(self._engine, first, most_seconds)
 
-    def encode(self, asked: Asked) -> tuple[Conditioning, list[str]]:
+    def encode(self, asked: Asked, length: int = 0) -> tuple[Conditioning, list[str]]:
         """The prompts as the pipelines' keyword arguments; kept for those who ask for the same words.
 
         Raises InvalidRequest for what the text encoders cannot do, OutOfMemory, GenerationFailed.
         """
-        words = asked.words
+        words = replace(asked.words, length=length)
         self._check_layers(words)
         weighted.check_words(words)  # here, since it takes a while and no model
         with failures_become_ours(), self._engine.streams.own():
@@ -148,10 +149,9 @@ class Generator:
         made = self._pipeline(pipeline, asked.scheduler, run.seed, self._no_texts, run.ticket)(
             **conditioning,
             **asked.conditions,
-            **extent,
+            **{"generator": run.noise, **extent},
             num_inference_steps=asked.num_inference_steps,
             guidance_scale=asked.guidance_scale,
-            generator=run.noise,
             callback_on_step_end=run.steps.of_pass(asked.steps),
             output_type="latent",
         )

@@ -87,7 +87,7 @@ class Replay:
         calls = next((record.calls for record in records if record.index == index and record.calls), "")
         ticket = Ticket(script=Script(calls)) if calls else Ticket(solo=True)
         seed = self._manifest.request.seed_of(index)
-        made = self._generator.generate(self._prepared, seed, self._sources, on_step, ticket)
+        made = self._generator.generate(self._prepared.piece(index), seed, self._sources, on_step, ticket)
         if calls not in ("", now := str(ticket.placements)):
             self.differences.append(Difference(f"images.{index}.calls", calls, now))
         return made

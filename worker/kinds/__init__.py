@@ -5,9 +5,11 @@ from darkroom.worker.kinds.base import Kind
 from darkroom.worker.kinds.encode import EncodeKind
 from darkroom.worker.kinds.img2img import Img2ImgKind
 from darkroom.worker.kinds.inpaint import InpaintKind
+from darkroom.worker.kinds.interpolate import InterpolateKind
 from darkroom.worker.kinds.txt2img import Txt2ImgKind
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (Txt2ImgKind(), Img2ImgKind(), InpaintKind(), EncodeKind())}
+_ALL = (Txt2ImgKind(), Img2ImgKind(), InpaintKind(), EncodeKind(), InterpolateKind())
+KINDS: dict[str, Kind] = {kind.name: kind for kind in _ALL}
 
 
 def kind_of(request: JobRequest) -> Kind:

@@ -27,8 +27,8 @@ class Tools(Protocol):
     def entry(self) -> ModelEntry:
         """The model."""
 
-    def encode(self, asked: Asked) -> tuple[Conditioning, list[str]]:
-        """The prompts, encoded, and warnings. Raises OutOfMemory, GenerationFailed."""
+    def encode(self, asked: Asked, length: int = 0) -> tuple[Conditioning, list[str]]:
+        """The prompts, encoded, as long as `length` at least, and warnings. Raises OutOfMemory, GenerationFailed."""
 
 
 class Run(Protocol):
@@ -69,6 +69,10 @@ class PreparedJob:
     asked: Asked
     conditioning: Conditioning
     warnings: list[str]
+
+    def piece(self, _index: int) -> "PreparedJob":
+        """For one piece of the job, where pieces differ by more than their seeds."""
+        return self
 
 
 class Kind(ABC):

@@ -1,6 +1,6 @@
 """What text encoders read for one job."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 Syntax = Literal["plain", "compel"]
@@ -13,7 +13,8 @@ class Words:
 
     Without `guidance` there is no negative prompt. A negative prompt of None means zeros where the model says
     `force_zeros_for_empty_prompt`. Those named `..._2` are read by a second text encoder, None: as the first reads.
-    `long`: of what is longer than an encoder reads, the rest is cut off, or read in chunks of that length.
+    `long`: of what is longer than an encoder reads, the rest is cut off, or read in chunks of that length. The
+    embeddings are `length` long at least, in whole chunks.
     """
 
     prompt: str
@@ -24,6 +25,7 @@ class Words:
     clip_skip: int | None = None
     syntax: Syntax = "plain"
     long: Long = "cut"
+    length: int = 0
 
     def __post_init__(self) -> None:
         # Else diffusers takes zeros for both encoders, and reads nothing of the second one's negative prompt.
@@ -35,7 +37,3 @@ class Words:
         if encoder == 0:
             return self.prompt, self.negative_prompt
         return self.prompt_2 or self.prompt, self.negative_prompt_2 or self.negative_prompt
-
-    def saying(self, prompt: str) -> "Words":
-        """The same with another prompt."""
-        return replace(self, prompt=prompt)

@@ -28,6 +28,7 @@ def test_public_names() -> None:
         "IdempotencyConflict",
         "Img2Img",
         "Inpaint",
+        "Interpolate",
         "InvalidRequest",
         "Job",
         "JobError",

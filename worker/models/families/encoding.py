@@ -45,7 +45,7 @@ def encode(
         unsaid = [
             read(reader, negative or "", words.long) for reader, (_, negative) in zip(reading, texts, strict=True)
         ]
-    length = max(one.states.shape[1] for one in (*said, *unsaid))
+    length = max(words.length, *(one.states.shape[1] for one in (*said, *unsaid)))
     dtype = parts[-1][1].dtype
     found = {"prompt_embeds": _joined(skipping, said, length, dtype, device)}
     if words.guidance:
