@@ -6,7 +6,7 @@ publishes the entries it serves, so that a producer validates against what is re
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -17,9 +17,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from darkroom.tasks.errors import DarkroomError
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-Family = Literal["sdxl", "playground", "sd"]
+Family = Literal["sdxl", "playground", "sd", "sdxl-refiner"]
 Kind = Literal["txt2img", "img2img", "inpaint", "encode", "interpolate"]
 Prediction = Literal["diffusion", "edm", "distilled"]
+
+#: Kinds that models of a family never do, and why.
+NOT_OF_FAMILY: Mapping[str, tuple[Collection[str], str]] = {
+    "sdxl-refiner": (
+        ("txt2img", "inpaint", "interpolate"),
+        "a refiner knows little noise alone, and begins with a picture",
+    ),
+}
 
 #: Schedulers by the field's names, and which kind of model each fits.
 SCHEDULERS: dict[str, tuple[str, Prediction]] = {
@@ -126,6 +134,28 @@ class ModelOffer(_Strict):
     description: str = ""
     license: str = ""
     prompt_tokens: int = Field(default=75, ge=1, description="tokens of the prompt that the text encoders read")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kinds_of_the_family(cls, fields: Any) -> Any:
+        """Unless told otherwise, every kind that the family does."""
+        if not isinstance(fields, dict) or "kinds" in fields or str(fields.get("family")) not in NOT_OF_FAMILY:
+            return fields
+        never, _ = NOT_OF_FAMILY[str(fields["family"])]
+        return {**fields, "kinds": [kind for kind in get_args(Kind) if kind not in never]}
+
+    @model_validator(mode="after")
+    def _family_does_them(self) -> Self:
+        never, why = NOT_OF_FAMILY.get(self.family, ((), ""))
+        if wrong := [kind for kind in self.kinds if kind in never]:
+            raise ValueError(f"`kinds` has {', '.join(wrong)}: {why}")
+        return self
+
+    @property
+    def does(self) -> str:
+        """The kinds, in words for who asked for another one."""
+        _, why = NOT_OF_FAMILY.get(self.family, ((), ""))
+        return f"{self.name} does {', '.join(self.kinds)}{why and ': '}{why}"
 
     @model_validator(mode="after")
     def _schedulers_exist(self) -> Self:

@@ -51,6 +51,8 @@ ABILITIES = (
     Ability("no guidance", {"guidance_scale": 1.0}),
     Ability("latents out", {"output": ["image", "latents"]}, "output"),
     Ability("latents alone", {"output": ["latents"]}, "output"),
+    Ability("hires", {"hires": {"scale": 1.5, "strength": 0.6}}, "hires"),
+    Ability("hires of latents", {"hires": {"scale": 1.5, "strength": 0.6, "upscale": "latent"}}, "hires"),
     Ability("several images", {"num_images": 2}),
     Ability("jpeg", {"output_format": "jpeg"}, "format"),
     Ability("webp", {"output_format": "webp"}, "format"),

@@ -96,7 +96,7 @@ class JobRequest(BaseModel):
     def faults(self, offer: ModelOffer) -> Iterator[Fault]:
         """What the model does not do."""
         if self.kind not in offer.kinds:
-            yield Fault("kind", "kind_not_supported", f"{offer.name} does {', '.join(offer.kinds)}")
+            yield Fault("kind", "kind_not_supported", offer.does)
 
     def warnings(self, _offer: ModelOffer) -> Iterator[str]:
         """What is no fault, and may not be what was meant."""

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from darkroom.tasks.catalogue import ModelOffer, scheduler_id
+from darkroom.tasks.catalogue import NOT_OF_FAMILY, ModelOffer, scheduler_id
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.requests.parts import Sampled, Sized
 from darkroom.tasks.sizes import enlarged, enlargement_faults
@@ -46,6 +46,9 @@ class Enlarged(Sampled, Sized):
         if offer.family == "sd" and self.guidance_rescale and "image" not in self.inputs:
             reason = f"{offer.name} is of the family sd, which has it for pictures from a prompt alone: not for hires"
             yield Fault("guidance_rescale", "not_supported", reason)
+        if self.hires.strength == 1 and offer.family in NOT_OF_FAMILY:
+            reason = f"is 1, which begins with noise alone: {NOT_OF_FAMILY[offer.family][1]}"
+            yield Fault("hires.strength", "too_large", reason)
         scheduler = scheduler_id(self.scheduler or offer.defaults.scheduler)
         yield from step_faults("hires.steps", self.hires.steps or 1, scheduler, offer)
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from darkroom.tasks.catalogue import ModelOffer
+from darkroom.tasks.catalogue import NOT_OF_FAMILY, ModelOffer
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import MAX_SEED, Reference, Seed, Side
 from darkroom.tasks.requests.base import JobRequest, defaults
@@ -133,6 +133,14 @@ class FromPicture(OfPicture, Sized):
     strength: float | None = Field(
         default=None, ge=0, le=1, allow_inf_nan=False, description="0 keeps the picture, 1 ignores it"
     )
+
+    def faults(self, offer: ModelOffer) -> Iterator[Fault]:
+        """A strength at which nothing is left of the picture, for models that need one."""
+        yield from super().faults(offer)
+        if self.strength == 1 and "txt2img" in NOT_OF_FAMILY.get(offer.family, ((), ""))[0]:
+            yield Fault(
+                "strength", "too_large", f"is 1, which begins with noise alone: {NOT_OF_FAMILY[offer.family][1]}"
+            )
 
     def filled(self, offer: ModelOffer) -> dict[str, Any]:
         """The model's strength."""

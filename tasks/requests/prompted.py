@@ -73,8 +73,9 @@ class Prompted(JobRequest):
         for field, text in self.texts.items():
             if len(text) > most:
                 yield Fault(field, "too_long", f"{len(text)} characters, at most {most} are allowed")
-            if field.endswith("_2") and offer.family == "sd":
-                yield Fault(field, "not_supported", f"{offer.name} is of the family sd, which has one text encoder")
+            if field.endswith("_2") and offer.family in ("sd", "sdxl-refiner"):
+                reason = f"{offer.name} is of the family {offer.family}, which has one text encoder"
+                yield Fault(field, "not_supported", reason)
 
     def warnings(self, offer: ModelOffer) -> Iterator[str]:
         """`prompt_truncated`, `negative_prompt_ignored`.

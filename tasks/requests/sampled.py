@@ -55,6 +55,10 @@ class Sampled(JobRequest):
             yield Fault("scheduler", "scheduler_not_supported", reason)
         if offer.family == "sd":
             yield from self._not_for_sd(offer.name)
+        if offer.family == "sdxl-refiner" and self.target_size is not None:
+            yield Fault(
+                "target_size", "not_supported", f"{offer.name} is a refiner, which is told a score in its place"
+            )
 
     def warnings(self, offer: ModelOffer) -> Iterator[str]:
         """`guidance_rescale_ignored`: without guidance there is nothing to bring back."""

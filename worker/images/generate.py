@@ -57,7 +57,9 @@ class Generator:
         self._vae = VaeProxy(model.components["vae"], engine, model.placement.device)
         texts = {name: part for name, part in model.components.items() if name not in ("unet", "vae", "scheduler")}
         with blame("pipeline", model):
-            self._encoding = self._pipeline("txt2img", model.entry.defaults.scheduler, 0, texts, Ticket())
+            self._encoding = self._pipeline(
+                next(iter(model.family.pipelines)), model.entry.defaults.scheduler, 0, texts, Ticket()
+            )
         self._no_texts = dict.fromkeys(texts)
         scale = LatentScale.of(self._vae.config, normalised=model.family.normalises_latents)
         self._autoencoder = Autoencoder(self._vae, self._encoding.image_processor, scale)

@@ -138,7 +138,7 @@ def _missing(request: JobRequest, values: dict[str, Any]) -> list[Fault]:
 def _not_offered(kind: str, scheduler: str | None, offer: ModelOffer) -> list[Fault]:
     faults = []
     if kind not in offer.kinds:
-        faults.append(Fault("kind", "kind_not_supported", f"{offer.name} does {', '.join(offer.kinds)}"))
+        faults.append(Fault("kind", "kind_not_supported", offer.does))
     if scheduler is not None and scheduler not in offer.schedulers:
         label = SCHEDULERS[scheduler][0] if scheduler in SCHEDULERS else repr(scheduler)
         fitting = ", ".join(offer.schedulers)

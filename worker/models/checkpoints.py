@@ -25,6 +25,7 @@ _PARTS: dict[Family, dict[str, tuple[str, ...]]] = {
     },
 }
 _PARTS["playground"] = _PARTS["sdxl"]
+_PARTS["sdxl-refiner"] = {"unet": (_UNET,), "vae": _VAE, "text_encoder_2": (f"{_SDXL_TEXT}0.model.",)}
 
 #: Files that are often taken for models, by the names of their tensors.
 _OTHERS = (
@@ -80,8 +81,8 @@ def _looks_like(spec: FamilySpec, file: WeightsFile, lacks: list[str]) -> str:
     if spec.name != "sd" and _any_starts(file, (_SD_TEXT,)):
         return "this is a model of Stable Diffusion 1 or 2, of the family `sd`"
     if _any_starts(file, (f"{_SDXL_TEXT}0.model.",)):
-        return "this is SDXL's refiner, which makes no pictures by itself"
-    if spec.name == "sd" and _any_starts(file, (f"{_SDXL_TEXT}1.",)):
+        return "this is SDXL's refiner, of the family `sdxl-refiner`"
+    if spec.name in ("sd", "sdxl-refiner") and _any_starts(file, (f"{_SDXL_TEXT}1.",)):
         return "this is a model of SDXL's kind, of the family `sdxl`"
     return f"it has no weights for the {', '.join(lacks)}"
 

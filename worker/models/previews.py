@@ -38,7 +38,7 @@ _SD = PreviewMap(
     factors=[[0.149, 0.104, 0.104], [0.093, 0.143, 0.086], [-0.079, 0.094, 0.132], [-0.092, -0.136, -0.237]],
     offset=[0.5, 0.5, 0.5],
 )
-_FAMILIES: dict[Family, PreviewMap] = {"sdxl": _SDXL, "playground": _SDXL, "sd": _SD}
+_FAMILIES: dict[Family, PreviewMap] = {"sdxl": _SDXL, "playground": _SDXL, "sd": _SD, "sdxl-refiner": _SDXL}
 _SDXL_SCALING = 0.13025
 
 

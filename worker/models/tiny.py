@@ -31,9 +31,13 @@ _DIFFUSION = {
 
 _SCHEDULERS: dict[Family, tuple[str, list[str]]] = {
     "sdxl": ("euler", ["euler", "euler_a", "dpmpp_2m", "dpmpp_2m_karras", "dpmpp_2m_sde", "dpmpp_sde", "ddim", "ddpm"]),
+    "sdxl-refiner": ("euler", ["euler", "euler_a", "dpmpp_2m", "dpmpp_sde", "ddim"]),
     "playground": ("edm_dpmpp_2m", ["edm_dpmpp_2m", "edm_euler"]),
     "sd": ("pndm", ["pndm", "euler", "euler_a", "dpmpp_2m", "dpmpp_2m_karras", "dpmpp_2m_sde", "dpmpp_sde", "ddim"]),
 }
+
+
+_CLASSES: dict[Family, str] = {"sd": "StableDiffusionPipeline", "sdxl-refiner": "StableDiffusionXLImg2ImgPipeline"}
 
 
 def make_tiny(family: Family, folder: Path, seed: int = 0, size: int = 64, channels: int = 4) -> ModelEntry:
@@ -69,8 +73,10 @@ def tiny_entry(family: Family, folder: Path, size: int = 64) -> ModelEntry:
 
 def _sdxl_parts(family: Family, channels: int) -> dict[str, Any]:
     second = text_config(SECOND, vocabulary_size(), "gelu")
+    sizes = 5 if family == "sdxl-refiner" else 6
+    first = {} if family == "sdxl-refiner" else {"text_encoder": text_config(FIRST, vocabulary_size(), "quick_gelu")}
     return {
-        "text_encoder": CLIPTextModel(text_config(FIRST, vocabulary_size(), "quick_gelu")),
+        **{name: CLIPTextModel(config) for name, config in first.items()},
         "text_encoder_2": CLIPTextModelWithProjection(second),
         "unet": _unet(
             channels,
@@ -79,11 +85,11 @@ def _sdxl_parts(family: Family, channels: int) -> dict[str, Any]:
             block_out_channels=(16, 32, 32),
             transformer_layers_per_block=(1, 1, 2),
             attention_head_dim=(2, 4, 4),
-            cross_attention_dim=FIRST + SECOND,
+            cross_attention_dim=SECOND if family == "sdxl-refiner" else FIRST + SECOND,
             use_linear_projection=True,
             addition_embed_type="text_time",
             addition_time_embed_dim=8,
-            projection_class_embeddings_input_dim=SECOND + 6 * 8,  # pooled text, and six sizes
+            projection_class_embeddings_input_dim=SECOND + sizes * 8,  # pooled text, and these
         ),
         "vae": _playground_vae() if family == "playground" else _vae(scaling_factor=0.13025, force_upcast=True),
         "scheduler": _edm_scheduler() if family == "playground" else _euler_scheduler(),
@@ -171,19 +177,22 @@ def _edm_scheduler() -> EDMDPMSolverMultistepScheduler:
 
 
 def _write_tokenizers(family: Family, folder: Path) -> None:
-    write_tokenizer(folder / "tokenizer")
+    if family != "sdxl-refiner":
+        write_tokenizer(folder / "tokenizer")
     if family != "sd":
         write_tokenizer(folder / "tokenizer_2", pad="!")  # as the real one: id 0
 
 
 def _write_index(family: Family, folder: Path, parts: dict[str, Any]) -> None:
-    names = [*parts, "tokenizer", *([] if family == "sd" else ["tokenizer_2"])]
+    tokenizers = {"sd": ["tokenizer"], "sdxl-refiner": ["tokenizer_2"]}.get(family, ["tokenizer", "tokenizer_2"])
     index: dict[str, Any] = {
-        "_class_name": "StableDiffusionPipeline" if family == "sd" else "StableDiffusionXLPipeline",
-        **{name: _origin(parts.get(name)) for name in sorted(names)},
+        "_class_name": _CLASSES.get(family, "StableDiffusionXLPipeline"),
+        **{name: _origin(parts.get(name)) for name in sorted([*parts, *tokenizers])},
     }
+    if family == "sdxl-refiner":  # as the real one
+        index |= {"text_encoder": [None, None], "tokenizer": [None, None], "requires_aesthetics_score": True}
     if family != "sd":
-        index["force_zeros_for_empty_prompt"] = True
+        index["force_zeros_for_empty_prompt"] = family != "sdxl-refiner"
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 

@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from darkroom.tasks.catalogue import (
     SCHEDULERS,
     CatalogueError,
+    Family,
     FileSource,
     FolderSource,
     builtin_catalogue,
@@ -33,7 +34,7 @@ def written(folder: Path, content: object) -> Path:
 
 def test_each_family_is_built_in() -> None:
     entries = builtin_catalogue()
-    assert {entry.family for entry in entries.values()} == {"sdxl", "playground", "sd"}
+    assert {entry.family for entry in entries.values()} == set(get_args(Family))
     playground = entries["playground-v2.5"].defaults
     assert (playground.guidance_scale, playground.num_inference_steps) == (3.0, 50)
 

@@ -6,10 +6,11 @@ from darkroom.worker.models.families.base import FamilySpec
 from darkroom.worker.models.families.playground import PLAYGROUND
 from darkroom.worker.models.families.sd import SD
 from darkroom.worker.models.families.sdxl import SDXL
+from darkroom.worker.models.families.sdxl_refiner import SDXL_REFINER
 
 __all__ = ["FamilySpec", "family"]
 
-_FAMILIES: dict[Family, FamilySpec] = {"sdxl": SDXL, "playground": PLAYGROUND, "sd": SD}
+_FAMILIES: dict[Family, FamilySpec] = {"sdxl": SDXL, "playground": PLAYGROUND, "sd": SD, "sdxl-refiner": SDXL_REFINER}
 
 
 def family(name: Family) -> FamilySpec:

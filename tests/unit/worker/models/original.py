@@ -45,7 +45,8 @@ _OPENCLIP = {
 
 def original_checkpoint(family: Family, components: dict[str, Any]) -> Tensors:
     """All weights of a loaded model in one table."""
-    clip = {f"text_model.{key}": value for key, value in components["text_encoder"].state_dict().items()}
+    first = components["text_encoder"].state_dict() if "text_encoder" in components else {}
+    clip = {f"text_model.{key}": value for key, value in first.items()}
     text = "cond_stage_model.transformer." if family == "sd" else "conditioner.embedders.0.transformer."
     tensors = {
         **prefixed("model.diffusion_model.", _unet(components["unet"])),
@@ -53,7 +54,10 @@ def original_checkpoint(family: Family, components: dict[str, Any]) -> Tensors:
         **prefixed(text, clip),
     }
     if family != "sd":
-        tensors |= prefixed("conditioner.embedders.1.model.", openclip(components["text_encoder_2"].state_dict()))
+        place = 1 if first else 0  # alone in a refiner
+        tensors |= prefixed(
+            f"conditioner.embedders.{place}.model.", openclip(components["text_encoder_2"].state_dict())
+        )
     return {key: value.contiguous() for key, value in tensors.items()}
 
 

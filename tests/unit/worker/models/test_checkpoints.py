@@ -17,6 +17,8 @@ FIRST = "model.diffusion_model.input_blocks.0.0.weight"
 SD = [UNET, VAE, "cond_stage_model.transformer.text_model.final_layer_norm.bias"]
 SDXL = [UNET, VAE, "conditioner.embedders.0.transformer.x", "conditioner.embedders.1.model.ln_final.weight"]
 
+REFINER = [UNET, VAE, "conditioner.embedders.0.model.ln_final.weight"]
+
 
 def check(name: Family, folder: Path, names: list[str], channels: int = 4) -> None:
     tensors = {name: torch.zeros(1) for name in names}
@@ -33,6 +35,7 @@ def check(name: Family, folder: Path, names: list[str], channels: int = 4) -> No
         ("sd", [*SD, "model_ema.decay", "control_model.x", "v_pred"]),
         ("sdxl", SDXL),
         ("playground", [*SDXL, "edm_mean"]),
+        ("sdxl-refiner", REFINER),
     ],
 )
 def test_whole_models_pass(tmp_path: Path, name: Family, names: list[str]) -> None:
@@ -53,7 +56,13 @@ def test_whole_models_pass(tmp_path: Path, name: Family, names: list[str]) -> No
         ("sdxl", ["down_blocks.0.resnets.0.conv1.weight"], "one part of a model"),
         ("sd", ["encoder.conv_in.weight", "decoder.conv_in.weight"], "one part of a model"),
         ("sd", ["something.else"], "no weights for the unet, vae, text_encoder"),
-        ("sdxl", [UNET, "conditioner.embedders.0.model.ln_final.weight", VAE], "SDXL's refiner"),
+        (
+            "sdxl",
+            [UNET, "conditioner.embedders.0.model.ln_final.weight", VAE],
+            "SDXL's refiner, of the family `sdxl-refiner`",
+        ),
+        ("sdxl-refiner", SDXL, "SDXL's kind, of the family `sdxl`"),
+        ("sdxl-refiner", SD, "Stable Diffusion 1 or 2, of the family `sd`"),
         ("sdxl", SD, "Stable Diffusion 1 or 2, of the family `sd`"),
         ("sd", SDXL, "SDXL's kind, of the family `sdxl`"),
         ("sd", [UNET, SD[2]], "no weights for the vae"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ def single(copied: Copied, placement: Placement, settings: WorkerSettings, tmp_p
 
 
 @pytest.mark.usefixtures("no_network")
-@pytest.mark.parametrize("name", ["sdxl", "playground", "sd"])
+@pytest.mark.parametrize("name", get_args(Family))
 def test_every_weight_arrives_where_it_was(
     single: Single, placement: Placement, settings: WorkerSettings, name: Family
 ) -> None:

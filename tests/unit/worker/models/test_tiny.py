@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ def weights_digest(entry: ModelEntry) -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
-@pytest.mark.parametrize("name", ["sdxl", "playground", "sd"])
+@pytest.mark.parametrize("name", get_args(Family))
 def test_entry_is_small_and_names_schedulers_that_exist(tiny_models: TinyModels, name: Family) -> None:
     entry = tiny_models(name)
     assert (entry.defaults.width, entry.defaults.height, entry.limits.min_side) == (64, 64, 32)
