@@ -14,7 +14,7 @@ from darkroom.tasks import Darkroom, DarkroomError, Fault, InvalidRequest, Store
 from darkroom.tasks.requests import DEFAULT_KIND, KINDS
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # one letter is a drive of Windows
-_SOME_KEY = "0/0-0000000000000000.png"  # stands for the one that an upload will give
+_SOME_KEYS = ("0/0-0000000000000000.png", "0/latents-0-0000000000000000.safetensors")  # stand for those of uploads
 _FILES = (".safetensors",)  # endings of what jobs make that is no picture
 _FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
@@ -29,7 +29,7 @@ def with_upload(fields: Mapping[str, Any], client: Darkroom) -> Mapping[str, Any
     local = {name: value for name, value in named.items() if isinstance(value, str) and is_local(value)}
     if not local:
         return fields
-    uploaded = {**fields, **dict.fromkeys(local, _SOME_KEY)}
+    uploaded = {**fields, **{name: _SOME_KEYS[value.endswith(".safetensors")] for name, value in local.items()}}
     try:
         tenant = parse_request(uploaded).tenant
     except DarkroomError:

@@ -22,6 +22,8 @@ StorageError
     ├── InputUnreachable      input_unreachable   (r)  no answer, or not in time
     ├── InputTooLarge         input_too_large          more bytes than allowed
     ├── InputNotAnImage       input_not_an_image       by content neither PNG, JPEG nor WebP
+    ├── InputNotLatents       input_not_latents        no .safetensors file with one tensor of latents
+    ├── InputUnfit            input_unfit              latents of another family or size than the job's
     ├── InputBomb             input_bomb               would unpack to more than the limit, or take too long
     ├── InputCorrupt          input_corrupt            begins as an image, but cannot be decoded
     ├── MaskEmpty             mask_empty               a mask that marks nothing
@@ -198,6 +200,19 @@ class InputNotAnImage(InputError):
 
     code = "input_not_an_image"
     hint = "send a PNG, JPEG or WebP"
+
+
+class InputNotLatents(InputError):
+    """No .safetensors file with the one tensor of latents."""
+
+    code = "input_not_latents"
+    hint = "give the key of a file of the role `latents`, or of an upload of one"
+
+
+class InputUnfit(InputError):
+    """Latents of another family or size than the job's."""
+
+    code = "input_unfit"
 
 
 class InputBomb(InputError):

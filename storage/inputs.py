@@ -1,4 +1,4 @@
-"""Reads the input image that a request refers to, and stores one that a client uploads."""
+"""Reads the picture or the latents that a request refers to, and stores what a client uploads."""
 
 import base64
 import binascii
@@ -19,7 +19,18 @@ from darkroom.storage.errors import (
 )
 from darkroom.storage.images import open_picture, picture_format
 from darkroom.storage.interface import ObjectStore
-from darkroom.storage.keys import EXTENSIONS, check_key, input_key, input_prefix, is_picture, job_of_output
+from darkroom.storage.keys import (
+    EXTENSIONS,
+    FILE_TYPES,
+    LATENTS,
+    check_key,
+    input_key,
+    input_prefix,
+    is_picture,
+    is_tensors,
+    job_of_output,
+)
+from darkroom.storage.latents import is_safetensors, open_latents
 from darkroom.storage.settings import StorageSettings
 from darkroom.storage.stores import load_settings
 
@@ -34,19 +45,21 @@ def read_input(
     settings: StorageSettings,
     owns_output: Callable[[str], bool],
     fetch: Callable[[str], bytes] | None = None,
+    latents: bool = False,
 ) -> bytes:
     """The bytes that `reference` stands for: a storage key, a base64 data: URL, or an https: URL. Not decoded yet.
 
-    A key must lie under `inputs/{tenant}/`, or be the output of a job for whose id `owns_output` says True.
-    Raises an InputError, or the StorageError of the store. `fetch` stands in for the real fetching.
+    `latents`: a key may be that of a .safetensors file, too. A key must lie under `inputs/{tenant}/`, or be the output
+    of a job for whose id `owns_output` says True. Raises an InputError, or the StorageError of the store. `fetch`
+    stands in for the real fetching.
     """
     scheme = _SCHEME.match(reference)
     if scheme is None:
-        if job_of_output(reference) and not is_picture(reference):
-            raise InputNotAnImage(f"{reference} is a file of another kind")
-        return read_file(
-            reference, tenant=tenant, store=store, max_bytes=settings.input_max_bytes, owns_output=owns_output
-        )
+        tensors = is_tensors(reference)
+        if not latents and (tensors or (job_of_output(reference) and not is_picture(reference))):
+            raise InputNotAnImage(f"{reference[:200]} is a file of another kind")
+        most = settings.input_latents_max_bytes if tensors else settings.input_max_bytes
+        return read_file(reference, tenant=tenant, store=store, max_bytes=most, owns_output=owns_output)
     match scheme[1].lower():
         case "data":
             return _read_data_url(reference, settings.input_data_url_max_bytes)
@@ -87,8 +100,8 @@ def store_input(
 ) -> str:
     """Stores a picture (its bytes, or a file) for `tenant` and returns its key, under which read_input finds it.
 
-    Raises KeyInvalid for a name that no tenant can have, and the InputError of a picture that no worker would take.
-    Without settings those of the environment hold.
+    By content it may be a .safetensors file of latents. Raises KeyInvalid for a name that no tenant can have, and the
+    InputError of a picture or of latents that no worker would take. Without settings those of the environment hold.
     """
     settings = settings or load_settings()
     input_prefix(tenant)
@@ -96,12 +109,22 @@ def store_input(
     if len(data) > settings.input_max_bytes:
         msg = f"the image has more bytes than the limit of {settings.input_max_bytes}"
         raise InputTooLarge(msg)
-    with open_picture(data, max_pixels=settings.input_max_pixels):
-        extension = EXTENSIONS[picture_format(data)]
+    extension = _checked(data, settings)
     key = input_key(tenant, hashlib.sha256(data).hexdigest(), extension)
     if not store.exists(key):
-        store.put(key, data, content_type="image/jpeg" if extension == "jpg" else f"image/{extension}")
+        store.put(key, data, content_type=FILE_TYPES[extension])
     return key
+
+
+def _checked(data: bytes, settings: StorageSettings) -> str:
+    """What the key of this input ends with, by content. Raises an InputError."""
+    if not is_safetensors(data):
+        with open_picture(data, max_pixels=settings.input_max_pixels):
+            return EXTENSIONS[picture_format(data)]
+    if len(data) > settings.input_latents_max_bytes:
+        raise InputTooLarge(f"the latents have more bytes than the limit of {settings.input_latents_max_bytes}")
+    open_latents(data)
+    return LATENTS
 
 
 def _read_file(path: Path, most: int) -> bytes:

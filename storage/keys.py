@@ -10,6 +10,7 @@ MAX_PART_BYTES = 200
 
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+LATENTS = "safetensors"
 EXTENSIONS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 #: Content types of the files that jobs make besides pictures, by their extensions. Safetensors has no registered one.
 FILE_TYPES = {
@@ -76,8 +77,8 @@ def input_prefix(tenant: str) -> str:
 
 
 def input_key(tenant: str, sha256: str, extension: str) -> str:
-    """The key of an uploaded input, by its content: the same picture uploaded twice lies there once."""
-    if not _SHA256.fullmatch(sha256) or extension not in EXTENSIONS.values():
+    """The key of an uploaded input, by its content: the same one uploaded twice lies there once."""
+    if not _SHA256.fullmatch(sha256) or extension not in (*EXTENSIONS.values(), LATENTS):
         msg = f"{sha256[:64]!r} with extension {extension[:8]!r} names no input"
         raise KeyInvalid(msg)
     return f"{input_prefix(tenant)}{sha256}.{extension}"
@@ -108,6 +109,11 @@ def job_of_output(key: str) -> str | None:
 def is_picture(key: str) -> bool:
     """Whether it ends as the key of a picture does."""
     return _PICTURE.fullmatch(key) is not None
+
+
+def is_tensors(key: str) -> bool:
+    """Whether it ends as the key of a file of latents does."""
+    return key.endswith(f".{LATENTS}")
 
 
 def job_of_made(key: str) -> str | None:

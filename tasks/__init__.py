@@ -39,7 +39,17 @@ from darkroom.tasks.events import EVENT_TYPES, TERMINAL_EVENTS, Event
 from darkroom.tasks.job import Job, JobError, JobResult, Progress, State
 from darkroom.tasks.models import Market
 from darkroom.tasks.operations import Outcome, Submitted
-from darkroom.tasks.requests import Encode, Extend, Img2Img, Inpaint, Interpolate, Request, Txt2Img, parse_request
+from darkroom.tasks.requests import (
+    Decode,
+    Encode,
+    Extend,
+    Img2Img,
+    Inpaint,
+    Interpolate,
+    Request,
+    Txt2Img,
+    parse_request,
+)
 from darkroom.tasks.requests.hires import Hires
 from darkroom.tasks.results import StoredFile, StoredImage
 from darkroom.tasks.settings import TaskSettings
@@ -53,6 +63,7 @@ __all__ = [
     "ClientClosed",
     "Darkroom",
     "DarkroomError",
+    "Decode",
     "Encode",
     "Event",
     "Extend",

@@ -48,20 +48,31 @@ def check_reference(reference: str, tenant: str) -> None:
             raise ReferenceFault(f"is a {other[:20]}: URL; workers read https: and data: alone")
 
 
-def check_file_reference(reference: str, tenant: str, ending: str = "safetensors") -> None:
-    """Raises ReferenceFault unless it is the key of a file that ends so, and that the tenant may have."""
+def is_file_key(reference: str, ending: str = "safetensors") -> bool:
+    """Whether it is no URL, and ends as the key of such a file does."""
+    return _SCHEME.match(reference) is None and reference.endswith(f".{ending}")
+
+
+def check_file_reference(reference: str, tenant: str, ending: str = "safetensors", role: str | None = None) -> None:
+    """Raises ReferenceFault unless it is the key of a file that ends so, and that the tenant may have.
+
+    `role`: of a file that a job made, the one that it must have.
+    """
     try:
         _check_place(reference, tenant)
     except ReferenceFault as fault:
         raise ReferenceFault(str(fault).removesuffix(f"; {_UPLOAD}"), fault.code, _FILES) from None
     if not reference.endswith(f".{ending}"):
         raise ReferenceFault(f"{reference[:100]!r} is no .{ending} file", hint=_FILES)
+    place = reference.rpartition("/")[2].partition("-")[0]
+    if role and _OUTPUT.fullmatch(reference) and place != role:
+        raise ReferenceFault(f"{reference[:100]!r} is no file of the role {role}", f"input_not_{role}")
 
 
 def _check_key(key: str, tenant: str) -> None:
     _check_place(key, tenant)
     made = _OUTPUT.fullmatch(key)
-    if made and made["ending"] not in _PICTURES:
+    if is_file_key(key) or (made and made["ending"] not in _PICTURES):
         raise ReferenceFault(f"{key[:100]!r} is a file of another kind", "input_not_an_image")
 
 

@@ -108,7 +108,9 @@ def _loader(manifest: "Manifest", store: ObjectStore | None) -> Callable[[str], 
         if reference in sizes:
             return store.get(reference, limit=sizes[reference] + SPARE_BYTES)
         # Whoever may read the whole store may read every tenant's pictures in it.
-        return read_input(reference, tenant=tenant, store=store, settings=settings, owns_output=lambda _: True)
+        return read_input(
+            reference, tenant=tenant, store=store, settings=settings, owns_output=lambda _: True, latents=True
+        )
 
     return load
 

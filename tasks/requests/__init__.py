@@ -13,6 +13,7 @@ from pydantic import Discriminator, ValidationError, ValidatorFunctionWrapHandle
 from darkroom.tasks.errors import Fault, InvalidRequest
 from darkroom.tasks.findings import faults_of, quotable
 from darkroom.tasks.requests.base import KEPT, JobRequest
+from darkroom.tasks.requests.decode import Decode
 from darkroom.tasks.requests.encode import Encode
 from darkroom.tasks.requests.img2img import Img2Img
 from darkroom.tasks.requests.inpaint import Extend, Inpaint
@@ -22,6 +23,7 @@ from darkroom.tasks.requests.txt2img import Txt2Img
 __all__ = [
     "DEFAULT_KIND",
     "KINDS",
+    "Decode",
     "Encode",
     "Extend",
     "Img2Img",
@@ -34,7 +36,7 @@ __all__ = [
 ]
 
 #: Every kind of job. Where fields do not say which one is meant, it is the first that has them all.
-AnyKind = Txt2Img | Img2Img | Inpaint | Encode | Interpolate
+AnyKind = Txt2Img | Img2Img | Inpaint | Encode | Decode | Interpolate
 
 KINDS: dict[str, type[JobRequest]] = {kind.model_fields["kind"].default: kind for kind in get_args(AnyKind)}
 DEFAULT_KIND = next(iter(KINDS))

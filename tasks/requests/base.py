@@ -1,6 +1,6 @@
 """What every kind of job has: whose it is, when and where it runs, and how a kind answers for its own fields."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Literal, Self
 
@@ -20,7 +20,7 @@ from darkroom.tasks.catalogue import ModelName, ModelOffer
 from darkroom.tasks.errors import Fault, InvalidRequest
 from darkroom.tasks.fields import Metadata, Moment, Tenant
 from darkroom.tasks.findings import faults_of, quotable
-from darkroom.tasks.references import ReferenceFault, check_reference
+from darkroom.tasks.references import ReferenceFault, check_file_reference, check_reference, is_file_key
 
 Lane = Literal["interactive", "bulk"]
 Batching = Literal["auto", "solo"]
@@ -39,6 +39,8 @@ class JobRequest(BaseModel):
 
     #: Fields that name an input: a storage key that the tenant may read, a data: URL, or an https: URL.
     inputs: ClassVar[tuple[str, ...]] = ()
+    #: Those of them that are latents (a .safetensors file's key): `also`, beside pictures, or `only`.
+    latents: ClassVar[Mapping[str, Literal["also", "only"]]] = {}
 
     def __init__(self, **fields: Any) -> None:
         """Raises InvalidRequest with every fault."""
@@ -134,10 +136,19 @@ class JobRequest(BaseModel):
             return value
         try:
             if "tenant" in info.data:  # without a tenant: it is at fault itself
-                check_reference(value, info.data["tenant"])
+                cls._check_input(info.field_name, value, info.data["tenant"])
         except ReferenceFault as fault:
             raise PydanticCustomError(fault.code, "{why}", {"why": str(fault)}) from None
         return value
+
+    @classmethod
+    def _check_input(cls, name: str, reference: str, tenant: str) -> None:
+        """Raises ReferenceFault where it leads nowhere, or to what the field does not take."""
+        taken = cls.latents.get(name)
+        if taken == "only" or (taken == "also" and is_file_key(reference)):
+            check_file_reference(reference, tenant, role="latents")
+        else:
+            check_reference(reference, tenant)
 
 
 def defaults(request: JobRequest, offer: ModelOffer, *names: str) -> dict[str, Any]:

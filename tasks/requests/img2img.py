@@ -1,6 +1,7 @@
 """Pictures from a picture and a prompt."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from darkroom.tasks.requests.hires import Enlarged
 from darkroom.tasks.requests.parts import FromPicture, Prompted, Sampled, Seeded
@@ -9,7 +10,10 @@ from darkroom.tasks.requests.parts import FromPicture, Prompted, Sampled, Seeded
 class Img2Img(Enlarged, Seeded, Sampled, FromPicture, Prompted):
     """Make pictures from a picture and a prompt.
 
-    Without width and height the result has the picture's size, scaled into the model's limits.
+    The picture may be given as latents, which are not encoded again. Without width and height the result
+    has the picture's size, scaled into the model's limits.
     """
+
+    latents: ClassVar[Mapping[str, Literal["also", "only"]]] = {"image": "also"}
 
     kind: Literal["img2img"] = "img2img"

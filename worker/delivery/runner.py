@@ -202,6 +202,7 @@ class JobRunner:
                     store=around.keeper.store,
                     settings=around.storage,
                     owns_output=lambda job_id: around.leases.persist(lambda: owner(job_id)) == request.tenant,
+                    latents=name in request.latents,
                 )
         return found
 

@@ -37,7 +37,7 @@ from darkroom.worker.models import weighted
 from darkroom.worker.models.families.encoding import Encoded
 from darkroom.worker.models.loading import LoadedModel, warm_sizes
 from darkroom.worker.models.previews import preview_jpeg
-from darkroom.worker.models.scale import LatentScale
+from darkroom.worker.models.scale import LatentScale, LatentSpace
 from darkroom.worker.models.words import Words
 
 OnStep = Callable[[int, int, torch.Tensor], None]
@@ -160,6 +160,11 @@ class Generator:
         return made.images  # type: ignore[no-any-return]
 
     @property
+    def space(self) -> LatentSpace:
+        """Whose latents are its own."""
+        return LatentSpace(self.entry.family, self.entry.name, self._autoencoder.scale)
+
+    @property
     def autoencoder(self) -> Autoencoder:
         """Between pictures and latents, without denoising."""
         return self._autoencoder
@@ -249,7 +254,7 @@ class _Run:
         return self._generator.autoencoder.latents(picture, self._generator.model.placement.dtype)
 
     def file_of(self, latents: torch.Tensor, **about: object) -> ProducedFile:
-        return latents_file(latents, self._generator.entry, self._generator.autoencoder.scale, **about)
+        return latents_file(latents, self._generator.space, **about)
 
     def round_trip(self, picture: Image.Image) -> Image.Image:
         return self._generator.autoencoder.round_trip(picture)

@@ -8,11 +8,14 @@ from typing import Any, ClassVar, Protocol
 import torch
 from PIL import Image
 
+from darkroom.storage.latents import is_safetensors
 from darkroom.tasks.catalogue import ModelEntry
 from darkroom.tasks.requests import JobRequest
 from darkroom.worker.kinds.asked import Asked
+from darkroom.worker.kinds.latents import read_latents
 from darkroom.worker.kinds.products import Produced, ProducedFile
 from darkroom.worker.kinds.sources import MOST_PIXELS, prepare_source, read_source
+from darkroom.worker.models.scale import LatentSpace
 
 #: What was read of a job's inputs, by the names of the request's fields.
 Sources = Mapping[str, Any]
@@ -26,6 +29,10 @@ class Tools(Protocol):
     @property
     def entry(self) -> ModelEntry:
         """The model."""
+
+    @property
+    def space(self) -> LatentSpace:
+        """Whose latents are its own."""
 
     def encode(self, asked: Asked, length: int = 0) -> tuple[Conditioning, list[str]]:
         """The prompts, encoded, as long as `length` at least, and warnings. Raises OutOfMemory, GenerationFailed."""
@@ -62,13 +69,14 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class PreparedJob:
-    """What all pieces of a job share; `sources` are what was read of its inputs."""
+    """What all pieces of a job share; `space`: whose latents it may begin with, where it may."""
 
     kind: "Kind"
     request: JobRequest
     asked: Asked
     conditioning: Conditioning
     warnings: list[str]
+    space: LatentSpace | None = None
 
     def piece(self, _index: int) -> "PreparedJob":
         """For one piece of the job, where pieces differ by more than their seeds."""
@@ -92,15 +100,18 @@ class Kind(ABC):
         """What is done once, before the first piece. Raises InvalidRequest for what this model does not do."""
         asked = Asked.of(request, tools.entry)
         conditioning, warnings = tools.encode(asked)
-        return PreparedJob(self, request, asked, conditioning, warnings)
+        return PreparedJob(self, request, asked, conditioning, warnings, tools.space)
 
     def read(self, prepared: PreparedJob, inputs: Mapping[str, bytes], most_pixels: int = MOST_PIXELS) -> Sources:
         """The inputs, read once for all pieces. Raises InputError."""
-        asked = prepared.asked
-        return {
-            name: read_source(data, asked.width, asked.height, asked.limits, most_pixels)
-            for name, data in inputs.items()
-        }
+        return {name: self._read(name, data, prepared, most_pixels) for name, data in inputs.items()}
+
+    def _read(self, name: str, data: bytes, prepared: PreparedJob, most_pixels: int) -> Image.Image | torch.Tensor:
+        """A picture; by content latents, where the field takes them."""
+        asked, taken = prepared.asked, self.request.latents.get(name)
+        if prepared.space and (taken == "only" or (taken == "also" and is_safetensors(data))):
+            return read_latents(data, asked, prepared.space)
+        return read_source(data, asked.width, asked.height, asked.limits, most_pixels)
 
     def steps(self, prepared: PreparedJob) -> int:
         """Denoising steps of one piece, in all of its passes."""
@@ -139,7 +150,13 @@ class Kind(ABC):
 
 def source_of(prepared: PreparedJob, sources: Sources, name: str = "image") -> Image.Image:
     """The source picture of this name, at the size to generate in. Raises ValueError where there is none."""
-    if name not in sources:
+    if not isinstance(sources.get(name), Image.Image):
         raise ValueError(f"{prepared.kind.name} without its {name}")
     asked = prepared.asked
     return prepare_source(sources[name], asked.width, asked.height, asked.limits)
+
+
+def latents_of(sources: Sources, name: str = "image") -> torch.Tensor | None:
+    """The source's latents (1, 4, h/8, w/8), where it was given as such."""
+    found = sources.get(name)
+    return found if isinstance(found, torch.Tensor) else None

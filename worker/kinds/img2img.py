@@ -6,21 +6,25 @@ import torch
 from PIL import Image
 
 from darkroom.tasks.requests import Img2Img
-from darkroom.worker.kinds.base import Kind, PreparedJob, Run, Sources, source_of
+from darkroom.worker.kinds.base import Kind, PreparedJob, Run, Sources, latents_of, source_of
 from darkroom.worker.kinds.hires import hires_facts, with_second_pass
 from darkroom.worker.kinds.kept import kept
+from darkroom.worker.kinds.latents import size_of
 from darkroom.worker.kinds.products import Produced
 
 
 class Img2ImgKind(Kind):
-    """From a source picture with noise over it."""
+    """From a source picture, or its latents, with noise over it."""
 
     request = Img2Img
     trial_fields: ClassVar[dict[str, Any]] = {"strength": 0.5}
 
     def make(self, prepared: PreparedJob, sources: Sources, run: Run) -> Produced:
         """What is kept of the image of the run's seed."""
-        asked, source = prepared.asked, source_of(prepared, sources)
+        asked, latents = prepared.asked, latents_of(sources)
+        if latents is not None:
+            return kept(prepared, run, with_second_pass(prepared, run, _first(prepared, latents, run)))
+        source = source_of(prepared, sources)
         if asked.steps < 1 and asked.hires is None:
             if "latents" not in asked.output:
                 return Produced(run.round_trip(source))
@@ -34,10 +38,12 @@ class Img2ImgKind(Kind):
         return {"Denoising strength": f"{asked.strength:g}", **hires_facts(prepared), **hires}
 
 
-def _first(prepared: PreparedJob, source: Image.Image, run: Run) -> torch.Tensor:
+def _first(prepared: PreparedJob, source: Image.Image | torch.Tensor, run: Run) -> torch.Tensor:
+    """Noise is laid over latents as they are: diffusers' pipelines take them for a picture of 4 channels."""
     asked, words = prepared.asked, prepared.conditioning
     if asked.steps < 1:
-        return run.encode(source)
+        return source if isinstance(source, torch.Tensor) else run.encode(source)
     if asked.from_noise:
-        return run.latents("txt2img", asked, words, width=source.width, height=source.height)
+        width, height = size_of(source) if isinstance(source, torch.Tensor) else source.size
+        return run.latents("txt2img", asked, words, width=width, height=height)
     return run.latents("img2img", asked, words, image=source, strength=asked.strength)

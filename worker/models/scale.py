@@ -1,5 +1,6 @@
 """The two scales of latents: the one that schedulers work in, and the VAE's own."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -36,6 +37,26 @@ class LatentScale:
         if self.mean is None or self.std is None:
             return self.factor * latents
         return (latents - _of_channels(self.mean, latents)) * self.factor / _of_channels(self.std, latents)
+
+
+@dataclass(frozen=True)
+class LatentSpace:
+    """Whose latents a model works with, and in which scale: those of the same family and scale are its own, too."""
+
+    family: str
+    model: str
+    scale: LatentScale
+
+    def about(self) -> dict[str, object]:
+        """For a file's metadata."""
+        vae = {"scaling_factor": self.scale.factor, "latents_mean": self.scale.mean, "latents_std": self.scale.std}
+        return {"family": self.family, "model": self.model, **vae}
+
+    def differences(self, about: Mapping[str, object]) -> list[str]:
+        """What metadata say that is another's, in words; what they leave out is no difference, but for the family."""
+        own = {name: list(value) if isinstance(value, tuple) else value for name, value in self.about().items()}
+        names = ["family", *(name for name in own if name in about and name not in ("family", "model"))]
+        return [f"{name} {about.get(name)!r}, not {own[name]!r}" for name in names if about.get(name) != own[name]]
 
 
 def _of_channels(values: tuple[float, ...], like: torch.Tensor) -> torch.Tensor:

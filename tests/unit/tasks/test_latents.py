@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from darkroom.tasks import Encode, Img2Img, InvalidRequest, Txt2Img, parse_request
+from darkroom.tasks import Decode, Encode, Img2Img, InvalidRequest, Txt2Img, parse_request
 from darkroom.tasks.catalogue import Defaults, ModelOffer
 from darkroom.tasks.needs import lean, needs_of
+from darkroom.tasks.requests import KINDS
 from darkroom.tasks.validate import digest, resolve
 
 PICTURE = "inputs/default/cat.png"
@@ -95,3 +96,46 @@ def test_img2img_has_its_fields_as_before() -> None:
     assert (request.strength, request.width, request.output_format, request.title) == (0.6, None, "png", "a cat")
     assert codes(kind="img2img", prompt="a cat", image=PICTURE, width=512) == [("height", "missing")]
     assert codes(kind="img2img", prompt="a", image=PICTURE, width=513, height=512)[0][0] == "width"
+
+
+LATENTS = "0197-job/latents-0-0123456789abcdef.safetensors"
+
+
+def test_decoding_needs_latents_alone() -> None:
+    request = filled(kind="decode", image=LATENTS, output_format="webp")
+    assert isinstance(request, Decode)
+    assert (request.pieces, request.all_seeds, request.title, request.output_format) == (1, [], LATENTS, "webp")
+    assert needs_of(request) == ("kind:decode",)
+    assert filled(kind="decode", image="inputs/default/my.safetensors").image == "inputs/default/my.safetensors"
+
+
+@pytest.mark.parametrize("kind", ["decode", "img2img"])
+def test_where_latents_may_lie(kind: str) -> None:
+    words = {"prompt": "a cat"} if kind == "img2img" else {}
+    for image, code in (
+        ("inputs/other/my.safetensors", "input_forbidden"),
+        ("../my.safetensors", "input_reference_invalid"),
+        ("my.safetensors", "input_reference_invalid"),
+        ("0197-job/embeds-0-0123456789abcdef.safetensors", "input_not_latents"),
+        ("0197-job/embeds-0123456789abcdef.safetensors", "input_not_latents"),
+        ("C:/my.safetensors", "input_reference_invalid"),
+    ):
+        assert codes(kind=kind, image=image, **words) == [("image", code)]
+    assert filled(kind=kind, image=LATENTS, **words).image == LATENTS
+
+
+@pytest.mark.parametrize(
+    "image", [PICTURE, "0197-job/0-0123456789abcdef.png", "https://example.com/cat.png", "data:image/png;base64,AA=="]
+)
+def test_what_is_no_latents_by_its_name_is_not_decoded(image: str) -> None:
+    assert codes(kind="decode", image=image) == [("image", "input_reference_invalid")]
+
+
+@pytest.mark.parametrize("image", [LATENTS, "inputs/default/my.safetensors"])
+def test_what_is_no_picture_by_its_name_is_not_encoded(image: str) -> None:
+    assert codes(kind="encode", image=image) == [("image", "input_not_an_image")]
+
+
+def test_of_every_input_is_known_whether_it_may_be_latents() -> None:
+    for request in KINDS.values():
+        assert request.latents.keys() <= set(request.inputs)

@@ -73,7 +73,7 @@ BAD = {
     "inputs/cat.png": "input_forbidden",
     "inputs/bob/cat.png": "input_forbidden",
     "results/cat.png": "input_reference_invalid",
-    "0198c5c0-7b1f-7d6e-8a45-2f4d3c6b7a89/latents-0-5d41402abc4b2a76.safetensors": "input_not_an_image",
+    "0198c5c0-7b1f-7d6e-8a45-2f4d3c6b7a89/lora-5d41402abc4b2a76.safetensors": "input_not_latents",
     "0198c5c0-7b1f-7d6e-8a45-2f4d3c6b7a89/manifest-5d41402abc4b2a76.json": "input_reference_invalid",
     "0198c5c0-7b1f-7d6e-8a45-2f4d3c6b7a89/manifest-5d41402abc4b2a76.png": "input_reference_invalid",
     "0198c5c0-7b1f-7d6e-8a45-2f4d3c6b7a89/Sheet-5d41402abc4b2a76.png": "input_reference_invalid",

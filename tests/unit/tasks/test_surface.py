@@ -20,6 +20,7 @@ def test_public_names() -> None:
         "ClientClosed",
         "Darkroom",
         "DarkroomError",
+        "Decode",
         "Encode",
         "Event",
         "Extend",

@@ -40,7 +40,7 @@ ENCODE = {"kind": "encode", "image": SOURCE}
 
 def asked(generator: Generator, **fields: Any) -> Request:
     """A resolved request, of a kind that has a prompt and of one that has none."""
-    if fields.get("kind") != "encode":
+    if fields.get("kind") not in ("encode", "decode"):
         return ask(generator, **fields)
     entry = generator.entry
     return resolve({"model": entry.name, **fields}, {entry.name: entry}, lambda: None).filled
@@ -189,12 +189,13 @@ def test_scales_are_each_others_opposite() -> None:
 class Done:
     """A job of images that kept latents: its manifest, and its objects by key."""
 
-    def __init__(self, generator: Generator, **fields: Any) -> None:
+    def __init__(self, generator: Generator, source: bytes | None = None, **fields: Any) -> None:
         request = asked(generator, **fields)
         prepared, self.objects = generator.prepare(request), dict[str, bytes]()
-        source, digests, images, files = encode(photo(3), "png", "")[0], {}, [], []
+        source, digests = source or encode(photo(3), "png", "")[0], {}
+        images, files = list[ImageRecord](), list[FileRecord]()
         if request.references:
-            self.objects[SOURCE] = source
+            self.objects[request.references["image"]] = source
             digests = {"image": hashlib.sha256(source).hexdigest()}
         sources = prepared.kind.read(prepared, dict.fromkeys(request.references, source))
         for index in range(request.pieces):
