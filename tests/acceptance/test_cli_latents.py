@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.acceptance.conftest import Call, Installation
 
 
 def pixels(path: str | Path) -> bytes:
-    from PIL import Image
-
     with Image.open(path) as image:
         return image.convert("RGB").tobytes()
 
