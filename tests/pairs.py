@@ -36,6 +36,8 @@ KIND_ABILITIES = (
     Ability("img2img", {"kind": "img2img", "image": PICTURE, "strength": 0.8}, "kind"),
     Ability("interpolate", {"kind": "interpolate", "frames": 3, "prompt_to": "the sea", "seed_to": 5}, "kind"),
     Ability("encode", {"kind": "encode", "image": PICTURE}, "kind"),
+    Ability("decode", {"kind": "decode", "image": LATENTS}, "kind", shows=False),  # it is the picture that they had
+    Ability("img2img of latents", {"kind": "img2img", "image": LATENTS, "strength": 0.8}, "kind"),
 )
 
 ABILITIES = (

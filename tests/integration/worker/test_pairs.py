@@ -26,7 +26,7 @@ from darkroom.worker.models.loading import load_model
 from darkroom.worker.process.abilities import abilities_of
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
-from tests.pairs import ABILITIES, IDLE, PICTURE, REFUSED, Ability, asked, foreign, pairs
+from tests.pairs import ABILITIES, IDLE, LATENTS, PICTURE, REFUSED, Ability, asked, foreign, pairs
 from tests.unit.worker.conftest import photo
 
 from .conftest import TTL, Desk, open_desk
@@ -104,7 +104,15 @@ def inputs(desk: Desk) -> dict[tuple[str, Family], str]:
     found: dict[tuple[str, Family], str] = {}
     for family in FAMILIES:
         found[PICTURE, family] = picture
+        found[LATENTS, family] = latents_of(desk, family)
     return found
+
+
+def latents_of(desk: Desk, family: Family) -> str:
+    """The key of latents of the family's model."""
+    job_id = desk.client.submit({**SMALL, "model": f"tiny-{family}", "output": ["latents"]}).id
+    JobRunner(desk.around)(job_id)
+    return desk.client.get(job_id).files[0].key
 
 
 def results(job: Job) -> list[str]:
