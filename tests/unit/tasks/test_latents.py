@@ -136,6 +136,12 @@ def test_what_is_no_picture_by_its_name_is_not_encoded(image: str) -> None:
     assert codes(kind="encode", image=image) == [("image", "input_not_an_image")]
 
 
+@pytest.mark.parametrize("fields", [{"image": LATENTS, "mask": PICTURE}, {"image": PICTURE, "mask": LATENTS}])
+def test_inpainting_begins_with_pictures(fields: dict[str, str]) -> None:
+    (name,) = (name for name, value in fields.items() if value == LATENTS)
+    assert codes(kind="inpaint", prompt="a cat", **fields)[0] == (name, "input_not_an_image")
+
+
 def test_of_every_input_is_known_whether_it_may_be_latents() -> None:
     for request in KINDS.values():
         assert request.latents.keys() <= set(request.inputs)
