@@ -162,7 +162,7 @@ class Generator:
     @property
     def space(self) -> LatentSpace:
         """Whose latents are its own."""
-        return LatentSpace(self.entry.family, self.entry.name, self._autoencoder.scale)
+        return LatentSpace(self.model.family.works_on or self.entry.family, self.entry.name, self._autoencoder.scale)
 
     @property
     def autoencoder(self) -> Autoencoder:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -76,7 +76,7 @@ class PreparedJob:
     asked: Asked
     conditioning: Conditioning
     warnings: list[str]
-    space: LatentSpace | None = None
+    space: LatentSpace | None = field(default=None, kw_only=True)
 
     def piece(self, _index: int) -> "PreparedJob":
         """For one piece of the job, where pieces differ by more than their seeds."""
@@ -100,7 +100,7 @@ class Kind(ABC):
         """What is done once, before the first piece. Raises InvalidRequest for what this model does not do."""
         asked = Asked.of(request, tools.entry)
         conditioning, warnings = tools.encode(asked)
-        return PreparedJob(self, request, asked, conditioning, warnings, tools.space)
+        return PreparedJob(self, request, asked, conditioning, warnings, space=tools.space)
 
     def read(self, prepared: PreparedJob, inputs: Mapping[str, bytes], most_pixels: int = MOST_PIXELS) -> Sources:
         """The inputs, read once for all pieces. Raises InputError."""

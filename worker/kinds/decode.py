@@ -18,7 +18,7 @@ class DecodeKind(Kind):
     def prepare(self, request: JobRequest, tools: Tools) -> PreparedJob:
         """There is no prompt."""
         asked = Asked.without_denoising(request, tools.entry)
-        return PreparedJob(self, request, asked, {}, [], tools.space)
+        return PreparedJob(self, request, asked, {}, [], space=tools.space)
 
     def steps(self, _prepared: PreparedJob) -> int:
         """None."""

@@ -21,8 +21,8 @@ class FamilySpec:
 
     `options` are the pipeline's arguments that the model decides, `fixed` those that Darkroom decides. `upcasts_vae`:
     the family's pipelines honour `force_upcast` of a VAE that overflows in float16. `normalises_latents`: they honour
-    a VAE's `latents_mean` and `latents_std`. `read_layer`: which layer of the text encoders is read, counted from the
-    last one, 1.
+    a VAE's `latents_mean` and `latents_std`. `works_on`: the family whose latents they are, if not its own.
+    `read_layer`: which layer of the text encoders is read, counted from the last one, 1.
     """
 
     name: Family
@@ -35,6 +35,7 @@ class FamilySpec:
     normalises_latents: bool
     check: Callable[[Components], None]
     read_layer: int = 1
+    works_on: Family | None = None
 
     @property
     def encoders(self) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ def check(components: Components) -> None:
 SDXL_REFINER = replace(
     SDXL,
     name="sdxl-refiner",
+    works_on="sdxl",
     components={name: part for name, part in COMPONENTS.items() if name not in ("tokenizer", "text_encoder")},
     pipelines={"img2img": StableDiffusionXLImg2ImgPipeline},
     fixed={**SDXL.fixed, "tokenizer": None, "text_encoder": None, "requires_aesthetics_score": True},

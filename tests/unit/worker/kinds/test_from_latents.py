@@ -172,3 +172,13 @@ def test_a_loaded_picture_is_no_latent(generators: Generators) -> None:
     prepared = generator.prepare(asked(generator, **DECODE))
     with pytest.raises(Exception, match="decode without its latents"):
         generator.generate(prepared, 0, {"image": Image.new("RGB", (32, 32))}, ignore)
+
+
+def test_the_refiner_takes_up_latents_of_sdxl(generators: Generators) -> None:
+    """They are of one space, and the file says so; the other way round it is so, too."""
+    first = produce(generators("sdxl"), ["latents"]).files[0].data
+    refined = begun(generators("sdxl-refiner"), first, kind="img2img", strength=0.4, output=BOTH)
+    assert refined.picture.size == (32, 32)
+    assert begun(generators("sdxl"), refined.files[0].data).picture.size == (32, 32)
+    with pytest.raises(InputUnfit, match="family 'sd', not 'sdxl'"):
+        begun(generators("sdxl-refiner"), produce(generators("sd"), ["latents"]).files[0].data, kind="img2img")
