@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from PIL import Image, ImageOps
+from safetensors.torch import load
 
 from darkroom.storage.errors import InputBomb, InputCorrupt, InputError, MaskEmpty, MaskUnfit
 from darkroom.tasks.catalogue import Family
@@ -307,3 +308,14 @@ def test_another_kinds_request_needs_no_mask(generators: Generators) -> None:
     assert ask(generators("sd"), kind="inpaint", image="inputs/default/a.png", extend={"left": 8}).references == {
         "image": "inputs/default/a.png"
     }
+
+
+def test_its_latents_are_those_of_what_the_model_worked_at(generators: Generators) -> None:
+    generator, both = generators("sd"), {"output": ["image", "latents"]}
+    for fields, shape in (({}, (1, 4, 6, 8)), ({"padding": 2, "work_size": [32, 40]}, (1, 4, 5, 4))):
+        for strength in (1.0, 0.0):
+            wished = {**fields, "strength": strength}
+            job, sources = prepared(generator, photo(1, 61, 47), spot((61, 47)), **wished, **both)
+            made = generator.generate(job, 1, sources, lambda *_: None, Ticket(solo=True))
+            assert load(made.files[0].data)["latents"].shape == shape
+            assert same(made.picture, paint(generator, photo(1, 61, 47), spot((61, 47)), **wished))
