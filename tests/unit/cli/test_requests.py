@@ -2,15 +2,18 @@
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from darkroom.cli import requests
 from darkroom.cli.fields import given_fields
 from darkroom.cli.pictures import with_upload
 from darkroom.cli.requests import read_lines, with_kind
 from darkroom.cli.screen import described
+from darkroom.storage import StorageSettings, open_store
 from darkroom.tasks import Darkroom, InvalidRequest, parse_request
 
 
@@ -75,6 +78,19 @@ def test_a_file_is_no_fault_of_a_request_that_has_others() -> None:
     with Darkroom() as client, pytest.raises(InvalidRequest) as caught:
         parse_request(with_upload(fields, client))
     assert [fault.field for fault in caught.value.faults] == ["prompt"]
+
+
+def test_of_several_files_the_one_that_is_no_picture_is_named(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("<html>")
+    fields = {"kind": "inpaint", "prompt": "a", "image": str(tmp_path / "a.png"), "mask": str(tmp_path / "b.png")}
+    store = open_store(StorageSettings(storage_url=(tmp_path / "store").as_uri()))
+    with Darkroom(storage=store) as client:
+        with pytest.raises(InvalidRequest) as caught:
+            with_upload(fields, client)
+        assert [(fault.field, fault.code) for fault in caught.value.faults] == [("mask", "input_not_an_image")]
+        uploaded = with_upload({**fields, "mask": str(tmp_path / "a.png")}, client)
+    assert uploaded["image"] == uploaded["mask"] and str(uploaded["mask"]).startswith("inputs/default/")
 
 
 def test_kind_follows_from_what_only_img2img_has() -> None:
