@@ -10,7 +10,7 @@ import random
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from bench.harness import Running, running_worker
 from bench.table import Row
 from darkroom.storage import ObjectStore, StorageSettings, open_store
 from darkroom.storage.inputs import read_input
-from darkroom.tasks import Img2Img, Job, Txt2Img
+from darkroom.tasks import Job
 from darkroom.tasks.catalogue import ModelEntry
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.manifest import Manifest, parse_manifest
@@ -56,24 +56,65 @@ def measure() -> list[Row]:
 
 def _made(running: Running) -> list[Job]:
     draw = random.Random(1)
-    handles = [running.client.submit(_request(draw, running.entry)) for _ in range(JOBS)]
+    latents = running.client.submit(_prompted(draw, running.entry) | {"output": ["latents"]}).wait(600)
+    kinds = _kinds(draw, running.entry, latents.raise_for_state().files[0].key)
+    handles = [running.client.submit(draw.choice(kinds)()) for _ in range(JOBS)]
     return [handle.wait(timeout=600).raise_for_state() for handle in handles]
 
 
-def _request(draw: random.Random, entry: ModelEntry) -> Txt2Img | Img2Img:
-    """Any of the kinds, schedulers, sizes, steps and guidances that the model allows."""
-    wishes: dict[str, Any] = {
-        "prompt": draw.choice(("a red fox", "two cats on a roof", "a lake at night, in fog")),
+def _kinds(draw: random.Random, entry: ModelEntry, latents: str) -> list[Callable[[], dict[str, Any]]]:
+    """Every kind, with whatever it may be asked for by lot."""
+
+    def prompted(**fields: Any) -> dict[str, Any]:
+        return _prompted(draw, entry) | fields
+
+    def strength() -> float:
+        return draw.choice((0.0, 0.4, 0.9, 1.0))
+
+    return [
+        lambda: prompted(),
+        lambda: prompted(output=draw.choice((["image"], ["image", "latents"], ["latents"]))),
+        lambda: prompted(num_images=1, hires={"scale": 1.5, "upscale": draw.choice(("lanczos", "latent"))}),
+        lambda: prompted(kind="img2img", image=_picture(draw), strength=strength(), width=None, height=None),
+        lambda: prompted(kind="img2img", image=latents, strength=strength(), width=None, height=None),
+        lambda: prompted(kind="inpaint", image=_picture(draw), mask=_mask(draw), width=None, height=None),
+        lambda: prompted(kind="inpaint", image=_picture(draw), extend={"left": 16}, width=None, height=None),
+        lambda: _interpolated(prompted(prompt_to="a blue bird")),
+        lambda: {"kind": "encode", "image": _picture(draw), "model": entry.name},
+        lambda: {"kind": "decode", "image": latents, "model": entry.name},
+    ]
+
+
+def _prompted(draw: random.Random, entry: ModelEntry) -> dict[str, Any]:
+    """Any of the prompts, schedulers, sizes, steps and guidances that the model allows."""
+    return {
+        "model": entry.name,
+        "prompt": draw.choice(("a red fox", "two cats on a roof", "a lake at night, in fog, " * 20)),
         "negative_prompt": draw.choice((None, "", "people")),
+        "prompt_2": draw.choice((None, None, "the sea")),
+        "clip_skip": draw.choice((None, None, 1)),
+        "guidance_rescale": draw.choice((0.0, 0.0, 0.7)),
         "scheduler": draw.choice(entry.schedulers),
         "guidance_scale": draw.choice((0.0, 1.0, 4.0, 9.0)),
         "num_inference_steps": draw.randint(1, 12),
         "num_images": draw.choice((1, 1, 1, 2, 3)),
+        "width": draw.choice((32, 48, 64)),
+        "height": 64,
     }
-    if draw.random() < 0.35:
-        source = Image.frombytes("RGB", (48, 40), draw.randbytes(48 * 40 * 3))
-        return Img2Img(image=_data_url(source), strength=draw.choice((0.0, 0.4, 0.9, 1.0)), **wishes)
-    return Txt2Img(width=draw.choice((32, 48, 64)), height=64, **wishes)
+
+
+def _interpolated(fields: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": "interpolate", "frames": 1 + fields.pop("num_images"), **fields}
+
+
+def _picture(draw: random.Random) -> str:
+    return _data_url(Image.frombytes("RGB", (48, 40), draw.randbytes(48 * 40 * 3)))
+
+
+def _mask(draw: random.Random) -> str:
+    mask = Image.new("L", (48, 40))
+    mask.paste(255, (8, 8, 8 + draw.randint(8, 40), 32))
+    return _data_url(mask)
 
 
 def _data_url(picture: Image.Image) -> str:
@@ -91,12 +132,15 @@ def _replayed(manifests: list[Manifest], running: Running, store: ObjectStore) -
         generator = Generator(load_model(running.entry, placement, settings), engine)
         for manifest in manifests:
             again = Replay(manifest, generator, partial(_load, store))
-            yield all(image.equal for image in again.images()) and not again.differences
+            pictures = all(image.equal for image in again.images())
+            yield pictures and all(file.equal for file in again.files) and not again.differences
 
 
 def _load(store: ObjectStore, reference: str) -> bytes:
     tenant, settings = "default", StorageSettings()
-    return read_input(reference, tenant=tenant, store=store, settings=settings, owns_output=lambda _: True)
+    return read_input(
+        reference, tenant=tenant, store=store, settings=settings, owns_output=lambda _: True, latents=True
+    )
 
 
 def _command_agrees(job: Job, running: Running) -> bool:

@@ -34,6 +34,8 @@ SAMPLERS = ("dpmpp_2m_karras", "euler_a", "dpmpp_sde", "unipc", "lcm", "edm_eule
 KIND_ABILITIES = (
     Ability("txt2img", {"kind": "txt2img"}, "kind", shows=False),
     Ability("img2img", {"kind": "img2img", "image": PICTURE, "strength": 0.8}, "kind"),
+    Ability("inpaint", {"kind": "inpaint", "image": PICTURE, "mask": MASK, "strength": 0.8}, "kind"),
+    Ability("outpaint", {"kind": "inpaint", "image": PICTURE, "extend": {"left": 16}}, "kind"),
     Ability("interpolate", {"kind": "interpolate", "frames": 3, "prompt_to": "the sea", "seed_to": 5}, "kind"),
     Ability("encode", {"kind": "encode", "image": PICTURE}, "kind"),
     Ability("decode", {"kind": "decode", "image": LATENTS}, "kind", shows=False),  # it is the picture that they had

@@ -26,7 +26,7 @@ from darkroom.worker.models.loading import load_model
 from darkroom.worker.process.abilities import abilities_of
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
-from tests.pairs import ABILITIES, IDLE, LATENTS, PICTURE, REFUSED, Ability, asked, foreign, pairs
+from tests.pairs import ABILITIES, IDLE, LATENTS, MASK, PICTURE, REFUSED, Ability, asked, foreign, pairs
 from tests.unit.worker.conftest import photo
 
 from .conftest import TTL, Desk, open_desk
@@ -101,9 +101,12 @@ def bench(redis_server: Any, tiny_models: TinyModels, tmp_path_factory: pytest.T
 def inputs(desk: Desk) -> dict[tuple[str, Family], str]:
     """What stands for the pictures and files that jobs begin with, by family."""
     picture = desk.client.upload(encode(photo(3), "png", "")[0])
+    half = photo(3).point([0] * 768)
+    half.paste("white", (8, 8, 24, 32))
+    mask = desk.client.upload(encode(half, "png", "")[0])
     found: dict[tuple[str, Family], str] = {}
     for family in FAMILIES:
-        found[PICTURE, family] = picture
+        found[PICTURE, family], found[MASK, family] = picture, mask
         found[LATENTS, family] = latents_of(desk, family)
     return found
 
