@@ -153,7 +153,8 @@ def _details(job: Job, position: int | None) -> RenderableType:
     rows += [("needs", ", ".join(job.needs))] if job.needs else []
     rows += [("metadata", job.metadata)] if job.metadata else []
     rows += [("warning", warning) for warning in job.warnings]
-    rows += [("image", f"{image.key}  {in_words(image)}  {image.bytes} bytes") for image in job.images]
+    drawn = bool(job.seeds)
+    rows += [("image", f"{one.key}  {in_words(one, seeded=drawn)}  {one.bytes} bytes") for one in job.images]
     rows += [("file", f"{file.key}  {in_words(file)}") for file in job.files]
     rows += [("manifest", result.manifest)] if result else []
     rows += [("seconds", ", ".join(f"{k} {v:.3g}" for k, v in result.timings.items()))] if result else []
@@ -162,10 +163,10 @@ def _details(job: Job, position: int | None) -> RenderableType:
     return pairs([(name, value) for name, value in rows if value != ""])  # some kinds have no prompt, or no seeds
 
 
-def in_words(made: StoredImage | StoredFile) -> str:
-    """What a result is, beside its key or path."""
+def in_words(made: StoredImage | StoredFile, *, seeded: bool = True) -> str:
+    """What a result is, beside its key or path; `seeded`: of a kind that draws by lot."""
     if isinstance(made, StoredImage):
-        return f"{made.width}x{made.height}  seed {made.seed}"
+        return f"{made.width}x{made.height}" + (f"  seed {made.seed}" if seeded else "")
     return f"{made.role}{'' if made.index is None else f' of image {made.index}'}  {made.bytes} bytes"
 
 

@@ -132,7 +132,7 @@ def _finish(job: Job, target: Target | None, screen: Screen) -> int:
     else:
         made: list[StoredImage | StoredFile] = [*job.images, *job.files]
         for place, one in zip(paths or (one.key for one in made), made, strict=True):
-            screen.say(f"{place}  {in_words(one)}")
+            screen.say(f"{place}  {in_words(one, seeded=bool(job.seeds))}")
         for warning in set(job.warnings) - set(job.submit_warnings):
             screen.note(f"note: {_WORDS.get(warning, warning).format(model=job.model)}")
         job.raise_for_state()

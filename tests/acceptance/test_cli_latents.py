@@ -23,6 +23,7 @@ def test_from_a_prompt_to_latents_and_back(call: Call, darkroom: Installation, t
     assert decoded.code == 0, decoded.err
     assert (decoded.json["seeds"], decoded.json["needs"]) == ([], ["kind:decode"])
     assert pixels(tmp_path / "again.png") == pixels(tmp_path / "cat.png")
+    assert "64x64" in (shown := call("status", decoded.json["id"]).out) and "seed" not in shown
     alone = call("submit", "a cat", "--output", "latents", "--save", tmp_path / "alone.safetensors", "--json").json
     assert alone["saved"] == [str(tmp_path / "alone.safetensors")] and alone["images"] == []
     began = call("submit", "a dog", "--image", alone["saved"][0], "--wait", "--json").json
