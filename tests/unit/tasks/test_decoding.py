@@ -199,7 +199,7 @@ def test_results_without_a_store_say_what_to_configure() -> None:
 def test_offers_that_this_version_cannot_read_are_left_out() -> None:
     reading = read_market()
     next(reading)
-    replies: list[Any] = [b"later", b'{"name": "later", "shape": "round"}', 3]
+    replies: list[Any] = [b"later", b'{"name": "later", "shape": "round"}', b"", 3, []]
     with pytest.raises(StopIteration) as stop:
         reading.send(replies)
     assert "later" not in stop.value.value.offers
