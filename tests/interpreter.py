@@ -45,7 +45,8 @@ def main() -> None:
 def end(code: int) -> None:
     """As a process with this exit code, or by the signal where it is negative."""
     if code < 0:
-        signal.signal(-code, signal.SIG_DFL)
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(code)
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.nursery import nursery
 
+DIES = "import os, signal; os.kill(os.getpid(), signal.{name})"
 WAITS = "import sys, time; print(sys.executable, flush=True); time.sleep(600)"
 CATCHES = """
 import signal, sys, time
@@ -37,3 +38,9 @@ def test_a_signal_to_it_is_one_to_the_program(program: str, number: signal.Signa
         process.send_signal(number)
         assert process.stdout.read() == ""  # whatever held it has ended
         assert process.wait() == code
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+def test_what_ends_the_program_ends_it(number: signal.Signals) -> None:
+    with start("-c", DIES.format(name=number.name)) as process:
+        assert process.wait() == -number
