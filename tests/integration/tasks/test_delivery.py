@@ -248,7 +248,7 @@ def test_a_full_lane_refuses_and_says_so(task_settings: TaskSettings, counter: C
         client.submit({"prompt": "a cat", "model": "sdxl", "lane": "bulk"})
 
 
-LASTING = {"clock", "marks", "lanes", "models"}  # a few fields each, however many jobs there were
+LASTING = {"offers", "clock", "marks", "lanes", "models"}  # a few fields each, however many jobs there were
 
 
 def test_every_key_of_a_job_that_ended_has_a_lifetime(counter: Counter) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from darkroom.tasks.catalogue import ModelEntry
+from darkroom.tasks.needs import RELEASED_VALUES
 from darkroom.tasks.offers import RELEASED_OFFER
 from tests.nursery import nursery
 
@@ -108,4 +109,4 @@ def readable_to_both(entry: ModelEntry) -> str:
     data = entry.model_dump(mode="json")
     found = {name: data[name] for name in [*RELEASED_OFFER[""], "source"]}
     parts = {part: {name: data[part][name] for name in RELEASED_OFFER[part]} for part in ("defaults", "limits")}
-    return json.dumps({"models": [{**found, **parts}]})
+    return json.dumps({"models": [{**found, **parts, "kinds": RELEASED_VALUES["kind"]}]})
