@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 
 from bench import (
+    embeddings,
     housekeeping,
     hygiene,
     imports,
@@ -30,6 +31,7 @@ BENCHES: dict[str, Callable[[], list[Row]]] = {
     "neighbours": neighbours.measure,
     "replay": replay.measure,
     "inpaint": inpaint.measure,
+    "embeddings": embeddings.measure,
     "speedups": speedups.measure,
     "serve": serve.measure,
 }

@@ -14,7 +14,7 @@ from darkroom.tasks import Darkroom, DarkroomError, Fault, InvalidRequest, Store
 from darkroom.tasks.requests import DEFAULT_KIND, KINDS
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # one letter is a drive of Windows
-_SOME_KEYS = ("0/0-0000000000000000.png", "0/latents-0-0000000000000000.safetensors")  # stand for those of uploads
+_SOME_KEY, _SOME_FILE = "0/0-0000000000000000.png", "0/{}-0000000000000000.safetensors"  # stand for those of uploads
 _FILES = (".safetensors",)  # endings of what jobs make that is no picture
 _FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
@@ -29,7 +29,7 @@ def with_upload(fields: Mapping[str, Any], client: Darkroom) -> Mapping[str, Any
     local = {name: value for name, value in named.items() if isinstance(value, str) and is_local(value)}
     if not local:
         return fields
-    uploaded = {**fields, **{name: _SOME_KEYS[value.endswith(".safetensors")] for name, value in local.items()}}
+    uploaded = {**fields, **{name: _some_key(fields, name, value) for name, value in local.items()}}
     try:
         tenant = parse_request(uploaded).tenant
     except DarkroomError:
@@ -40,6 +40,14 @@ def with_upload(fields: Mapping[str, Any], client: Darkroom) -> Mapping[str, Any
         why = "is no file here and no storage key"
         raise InvalidRequest([Fault(name, "input_missing", f"{local[name]} {why}") for name in missing])
     return {**fields, **{name: _uploaded(client, name, path, tenant) for name, path in paths.items()}}
+
+
+def _some_key(fields: Mapping[str, Any], name: str, path: str) -> str:
+    """What may be the key of this file, once it is uploaded."""
+    if not path.endswith(_FILES):
+        return _SOME_KEY
+    embeddings = KINDS[fields.get("kind", DEFAULT_KIND)].embeddings
+    return _SOME_FILE.format("embeddings" if name in embeddings else "latents")
 
 
 def _uploaded(client: Darkroom, field: str, path: Path, tenant: str) -> str:

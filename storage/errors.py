@@ -23,7 +23,8 @@ StorageError
     ├── InputTooLarge         input_too_large          more bytes than allowed
     ├── InputNotAnImage       input_not_an_image       by content neither PNG, JPEG nor WebP
     ├── InputNotLatents       input_not_latents        no .safetensors file with one tensor of latents
-    ├── InputUnfit            input_unfit              latents of another family or size than the job's
+    ├── InputNotEmbeddings    input_not_embeddings     no .safetensors file with a prompt's embeddings
+    ├── InputUnfit            input_unfit              latents or embeddings that are not for this job
     ├── InputBomb             input_bomb               would unpack to more than the limit, or take too long
     ├── InputCorrupt          input_corrupt            begins as an image, but cannot be decoded
     ├── MaskEmpty             mask_empty               a mask that marks nothing
@@ -209,8 +210,15 @@ class InputNotLatents(InputError):
     hint = "give the key of a file of the role `latents`, or of an upload of one"
 
 
+class InputNotEmbeddings(InputError):
+    """No .safetensors file with the embeddings of a prompt."""
+
+    code = "input_not_embeddings"
+    hint = "give the key of a file of the role `embeddings`, or of an upload of one"
+
+
 class InputUnfit(InputError):
-    """Latents of another family or size than the job's."""
+    """Latents of another family or size than the job's, or embeddings of other text encoders."""
 
     code = "input_unfit"
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from darkroom.storage.embeddings import DIMENSIONS, open_embeddings
 from darkroom.storage.errors import (
     InputForbidden,
     InputMissing,
@@ -30,9 +31,10 @@ from darkroom.storage.keys import (
     is_tensors,
     job_of_output,
 )
-from darkroom.storage.latents import is_safetensors, open_latents
+from darkroom.storage.latents import open_latents
 from darkroom.storage.settings import StorageSettings
 from darkroom.storage.stores import load_settings
+from darkroom.storage.tensors import is_safetensors, read_header
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
@@ -49,9 +51,9 @@ def read_input(
 ) -> bytes:
     """The bytes that `reference` stands for: a storage key, a base64 data: URL, or an https: URL. Not decoded yet.
 
-    `latents`: a key may be that of a .safetensors file, too. A key must lie under `inputs/{tenant}/`, or be the output
-    of a job for whose id `owns_output` says True. Raises an InputError, or the StorageError of the store. `fetch`
-    stands in for the real fetching.
+    `latents`: a key may be that of a .safetensors file, too, of latents or embeddings. A key must lie under
+    `inputs/{tenant}/`, or be the output of a job for whose id `owns_output` says True. Raises an InputError, or the
+    StorageError of the store. `fetch` stands in for the real fetching.
     """
     scheme = _SCHEME.match(reference)
     if scheme is None:
@@ -100,8 +102,8 @@ def store_input(
 ) -> str:
     """Stores a picture (its bytes, or a file) for `tenant` and returns its key, under which read_input finds it.
 
-    By content it may be a .safetensors file of latents. Raises KeyInvalid for a name that no tenant can have, and the
-    InputError of a picture or of latents that no worker would take. Without settings those of the environment hold.
+    By content it may be a .safetensors file of latents or embeddings. Raises KeyInvalid for a name that no tenant can
+    have, and the InputError of what no worker would take. Without settings those of the environment hold.
     """
     settings = settings or load_settings()
     input_prefix(tenant)
@@ -122,8 +124,9 @@ def _checked(data: bytes, settings: StorageSettings) -> str:
         with open_picture(data, max_pixels=settings.input_max_pixels):
             return EXTENSIONS[picture_format(data)]
     if len(data) > settings.input_latents_max_bytes:
-        raise InputTooLarge(f"the latents have more bytes than the limit of {settings.input_latents_max_bytes}")
-    open_latents(data)
+        raise InputTooLarge(f"the file has more bytes than the limit of {settings.input_latents_max_bytes}")
+    opener = open_embeddings if read_header(data).tensors.keys() & DIMENSIONS.keys() else open_latents
+    opener(data)
     return LATENTS
 
 

@@ -41,6 +41,7 @@ from darkroom.tasks.models import Market
 from darkroom.tasks.operations import Outcome, Submitted
 from darkroom.tasks.requests import (
     Decode,
+    Embed,
     Encode,
     Extend,
     Img2Img,
@@ -64,6 +65,7 @@ __all__ = [
     "Darkroom",
     "DarkroomError",
     "Decode",
+    "Embed",
     "Encode",
     "Event",
     "Extend",

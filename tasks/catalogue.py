@@ -18,7 +18,7 @@ from darkroom.tasks.errors import DarkroomError
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Family = Literal["sdxl", "playground", "sd", "sdxl-refiner"]
-Kind = Literal["txt2img", "img2img", "inpaint", "encode", "decode", "interpolate"]
+Kind = Literal["txt2img", "img2img", "inpaint", "encode", "decode", "interpolate", "embed"]
 Prediction = Literal["diffusion", "edm", "distilled"]
 
 #: Kinds that models of a family never do, and why.

@@ -37,6 +37,7 @@ KIND_ABILITIES = (
     Ability("inpaint", {"kind": "inpaint", "image": PICTURE, "mask": MASK, "strength": 0.8}, "kind"),
     Ability("outpaint", {"kind": "inpaint", "image": PICTURE, "extend": {"left": 16}}, "kind"),
     Ability("interpolate", {"kind": "interpolate", "frames": 3, "prompt_to": "the sea", "seed_to": 5}, "kind"),
+    Ability("embed", {"kind": "embed"}, "kind"),
     Ability("encode", {"kind": "encode", "image": PICTURE}, "kind"),
     Ability("decode", {"kind": "decode", "image": LATENTS}, "kind", shows=False),  # it is the picture that they had
     Ability("img2img of latents", {"kind": "img2img", "image": LATENTS, "strength": 0.8}, "kind"),
@@ -48,6 +49,7 @@ ABILITIES = (
     Ability("negative prompt", {"negative_prompt": "a cat"}),
     Ability("long prompt", {"prompt": "a very red fox in deep snow, " * 20}),
     Ability("weights", {"prompt": "a (red)1.5 fox in (deep)0.5 snow", "prompt_syntax": "compel"}),
+    Ability("embeddings", {"prompt_embeds": EMBEDS}),
     Ability("second prompt", {"prompt_2": "the sea"}),
     Ability("clip skip", {"clip_skip": 1}),
     Ability("size conditioning", {"original_size": [64, 32], "crop": [8, 0]}),
@@ -69,12 +71,17 @@ ABILITIES = (
 IDLE = {
     ("guidance rescale", "no guidance"): "the warning guidance_rescale_ignored says so",
     ("negative prompt", "no guidance"): "the warning negative_prompt_ignored says so",
+    ("embeddings", "long prompt"): "a prompt beside embeddings is for people",
     ("jpeg", "latents alone"): "there is no picture",
     ("webp", "latents alone"): "there is no picture",
 }
 
 #: Pairs that are refused: the field at fault, and the technical reason, which docs/11-kinds.md tells.
 REFUSED = {
+    ("embeddings", "negative prompt"): ("negative_prompt", "have been encoded"),
+    ("embeddings", "weights"): ("prompt_syntax", "have been encoded"),
+    ("embeddings", "second prompt"): ("prompt_2", "have been encoded"),
+    ("embeddings", "clip skip"): ("clip_skip", "have been encoded"),
     ("family sd", "second prompt"): ("prompt_2", "one text encoder"),
     ("family sd", "size conditioning"): ("original_size", "told of no sizes"),
 }

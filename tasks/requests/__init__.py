@@ -14,6 +14,7 @@ from darkroom.tasks.errors import Fault, InvalidRequest
 from darkroom.tasks.findings import faults_of, quotable
 from darkroom.tasks.requests.base import KEPT, JobRequest
 from darkroom.tasks.requests.decode import Decode
+from darkroom.tasks.requests.embed import Embed
 from darkroom.tasks.requests.encode import Encode
 from darkroom.tasks.requests.img2img import Img2Img
 from darkroom.tasks.requests.inpaint import Extend, Inpaint
@@ -24,6 +25,7 @@ __all__ = [
     "DEFAULT_KIND",
     "KINDS",
     "Decode",
+    "Embed",
     "Encode",
     "Extend",
     "Img2Img",
@@ -36,7 +38,7 @@ __all__ = [
 ]
 
 #: Every kind of job. Where fields do not say which one is meant, it is the first that has them all.
-AnyKind = Txt2Img | Img2Img | Inpaint | Encode | Decode | Interpolate
+AnyKind = Txt2Img | Img2Img | Inpaint | Encode | Decode | Interpolate | Embed
 
 KINDS: dict[str, type[JobRequest]] = {kind.model_fields["kind"].default: kind for kind in get_args(AnyKind)}
 DEFAULT_KIND = next(iter(KINDS))

@@ -41,6 +41,14 @@ class JobRequest(BaseModel):
     inputs: ClassVar[tuple[str, ...]] = ()
     #: Those of them that are latents (a .safetensors file's key): `also`, beside pictures, or `only`.
     latents: ClassVar[Mapping[str, Literal["also", "only"]]] = {}
+    #: Those of them that are embeddings (a .safetensors file's key).
+    embeddings: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """A kind has the inputs of all of its parts."""
+        named = (name for part in cls.__mro__ for name in part.__dict__.get("inputs", ()))
+        cls.inputs = tuple(dict.fromkeys(named))
 
     def __init__(self, **fields: Any) -> None:
         """Raises InvalidRequest with every fault."""
@@ -145,7 +153,9 @@ class JobRequest(BaseModel):
     def _check_input(cls, name: str, reference: str, tenant: str) -> None:
         """Raises ReferenceFault where it leads nowhere, or to what the field does not take."""
         taken = cls.latents.get(name)
-        if taken == "only" or (taken == "also" and is_file_key(reference)):
+        if name in cls.embeddings:
+            check_file_reference(reference, tenant, role="embeddings")
+        elif taken == "only" or (taken == "also" and is_file_key(reference)):
             check_file_reference(reference, tenant, role="latents")
         else:
             check_reference(reference, tenant)

@@ -9,10 +9,11 @@ from pydantic import Field
 from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import MAX_SEED, Prompt, Seed
-from darkroom.tasks.requests.parts import Prompted, Sampled, Sized
+from darkroom.tasks.requests.parts import Sampled, Sized
+from darkroom.tasks.requests.prompted import Worded
 
 
-class Interpolate(Sampled, Sized, Prompted):
+class Interpolate(Sampled, Sized, Worded):
     """Make pictures on the way between two prompts, two seeds, or both.
 
     The first and the last are the pictures that each end gives by itself.

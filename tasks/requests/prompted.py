@@ -1,14 +1,15 @@
 """Words for what to make: prompts, for one text encoder or two, and how they are read."""
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.errors import Fault
-from darkroom.tasks.fields import Prompt, Text
-from darkroom.tasks.requests.base import JobRequest, defaults
+from darkroom.tasks.fields import Prompt, Reference, Text
+from darkroom.tasks.requests.base import KEPT, JobRequest, defaults
 from darkroom.tasks.tokens import least_tokens, most_tokens
 
 Syntax = Literal["plain", "compel"]
@@ -18,10 +19,10 @@ LongPrompt = Literal["cut", "chunk"]
 MOST_CLIP_SKIP = 31
 
 
-class Prompted(JobRequest):
+class Worded(JobRequest):
     """Words for what to make, and how far they are followed."""
 
-    prompt: Prompt = Field(description="what to make")
+    prompt: Prompt | None = Field(default=None, validate_default=True, description="what to make")
     negative_prompt: Text | None = Field(
         default=None, description="what to keep out; None and the empty text differ for SDXL"
     )
@@ -58,7 +59,7 @@ class Prompted(JobRequest):
     @property
     def title(self) -> str:
         """The prompt."""
-        return self.prompt
+        return self.prompt or super().title
 
     @property
     def texts(self) -> dict[str, str]:
@@ -107,6 +108,15 @@ class Prompted(JobRequest):
         """The text is cut, unless it was said what becomes of it."""
         return super().plainer() | ({} if "long_prompt" in self.model_fields_set else {"long_prompt": "cut"})
 
+    @field_validator("prompt")
+    @classmethod
+    def _says_something(cls, prompt: str | None, info: ValidationInfo) -> str | None:
+        """Without embeddings there has to be a text."""
+        unsaid = all(info.data.get(name, "at fault itself") is None for name in cls.embeddings)
+        if prompt is None and unsaid and info.context is not KEPT:
+            raise PydanticCustomError("missing", "field required")
+        return prompt
+
     def _guided(self, offer: ModelOffer) -> bool:
         scale = offer.defaults.guidance_scale if self.guidance_scale is None else self.guidance_scale
         return scale > 1  # diffusers' rule
@@ -117,5 +127,36 @@ class Prompted(JobRequest):
         return [text for name, text in self.texts.items() if guided or not name.startswith("negative")]
 
 
+class Embedded(JobRequest):
+    """What a job of the kind `embed` made of the words, in their place."""
+
+    inputs: ClassVar[tuple[str, ...]] = ("prompt_embeds",)
+    embeddings: ClassVar[tuple[str, ...]] = ("prompt_embeds",)
+
+    prompt_embeds: Reference | None = Field(
+        default=None, description="the key of a file of embeddings, read in place of all texts; a prompt is for people"
+    )
+
+
+class Prompted(Worded, Embedded):
+    """Words for what to make, or their embeddings."""
+
+    def faults(self, offer: ModelOffer) -> Iterator[Fault]:
+        """Words beside embeddings, which nobody would read."""
+        yield from super().faults(offer)
+        if self.prompt_embeds is None:
+            return
+        for name in (*TEXTS[1:], *HOW_READ):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                reason = "prompt_embeds have been encoded: what is read, and how, was said to the job that made them"
+                yield Fault(name, "not_supported", reason)
+
+    def _read(self, offer: ModelOffer) -> list[str]:
+        """Nothing, where there are embeddings."""
+        return [] if self.prompt_embeds is not None else super()._read(offer)
+
+
+#: The fields that say how texts are read.
+HOW_READ = ("clip_skip", "prompt_syntax", "long_prompt")
 #: The fields that hold what a text encoder reads.
 TEXTS = ("prompt", "negative_prompt", "prompt_2", "negative_prompt_2")

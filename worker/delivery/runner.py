@@ -195,14 +195,14 @@ class JobRunner:
         around = self._around
         found = {}
         for name, reference in request.references.items():
-            with naming(name) if len(request.inputs) > 1 else nullcontext():
+            with naming(name) if len(request.references) > 1 else nullcontext():
                 found[name] = read_input(
                     reference,
                     tenant=request.tenant,
                     store=around.keeper.store,
                     settings=around.storage,
                     owns_output=lambda job_id: around.leases.persist(lambda: owner(job_id)) == request.tenant,
-                    latents=name in request.latents,
+                    latents=name in (*request.latents, *request.embeddings),
                 )
         return found
 

@@ -30,7 +30,8 @@ from darkroom.worker.images.schedulers import check_schedulers, make_scheduler
 from darkroom.worker.images.trial import blame, check_steps
 from darkroom.worker.kinds import KINDS, kind_of
 from darkroom.worker.kinds.asked import Asked
-from darkroom.worker.kinds.base import Conditioning, Kind, PreparedJob, Sources
+from darkroom.worker.kinds.base import Kind, PreparedJob, Sources
+from darkroom.worker.kinds.conditioning import Conditioning
 from darkroom.worker.kinds.latents import latents_file
 from darkroom.worker.kinds.products import Produced, ProducedFile
 from darkroom.worker.models import weighted
@@ -38,6 +39,7 @@ from darkroom.worker.models.families.encoding import Encoded
 from darkroom.worker.models.loading import LoadedModel, warm_sizes
 from darkroom.worker.models.previews import preview_jpeg
 from darkroom.worker.models.scale import LatentScale, LatentSpace
+from darkroom.worker.models.texts import TextSpace
 from darkroom.worker.models.words import Words
 
 OnStep = Callable[[int, int, torch.Tensor], None]
@@ -63,6 +65,7 @@ class Generator:
         self._no_texts = dict.fromkeys(texts)
         scale = LatentScale.of(self._vae.config, normalised=model.family.normalises_latents)
         self._autoencoder = Autoencoder(self._vae, self._encoding.image_processor, scale)
+        self.texts = TextSpace.of(model)
         self.embeddings = EmbeddingCache[Encoded]()
 
     @property
@@ -97,7 +100,7 @@ class Generator:
         steps = _Steps(prepared.kind.steps(prepared), on_step, lambda: self._engine.leave(ticket))
         try:
             with failures_become_ours(steps.is_raised), self._engine.streams.own():
-                return prepared.kind.make(prepared, sources, _Run(self, seed, steps, ticket))
+                return prepared.kind.make(prepared.told(sources), sources, _Run(self, seed, steps, ticket))
         finally:
             self._engine.leave(ticket)
             steps.raised = None  # it holds the frames of the pipeline, and they hold this
@@ -135,6 +138,8 @@ class Generator:
 
         Raises InvalidRequest for what the text encoders cannot do, OutOfMemory, GenerationFailed.
         """
+        if asked.prompt_embeds:
+            return {}, []  # they come with the job's inputs
         words = replace(asked.words, length=length)
         self._check_layers(words)
         weighted.check_words(words)  # here, since it takes a while and no model

@@ -72,6 +72,7 @@ def _of_words(asked: Asked) -> dict[str, object]:
         "CFG rescale": f"{rescale:g}" if rescale else None,
         "Prompt2": _quoted(asked.prompt_2),
         "Negative2": _quoted(asked.negative_prompt_2),
+        "Embeddings": asked.prompt_embeds,
     }
     return {name: value for name, value in found.items() if value is not None}
 

@@ -3,13 +3,14 @@
 from darkroom.tasks.requests import JobRequest
 from darkroom.worker.kinds.base import Kind
 from darkroom.worker.kinds.decode import DecodeKind
+from darkroom.worker.kinds.embed import EmbedKind
 from darkroom.worker.kinds.encode import EncodeKind
 from darkroom.worker.kinds.img2img import Img2ImgKind
 from darkroom.worker.kinds.inpaint import InpaintKind
 from darkroom.worker.kinds.interpolate import InterpolateKind
 from darkroom.worker.kinds.txt2img import Txt2ImgKind
 
-_ALL = (Txt2ImgKind(), Img2ImgKind(), InpaintKind(), EncodeKind(), DecodeKind(), InterpolateKind())
+_ALL = (Txt2ImgKind(), Img2ImgKind(), InpaintKind(), EncodeKind(), DecodeKind(), InterpolateKind(), EmbedKind())
 KINDS: dict[str, Kind] = {kind.name: kind for kind in _ALL}
 
 

@@ -37,6 +37,7 @@ class Asked:
     crop: list[int] | None = None
     target_size: list[int] | None = None
     output: tuple[Output, ...] = ("image",)
+    prompt_embeds: str | None = None
     hires: Hires | None = None
 
     @classmethod
@@ -55,7 +56,14 @@ class Asked:
         faults = [*_missing(request, values), *_not_offered(request.kind, values["scheduler"], offer)]
         if faults:
             raise InvalidRequest(faults)
-        return cls(**values)
+        return cls(**{**values, "prompt": values["prompt"] or ""})
+
+    @classmethod
+    def of_words(cls, request: JobRequest, offer: ModelOffer) -> Self:
+        """Of a kind that has a prompt, and does not denoise. Raises InvalidRequest for a kind that is not offered."""
+        plain = cls.without_denoising(request, offer)
+        names = (field for field in cls.__dataclass_fields__ if field in type(request).model_fields)
+        return replace(plain, **{name: getattr(request, name) for name in names})
 
     @classmethod
     def without_denoising(cls, request: JobRequest, offer: ModelOffer) -> Self:
@@ -128,8 +136,9 @@ class Asked:
 
 
 def _missing(request: JobRequest, values: dict[str, Any]) -> list[Fault]:
-    needed = ["prompt", "num_inference_steps", "guidance_scale", "scheduler", "strength"]
-    if not request.inputs:
+    needed = [] if values["prompt_embeds"] else ["prompt"]
+    needed += ["num_inference_steps", "guidance_scale", "scheduler", "strength"]
+    if "image" not in request.inputs:
         needed += ["width", "height"]
     unset = [name for name in needed if values[name] is None]
     return [Fault(name, "missing", "has no value: the request was not resolved") for name in unset]

@@ -2,25 +2,26 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
 import torch
 from PIL import Image
 
-from darkroom.storage.latents import is_safetensors
+from darkroom.storage.tensors import is_safetensors
 from darkroom.tasks.catalogue import ModelEntry
 from darkroom.tasks.requests import JobRequest
 from darkroom.worker.kinds.asked import Asked
+from darkroom.worker.kinds.conditioning import Conditioning
+from darkroom.worker.kinds.embeddings import read_embeddings
 from darkroom.worker.kinds.latents import read_latents
 from darkroom.worker.kinds.products import Produced, ProducedFile
-from darkroom.worker.kinds.sources import MOST_PIXELS, prepare_source, read_source
+from darkroom.worker.kinds.sources import MOST_PIXELS, naming, prepare_source, read_source
 from darkroom.worker.models.scale import LatentSpace
+from darkroom.worker.models.texts import TextSpace
 
 #: What was read of a job's inputs, by the names of the request's fields.
 Sources = Mapping[str, Any]
-#: The pipelines' keyword arguments that a prompt becomes; nothing writes to them.
-Conditioning = dict[str, torch.Tensor]
 
 
 class Tools(Protocol):
@@ -33,6 +34,10 @@ class Tools(Protocol):
     @property
     def space(self) -> LatentSpace:
         """Whose latents are its own."""
+
+    @property
+    def texts(self) -> TextSpace:
+        """Whose embeddings are its own."""
 
     def encode(self, asked: Asked, length: int = 0) -> tuple[Conditioning, list[str]]:
         """The prompts, encoded, as long as `length` at least, and warnings. Raises OutOfMemory, GenerationFailed."""
@@ -69,7 +74,7 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class PreparedJob:
-    """What all pieces of a job share; `space`: whose latents it may begin with, where it may."""
+    """What all pieces of a job share; `space`, `texts`: whose latents and whose embeddings it may begin with."""
 
     kind: "Kind"
     request: JobRequest
@@ -77,6 +82,12 @@ class PreparedJob:
     conditioning: Conditioning
     warnings: list[str]
     space: LatentSpace | None = field(default=None, kw_only=True)
+    texts: TextSpace | None = field(default=None, kw_only=True)
+
+    def told(self, sources: Sources) -> "PreparedJob":
+        """With the embeddings that were read in place of a prompt, if there are any."""
+        found = next((sources[name] for name in self.request.embeddings if name in sources), None)
+        return self if found is None else replace(self, conditioning=found)
 
     def piece(self, _index: int) -> "PreparedJob":
         """For one piece of the job, where pieces differ by more than their seeds."""
@@ -100,14 +111,23 @@ class Kind(ABC):
         """What is done once, before the first piece. Raises InvalidRequest for what this model does not do."""
         asked = Asked.of(request, tools.entry)
         conditioning, warnings = tools.encode(asked)
-        return PreparedJob(self, request, asked, conditioning, warnings, space=tools.space)
+        return PreparedJob(self, request, asked, conditioning, warnings, space=tools.space, texts=tools.texts)
 
     def read(self, prepared: PreparedJob, inputs: Mapping[str, bytes], most_pixels: int = MOST_PIXELS) -> Sources:
         """The inputs, read once for all pieces. Raises InputError."""
+        sources, texts, guidance = {}, prepared.texts, prepared.asked.guidance
+        for name in self.request.embeddings:
+            if name in inputs and texts:
+                with naming(name):
+                    sources[name] = read_embeddings(inputs[name], texts, guidance=guidance)
+        others = {name: data for name, data in inputs.items() if name not in self.request.embeddings}
+        return {**sources, **self.read_sources(prepared, others, most_pixels)}
+
+    def read_sources(self, prepared: PreparedJob, inputs: Mapping[str, bytes], most_pixels: int) -> Sources:
+        """What a picture begins with: pictures; by content latents, where the field takes them."""
         return {name: self._read(name, data, prepared, most_pixels) for name, data in inputs.items()}
 
     def _read(self, name: str, data: bytes, prepared: PreparedJob, most_pixels: int) -> Image.Image | torch.Tensor:
-        """A picture; by content latents, where the field takes them."""
         asked, taken = prepared.asked, self.request.latents.get(name)
         if prepared.space and (taken == "only" or (taken == "also" and is_safetensors(data))):
             return read_latents(data, asked, prepared.space)
@@ -145,7 +165,11 @@ class Kind(ABC):
         }
         # Made past all checks: a model may allow no two steps, or no such prompt.
         request = self.request.model_construct(None, **wish, **self.trial_fields)
-        return request, {name: Image.new("RGB", (width, height)) for name in self.request.inputs}
+        return request, {
+            name: Image.new("RGB", (width, height))
+            for name in self.request.inputs
+            if name not in self.request.embeddings
+        }
 
 
 def source_of(prepared: PreparedJob, sources: Sources, name: str = "image") -> Image.Image:

@@ -24,7 +24,7 @@ from darkroom.worker.kinds.canvas import (
 )
 from darkroom.worker.kinds.kept import kept
 from darkroom.worker.kinds.products import Produced
-from darkroom.worker.kinds.sources import MOST_PIXELS, naming, read_picture
+from darkroom.worker.kinds.sources import naming, read_picture
 
 _CANVAS = "canvas"  # what is made of the inputs
 _MARKS = {
@@ -40,7 +40,7 @@ class InpaintKind(Kind):
     request = Inpaint
     trial_fields: ClassVar[dict[str, Any]] = {"strength": 0.5}
 
-    def read(self, prepared: PreparedJob, inputs: Mapping[str, bytes], most_pixels: int = MOST_PIXELS) -> Sources:
+    def read_sources(self, prepared: PreparedJob, inputs: Mapping[str, bytes], most_pixels: int) -> Sources:
         """The canvas, made once for all pieces. Raises InputError, and InvalidRequest for a result that cannot be."""
         request = _inpaint(prepared.request)
         with naming("image"):

@@ -9,7 +9,8 @@ import torch
 from darkroom.tasks.requests import Interpolate, JobRequest
 from darkroom.worker.batching.streams import used_here
 from darkroom.worker.kinds.asked import Asked
-from darkroom.worker.kinds.base import Conditioning, Kind, PreparedJob, Run, Sources, Tools
+from darkroom.worker.kinds.base import Kind, PreparedJob, Run, Sources, Tools
+from darkroom.worker.kinds.conditioning import Conditioning
 from darkroom.worker.kinds.kept import kept
 from darkroom.worker.kinds.latents import FACTOR
 from darkroom.worker.kinds.products import Produced

@@ -26,7 +26,7 @@ from darkroom.worker.models.loading import load_model
 from darkroom.worker.process.abilities import abilities_of
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
-from tests.pairs import ABILITIES, IDLE, LATENTS, MASK, PICTURE, REFUSED, Ability, asked, foreign, pairs
+from tests.pairs import ABILITIES, EMBEDS, IDLE, LATENTS, MASK, PICTURE, REFUSED, Ability, asked, foreign, pairs
 from tests.unit.worker.conftest import photo
 
 from .conftest import TTL, Desk, open_desk
@@ -107,13 +107,15 @@ def inputs(desk: Desk) -> dict[tuple[str, Family], str]:
     found: dict[tuple[str, Family], str] = {}
     for family in FAMILIES:
         found[PICTURE, family], found[MASK, family] = picture, mask
-        found[LATENTS, family] = latents_of(desk, family)
+        found[LATENTS, family] = file_of(desk, {**SMALL, "model": f"tiny-{family}", "output": ["latents"]})
+        words = {"prompt": "the sea", "negative_prompt": "a dog", "guidance_scale": 4.0}
+        found[EMBEDS, family] = file_of(desk, {"kind": "embed", "model": f"tiny-{family}", **words})
     return found
 
 
-def latents_of(desk: Desk, family: Family) -> str:
-    """The key of latents of the family's model."""
-    job_id = desk.client.submit({**SMALL, "model": f"tiny-{family}", "output": ["latents"]}).id
+def file_of(desk: Desk, fields: Mapping[str, Any]) -> str:
+    """The key of the file that such a job makes."""
+    job_id = desk.client.submit(fields).id
     JobRunner(desk.around)(job_id)
     return desk.client.get(job_id).files[0].key
 

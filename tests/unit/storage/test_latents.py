@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from darkroom.storage.errors import InputCorrupt, InputError, InputNotLatents
-from darkroom.storage.latents import MAX_HEADER, is_safetensors, open_latents
+from darkroom.storage.latents import open_latents
+from darkroom.storage.tensors import MAX_HEADER, is_safetensors
 
 SHAPE, SIZE = [1, 4, 2, 3], 96  # bytes in float32
 

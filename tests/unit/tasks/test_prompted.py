@@ -126,3 +126,43 @@ def test_where_all_workers_that_are_there_are_older_the_text_is_cut_as_before() 
     assert long_with(old, long_prompt="chunk") == "chunk"  # it waits
     assert (long_with({"clip_skip"}, clip_skip=1), long_with(new, clip_skip=1)) == ("cut", "chunk")
     assert long_with(old, clip_skip=1) == "chunk"  # cutting would not help
+
+
+KEY = "0/embeddings-0-0000000000000000.safetensors"
+
+
+def embedding(**fields: Any) -> Any:
+    asked = {"model": "small", "prompt_embeds": KEY, **fields}
+    return resolve(asked, {"small": MODEL}, lambda: None).filled
+
+
+def test_embeddings_stand_for_the_texts() -> None:
+    filled = embedding()
+    assert (filled.prompt, filled.long_prompt, filled.references) == (None, "cut", {"prompt_embeds": KEY})
+    assert (needs_of(filled), filled.title) == (("prompt_embeds",), KEY)
+    named = embedding(prompt="x" * 100)  # for people
+    assert (named.prompt, named.long_prompt, named.title) == ("x" * 100, "cut", "x" * 100)
+    both = embedding(kind="img2img", image=PICTURE)
+    assert both.references == {"image": PICTURE, "prompt_embeds": KEY}
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "code"),
+    [
+        ({"prompt_embeds": None}, "prompt", "missing"),
+        ({"negative_prompt": "a dog"}, "negative_prompt", "not_supported"),
+        ({"prompt_2": "a dog"}, "prompt_2", "not_supported"),
+        ({"clip_skip": 1}, "clip_skip", "not_supported"),
+        ({"prompt_syntax": "compel"}, "prompt_syntax", "not_supported"),
+        ({"long_prompt": "chunk"}, "long_prompt", "not_supported"),
+        ({"prompt_embeds": "0/latents-0-0000000000000000.safetensors"}, "prompt_embeds", "input_not_embeddings"),
+        ({"prompt_embeds": "0/0-0000000000000000.png"}, "prompt_embeds", "input_reference_invalid"),
+        ({"prompt_embeds": "https://example.com/a.safetensors"}, "prompt_embeds", "input_reference_invalid"),
+        ({"prompt_embeds": "inputs/alice/a.safetensors"}, "prompt_embeds", "input_forbidden"),
+        ({"kind": "img2img", "image": KEY}, "image", "input_not_latents"),
+    ],
+)
+def test_what_does_not_go_with_embeddings_is_named(fields: dict[str, Any], field: str, code: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        embedding(**fields)
+    assert [(fault.field, fault.code) for fault in caught.value.faults] == [(field, code)]

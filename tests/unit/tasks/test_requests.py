@@ -48,7 +48,7 @@ def faults(**fields: Any) -> list[Fault]:
         ("prompt", "\ud800", "string_unicode"),
         ("prompt", 5, "string_type"),
         ("prompt", b"bytes", "string_type"),
-        ("prompt", None, "string_type"),
+        ("prompt", None, "missing"),
         ("negative_prompt", "a\x07b", "invalid_value"),
         ("width", 513, "multiple_of"),
         ("width", "512", "int_type"),

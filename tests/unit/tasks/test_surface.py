@@ -21,6 +21,7 @@ def test_public_names() -> None:
         "Darkroom",
         "DarkroomError",
         "Decode",
+        "Embed",
         "Encode",
         "Event",
         "Extend",
