@@ -69,7 +69,7 @@ def many(entry: ModelEntry, storage: Storage, tmp_path_factory: pytest.TempPathF
 def long_job(place: Place) -> tuple[JobHandle, int]:
     """A job of some seconds that has taken its first step, and its worker's process; another worker has no job."""
     place.ready(2)
-    handle = place.submit(num_inference_steps=200, num_images=4)
+    handle = place.submit(num_inference_steps=200, num_images=2)
     next(event for event in handle.watch() if event.type == "job.progress")
     return handle, int(str(handle.get().worker).split(":")[1])
 
