@@ -51,6 +51,7 @@ from darkroom.tasks.requests import (
     Txt2Img,
     parse_request,
 )
+from darkroom.tasks.requests.handover import Refiner
 from darkroom.tasks.requests.hires import Hires
 from darkroom.tasks.results import StoredFile, StoredImage
 from darkroom.tasks.settings import TaskSettings
@@ -94,6 +95,7 @@ __all__ = [
     "QueueError",
     "QueueFull",
     "QueueUnavailable",
+    "Refiner",
     "Request",
     "SettingsInvalid",
     "State",

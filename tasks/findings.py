@@ -2,6 +2,8 @@
 
 import json
 import reprlib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,13 +12,15 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from darkroom.tasks.errors import Fault
 
 
-def faults_of(error: ValidationError) -> list[Fault]:
-    """One per field and cause."""
+def faults_of(error: ValidationError, reasons: Mapping[str, str] = MappingProxyType({})) -> list[Fault]:
+    """One per field and cause. `reasons`: why some fields cannot be there."""
     found: dict[tuple[str, str], Fault] = {}
     for item in error.errors(include_url=False, include_input=False, include_context=False):
         message = str(item["msg"]).removeprefix("Value error, ")
         field = ".".join(_shown(str(part))[:100] for part in item["loc"]) or "request"
         code = "invalid_value" if item["type"] == "value_error" else item["type"]
+        if code == "extra_forbidden" and field in reasons:
+            code, message = "not_supported", reasons[field]
         found.setdefault((field, message), Fault(field, code, message[:1].lower() + message[1:]))
     return list(found.values())
 

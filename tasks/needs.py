@@ -46,6 +46,11 @@ def needs_of(request: BaseModel) -> tuple[str, ...]:
     return tuple(sorted({*filter(None, values), *_added_fields(request), *_further_models(request)}))
 
 
+def further_models(request: BaseModel) -> tuple[str, ...]:
+    """The names of the models that a request names besides its own, sorted."""
+    return tuple(sorted({need.removeprefix("model:") for need in _further_models(request)}))
+
+
 def value_need(field: str, value: object) -> str | None:
     """The need for a field's value that the first release lacks, such as `kind:inpaint`; None where it had it."""
     return None if value in RELEASED_VALUES[field] else f"{field}:{value}"

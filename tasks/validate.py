@@ -46,7 +46,7 @@ def resolve(
     offer = catalogue.get(name) if name else None
     if offer is None:
         raise InvalidRequest([_unknown_model(name, catalogue)])
-    faults = list(asked.faults(offer))
+    faults = [*asked.faults(offer), *asked.faults_beside(offer, catalogue)]
     if faults:
         raise InvalidRequest(faults)
     filled = asked.model_copy(update=asked.filled(offer))
@@ -112,7 +112,8 @@ def _catalogue_faults_of(data: Mapping[str, Any], known: list[Fault], catalogue:
         return [_unknown_model(data["model"], catalogue)]
     whole = {k: _read(kind, k, v) for k, v in data.items() if k in kind.model_fields and k not in broken}
     required = {k: None for k, field in kind.model_fields.items() if field.is_required()}
-    return list(kind.model_construct(**{**required, **whole}).faults(entry))
+    request = kind.model_construct(**{**required, **whole})
+    return [*request.faults(entry), *request.faults_beside(entry, catalogue)]
 
 
 def _read(kind: type[JobRequest], field: str, value: Any) -> Any:

@@ -59,6 +59,7 @@ ABILITIES = (
     Ability("latents alone", {"output": ["latents"]}, "output"),
     Ability("hires", {"hires": {"scale": 1.5, "strength": 0.6}}, "hires"),
     Ability("hires of latents", {"hires": {"scale": 1.5, "strength": 0.6, "upscale": "latent"}}, "hires"),
+    Ability("denoising end", {"denoising_end": 0.5, "output": ["latents"]}, "output"),
     Ability("several images", {"num_images": 2}),
     Ability("jpeg", {"output_format": "jpeg"}, "format"),
     Ability("webp", {"output_format": "webp"}, "format"),
@@ -74,6 +75,8 @@ IDLE = {
     ("embeddings", "long prompt"): "a prompt beside embeddings is for people",
     ("jpeg", "latents alone"): "there is no picture",
     ("webp", "latents alone"): "there is no picture",
+    ("jpeg", "denoising end"): "there is no picture",
+    ("webp", "denoising end"): "there is no picture",
 }
 
 #: Pairs that are refused: the field at fault, and the technical reason, which docs/11-kinds.md tells.
@@ -84,6 +87,11 @@ REFUSED = {
     ("embeddings", "clip skip"): ("clip_skip", "have been encoded"),
     ("family sd", "second prompt"): ("prompt_2", "one text encoder"),
     ("family sd", "size conditioning"): ("original_size", "told of no sizes"),
+    ("family sd", "denoising end"): ("denoising_end", "no part of a schedule"),
+    ("family playground", "denoising end"): ("denoising_end", "noise levels"),
+    ("hires", "denoising end"): ("denoising_end", "unfinished image"),
+    ("hires of latents", "denoising end"): ("denoising_end", "unfinished image"),
+    ("DPM++ SDE", "denoising end"): ("denoising_end", "two stages"),
 }
 
 

@@ -25,7 +25,7 @@ class Glowing(Txt2Img):
 
     glow: float = 0
     tags: list[str] = Field(default_factory=list)
-    refiner: Annotated[ModelName | None, FurtherModel()] = None
+    helper: Annotated[ModelName | None, FurtherModel()] = None
     sparks: Sparks | None = None
 
 

@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from darkroom.cli.options import AsJson, Catalogue, Device, Dtype, Memory, ModelsDir, Threads, set_environment
 from darkroom.cli.replay.recorded import disagreements, find
@@ -126,16 +127,22 @@ def _made_again(
     from darkroom.worker.models.tuning import make_engine
 
     settings = WorkerSettings()
-    entry = load_catalogue(settings.catalogue)[manifest.model.name]
+    catalogue = load_catalogue(settings.catalogue)
+    names = [manifest.model.name, *(one.model.name for one in manifest.further_models)]
     placement = choose_placement(settings)
     with _progress(screen) as progress, make_engine(placement) as engine:
-        loading = progress.add_task(f"{entry.name}: verify and load", total=None)
-        model = load_model(
-            entry, placement, settings, lambda done, of: progress.update(loading, completed=done, total=of)
-        )
-        progress.remove_task(loading)
-        again = Replay(manifest, Generator(model, engine), load)
+        loaded = {}
+        for name in names:
+            loading = progress.add_task(f"{name}: verify and load", total=None)
+            told = partial(_told, progress, loading)
+            loaded[name] = Generator(load_model(catalogue[name], placement, settings, told), engine)
+            progress.remove_task(loading)
+        again = Replay(manifest, loaded[manifest.model.name], load, loaded)
         return _images(again, manifest.request.pieces, progress), again
+
+
+def _told(progress: Progress, task: TaskID, done: int, of: int) -> None:
+    progress.update(task, completed=done, total=of)
 
 
 def _images(again: "Replay", count: int, progress: Progress) -> list["ReplayedImage"]:

@@ -67,5 +67,5 @@ def parse_request(data: Any, *, kept: bool = False) -> Request:
     try:
         found: Request = KINDS[kind].model_validate(dict(data), context=KEPT if kept else None)  # type: ignore[assignment]
     except ValidationError as error:
-        raise InvalidRequest(faults_of(error)) from None
+        raise InvalidRequest(faults_of(error, KINDS[kind].without)) from None
     return found

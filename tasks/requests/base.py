@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from darkroom.tasks.catalogue import ModelName, ModelOffer
+from darkroom.tasks.catalogue import Catalogue, ModelName, ModelOffer
 from darkroom.tasks.errors import Fault, InvalidRequest
 from darkroom.tasks.fields import Metadata, Moment, Tenant
 from darkroom.tasks.findings import faults_of, quotable
@@ -50,12 +50,15 @@ class JobRequest(BaseModel):
         named = (name for part in cls.__mro__ for name in part.__dict__.get("inputs", ()))
         cls.inputs = tuple(dict.fromkeys(named))
 
+    #: Fields of other kinds that this one cannot have, and why.
+    without: ClassVar[Mapping[str, str]] = {}
+
     def __init__(self, **fields: Any) -> None:
         """Raises InvalidRequest with every fault."""
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            raise InvalidRequest(faults_of(error)) from None
+            raise InvalidRequest(faults_of(error, self.without)) from None
 
     # Pydantic calls an `__init__` of ours for models within models, too, unless it bears the mark of its own.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
@@ -107,6 +110,10 @@ class JobRequest(BaseModel):
         """What the model does not do."""
         if self.kind not in offer.kinds:
             yield Fault("kind", "kind_not_supported", offer.does)
+
+    def faults_beside(self, _offer: ModelOffer, _catalogue: Catalogue) -> Iterator[Fault]:
+        """What further models that the request names do not do, where `_offer` is its own model's."""
+        yield from ()
 
     def warnings(self, _offer: ModelOffer) -> Iterator[str]:
         """What is no fault, and may not be what was meant."""

@@ -1,6 +1,6 @@
 """Parts of a picture made anew, and ground beyond its edges."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -42,6 +42,9 @@ class Extend(BaseModel):
         return self
 
 
+_HALF = "the picture is blended in after each step, which the other half would know nothing of: refine the result"
+
+
 class Inpaint(Seeded, Sampled, FromPicture, Prompted):
     """Make anew what a mask covers, and new ground around a picture; all else stays as it is, bit for bit.
 
@@ -49,6 +52,13 @@ class Inpaint(Seeded, Sampled, FromPicture, Prompted):
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("image", "mask")
+    without: ClassVar[Mapping[str, str]] = {
+        "hires": "what is not masked stays, bit for bit, at its own size; a second pass would make it anew: enlarge "
+        "the result by an img2img with hires",
+        "refiner": _HALF,
+        "denoising_start": _HALF,
+        "denoising_end": _HALF,
+    }
 
     kind: Literal["inpaint"] = "inpaint"
     mask: Reference | None = Field(

@@ -41,8 +41,9 @@ from darkroom.worker.delivery.results import (
 from darkroom.worker.delivery.storekeeper import StoreKeeper
 from darkroom.worker.delivery.timings import Timings
 from darkroom.worker.errors import DeviceBroken
-from darkroom.worker.images.generate import Generator, OnStep
+from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.manifest import make_manifest
+from darkroom.worker.images.steps import OnStep
 from darkroom.worker.kinds.base import PreparedJob, Sources
 from darkroom.worker.kinds.products import Produced
 from darkroom.worker.kinds.sources import naming
@@ -171,7 +172,7 @@ class JobRunner:
             store = PatientStore(self._around.keeper, self._around.patience, attempt.check, tell)
             inputs = store.retry(lambda: self._inputs(claim.request))
         with timings.phase("prepare"):
-            prepared = generator.prepare(claim.request)
+            prepared = generator.prepare(claim.request, self._around.generators)
             sources = prepared.kind.read(prepared, inputs, self._around.storage.input_max_pixels)
             digests = {name: hashlib.sha256(data).hexdigest() for name, data in inputs.items()}
         made = Results(attempt, store, self._around.leases, timings)
@@ -182,8 +183,9 @@ class JobRunner:
             files = prepared.kind.files_of_job(prepared, made.pictures())
         for file in files:
             made.keep(pack_file(claim.job_id, file))
+        models = {name: generator.model for name, generator in self._around.generators.items()}
         manifest = make_manifest(
-            claim.job_id, claim.request, generator.model, made.images, timings.rounded(), digests, made.files
+            claim.job_id, claim.request, generator.model, made.images, timings.rounded(), digests, made.files, models
         )
         attempt.check()
         with timings.phase("store"):

@@ -6,8 +6,10 @@ Model calls run on the engine's thread, the rest on the caller's.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from copy import copy
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -26,11 +28,12 @@ from darkroom.worker.batching.warming import warm_buckets
 from darkroom.worker.failures import failures_become_ours
 from darkroom.worker.images.autoencoder import Autoencoder
 from darkroom.worker.images.embeddings import EmbeddingCache
-from darkroom.worker.images.schedulers import check_schedulers, make_scheduler
+from darkroom.worker.images.schedulers import check_schedulers, count_steps, make_scheduler
+from darkroom.worker.images.steps import OnStep, Steps
 from darkroom.worker.images.trial import blame, check_steps
 from darkroom.worker.kinds import KINDS, kind_of
 from darkroom.worker.kinds.asked import Asked
-from darkroom.worker.kinds.base import Kind, PreparedJob, Sources
+from darkroom.worker.kinds.base import Kind, PreparedJob, Sources, Tools
 from darkroom.worker.kinds.conditioning import Conditioning
 from darkroom.worker.kinds.latents import latents_file
 from darkroom.worker.kinds.products import Produced, ProducedFile
@@ -41,8 +44,6 @@ from darkroom.worker.models.previews import preview_jpeg
 from darkroom.worker.models.scale import LatentScale, LatentSpace
 from darkroom.worker.models.texts import TextSpace
 from darkroom.worker.models.words import Words
-
-OnStep = Callable[[int, int, torch.Tensor], None]
 
 WARM_SECONDS = 10.0  # on a CPU, for buckets; the costs of what is not measured by then show in service
 SOON = 20  # steps
@@ -55,6 +56,7 @@ class Generator:
         """Raises ModelIncompatible where its entry names schedulers that it cannot use, or no pipeline takes it."""
         check_schedulers(model.entry, model.components["scheduler"])
         self.model = model
+        self._beside: Mapping[str, Generator] = {}
         self._engine = engine
         self._vae = VaeProxy(model.components["vae"], engine, model.placement.device)
         texts = {name: part for name, part in model.components.items() if name not in ("unet", "vae", "scheduler")}
@@ -73,13 +75,28 @@ class Generator:
         """The model's."""
         return self.model.entry
 
-    def prepare(self, request: JobRequest) -> PreparedJob:
+    def prepare(self, request: JobRequest, beside: Mapping[str, "Generator"] = MappingProxyType({})) -> PreparedJob:
         """What is done once for all pieces of a resolved request: its prompts are encoded, say.
 
+        `beside`: the models of this process by name; of those that the request names what is needed is prepared, too.
         `warnings` has `prompt_truncated` where the text encoders do not read a prompt to its end.
         Raises InvalidRequest for what this model does not do, OutOfMemory, GenerationFailed.
         """
-        return kind_of(request).prepare(request, self)
+        tools = copy(self)  # of the same parts
+        tools._beside = beside
+        return kind_of(request).prepare(request, tools)
+
+    def other(self, model: str) -> "Generator":
+        """Another model of this process. Raises InvalidRequest where it has none of that name."""
+        if model not in self._beside:
+            raise InvalidRequest([Fault("model", "not_served", f"{model} is not served beside {self.entry.name} here")])
+        return self._beside[model]
+
+    def count_steps(self, asked: Asked) -> int:
+        """The denoiser calls that are left of a schedule which is cut."""
+        scheduler = make_scheduler(asked.scheduler, self.model.components["scheduler"], self.entry.family, seed=0)
+        cut = asked.denoising_start, asked.denoising_end
+        return count_steps(scheduler, asked.num_inference_steps, asked.strength, *cut)
 
     def generate(
         self,
@@ -97,7 +114,7 @@ class Generator:
         """
         set_threads(1)  # beside the engine's, every job thread would bring an OpenMP team of its own
         ticket = ticket or Ticket()
-        steps = _Steps(prepared.kind.steps(prepared), on_step, lambda: self._engine.leave(ticket))
+        steps = Steps(prepared.kind.steps(prepared), on_step, lambda: self._engine.leave(ticket))
         try:
             with failures_become_ours(steps.is_raised), self._engine.streams.own():
                 return prepared.kind.make(prepared.told(sources), sources, _Run(self, seed, steps, ticket))
@@ -242,12 +259,19 @@ class _Run:
     `noise` draws what all of its passes begin with, one after the other.
     """
 
-    def __init__(self, generator: Generator, seed: int, steps: "_Steps", ticket: Ticket) -> None:
+    def __init__(self, generator: Generator, seed: int, steps: Steps, ticket: Ticket) -> None:
         self._generator, self.seed, self.steps, self.ticket = generator, seed, steps, ticket
         self.noise = torch.Generator("cpu").manual_seed(seed)
 
     def latents(self, pipeline: str, asked: Asked, conditioning: Conditioning, **extent: Any) -> torch.Tensor:
         return self._generator.latents(pipeline, (asked, conditioning), self, extent)
+
+    def by(self, tools: Tools) -> "_Run":
+        if not isinstance(tools, Generator):
+            raise TypeError(f"{type(tools).__name__} makes no pictures")
+        run = copy(self)
+        run._generator = tools
+        return run
 
     def denoise(self, pipeline: str, asked: Asked, conditioning: Conditioning, **extent: Any) -> Image.Image:
         return self.decode(self.latents(pipeline, asked, conditioning, **extent))
@@ -263,40 +287,3 @@ class _Run:
 
     def round_trip(self, picture: Image.Image) -> Image.Image:
         return self._generator.autoencoder.round_trip(picture)
-
-
-class _Steps:
-    """Counts the steps of all passes in those that were asked for, and remembers what `on_step` raised.
-
-    Some schedulers call the denoiser more than once a step. After a pass's last call `over` says so, before anything
-    else: between two passes nobody waits for the image.
-    """
-
-    def __init__(self, wanted: int, on_step: OnStep, over: Callable[[], None]) -> None:
-        self._wanted, self._on_step, self._over = wanted, on_step, over
-        self._done = 0
-        self.raised: BaseException | None = None
-
-    def of_pass(self, wanted: int) -> Callable[..., dict[str, Any]]:
-        """The callback of a pipeline that makes so many steps."""
-        before, self._done = self._done, self._done + wanted
-
-        def step(pipeline: Any, index: int, _timestep: Any, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-            calls = pipeline.num_timesteps
-            if index + 1 == calls:
-                self._over()
-            self._tell(before - (-(index + 1) * wanted // calls), tensors["latents"])
-            return {}
-
-        return step
-
-    def is_raised(self, error: BaseException) -> bool:
-        """Whether the error is the one that `on_step` raised."""
-        return error is self.raised
-
-    def _tell(self, step: int, latents: torch.Tensor) -> None:
-        try:
-            self._on_step(step, self._wanted, latents)
-        except BaseException as error:
-            self.raised = error
-            raise

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -15,13 +16,14 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from darkroom.tasks.catalogue import Catalogue
 from darkroom.tasks.errors import InvalidRequest
 from darkroom.tasks.fields import Seed
-from darkroom.tasks.needs import lean
+from darkroom.tasks.needs import further_models, lean
 from darkroom.tasks.requests import JobRequest, Request, parse_request
 from darkroom.tasks.requests.parts import Seeded
 from darkroom.tasks.validate import resolve
 from darkroom.worker.errors import ManifestInvalid
 from darkroom.worker.images.records import (
     FileRecord,
+    FurtherRecord,
     ImageRecord,
     ModelRecord,
     Record,
@@ -78,11 +80,13 @@ class Manifest(Record):
     images: list[ImageRecord] = Field(max_length=256)
     files: list[FileRecord] = Field(default=[], max_length=1024)
     inputs_sha256: dict[Text, Sha256] = Field(default_factory=dict, max_length=20)
+    further_models: list[FurtherRecord] = Field(default=[], max_length=20)
 
     def to_bytes(self) -> bytes:
         """JSON for people to read too; `parse_manifest` gives the same manifest back."""
         # Left out where there are none, for readers of before, which take no field that they do not know.
-        fields = self.model_dump(mode="json", by_alias=True, exclude=None if self.files else {"files"})
+        without = {name for name in ("files", "further_models") if not getattr(self, name)}
+        fields = self.model_dump(mode="json", by_alias=True, exclude=without)
         fields["request"] = lean(self.request)
         pretty = (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode()
         # Indented, the largest request that may be submitted would be more than `parse_manifest` reads.
@@ -114,8 +118,12 @@ def make_manifest(
     times: dict[str, float],
     inputs_sha256: Mapping[str, str] | None = None,
     files: Sequence[FileRecord] = (),
+    beside: Mapping[str, LoadedModel] = MappingProxyType({}),
 ) -> Manifest:
-    """The manifest of a resolved request that `model` has run; `inputs_sha256` are those of the inputs' files."""
+    """The manifest of a resolved request that `model` has run; `inputs_sha256` are those of the inputs' files.
+
+    `beside` has, by their names, the further models that had a part in it.
+    """
     facts: dict[str, Any] = {
         "job_id": job_id,
         "request": request,
@@ -125,8 +133,16 @@ def make_manifest(
         "images": images,
         "files": list(files),
         "inputs_sha256": dict(inputs_sha256 or {}),
+        "further_models": further_records(request, beside),
     }
     return Manifest(**facts)
+
+
+def further_records(request: JobRequest, beside: Mapping[str, LoadedModel]) -> list[FurtherRecord]:
+    """Of the models that a request names besides its own, as far as they are here."""
+    models = [beside[name] for name in further_models(request) if name in beside]
+    scheduler = str(scheduler_of(request))
+    return [FurtherRecord(model=model_record(one), scheduler=scheduler_record_of(one, scheduler)) for one in models]
 
 
 def manifest_key(job_id: str, data: bytes) -> str:
@@ -177,6 +193,8 @@ def _contradictions(manifest: Manifest) -> Iterable[str]:
         yield f"the request is for {request.model!r}, the model is {manifest.model.name!r}"
     if scheduler_of(request) != (own := manifest.scheduler.id if manifest.scheduler else None):
         yield f"the request is for {scheduler_of(request)!r}, the scheduler is {own!r}"
+    if further_models(request) != tuple(one.model.name for one in manifest.further_models):
+        yield "the request names other further models"
     if request.all_seeds != manifest.seeds:
         yield "the request has other seeds"
     if isinstance(request, Seeded) and request.num_images != len(manifest.seeds):
@@ -219,8 +237,10 @@ def _not_allowed(manifest: Manifest, catalogue: Catalogue) -> Iterable[str]:
         known = ", ".join(sorted(catalogue))
         yield f"model.name: {manifest.model.name!r} is not in the catalogue; there are: {known}"
         return
-    if entry.family != manifest.model.family:
-        yield f"model.family: {manifest.model.family!r}, but {entry.name} is of the family {entry.family!r}"
+    for model in (manifest.model, *(one.model for one in manifest.further_models)):
+        known_as = catalogue.get(model.name)
+        if known_as is not None and known_as.family != model.family:
+            yield f"model.family: {model.family!r}, but {model.name} is of the family {known_as.family!r}"
     try:
         resolve(manifest.request, catalogue, lambda: None)
     except InvalidRequest as error:

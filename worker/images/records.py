@@ -60,6 +60,13 @@ class SchedulerRecord(Record):
     config: dict[Text, JsonValue] = Field(max_length=200)
 
 
+class FurtherRecord(Record):
+    """A model besides the job's own, and its scheduler."""
+
+    model: ModelRecord
+    scheduler: SchedulerRecord
+
+
 class ImageRecord(Record):
     """One picture: `sha256` and `bytes` are the file's, `pixels_sha256` is that of its raw RGB before encoding.
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from PIL import Image
 
@@ -11,9 +12,10 @@ from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.errors import ManifestInvalid
 from darkroom.worker.images.differences import Difference, differences
 from darkroom.worker.images.files_again import ReplayedFile, compared_files
-from darkroom.worker.images.generate import Generator, OnStep
-from darkroom.worker.images.manifest import Manifest, circumstances
+from darkroom.worker.images.generate import Generator
+from darkroom.worker.images.manifest import Manifest, circumstances, further_records
 from darkroom.worker.images.records import FileRecord, ImageRecord, pixels_sha256
+from darkroom.worker.images.steps import OnStep
 from darkroom.worker.images.stored import Load, Stored, as_shown, distance, read_stored
 from darkroom.worker.kinds.products import Produced
 
@@ -44,9 +46,16 @@ class ReplayedImage:
 class Replay:
     """A manifest on a generator of its model: `differences` at once, `images` one by one, and `files` after them."""
 
-    def __init__(self, manifest: Manifest, generator: Generator, load: Load) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        generator: Generator,
+        load: Load,
+        beside: Mapping[str, Generator] = MappingProxyType({}),
+    ) -> None:
         """`load` finds the source picture (by the request's reference) and the stored ones (by their keys).
 
+        `beside` has the further models that had a part in it, by their names.
         Raises ManifestInvalid for another model's manifest, InputMissing where the source picture is not at hand, and
         what `load` raises of it.
         """
@@ -54,9 +63,9 @@ class Replay:
             raise ManifestInvalid(f"made by {manifest.model.name}, the model at hand is {generator.model.entry.name}")
         self._manifest, self._generator, self._load = manifest, generator, load
         inputs = {name: self._input(name, named) for name, named in manifest.request.references.items()}
-        self._prepared = generator.prepare(manifest.request)
+        self._prepared = generator.prepare(manifest.request, beside)
         self._sources = self._prepared.kind.read(self._prepared, inputs)
-        self.differences = _differences(manifest, generator, inputs)
+        self.differences = _differences(manifest, generator, inputs, beside)
         self.files: list[ReplayedFile] = []
 
     def images(self, on_step: OnStep = lambda *_: None) -> Iterator[ReplayedImage]:
@@ -105,13 +114,24 @@ def _compared(record: ImageRecord, image: Image.Image, stored: Stored) -> Replay
     return ReplayedImage(record.index, record.seed, image, same, most, mean, stored.faults)
 
 
-def _differences(manifest: Manifest, generator: Generator, inputs: Mapping[str, bytes]) -> list[Difference]:
+def _differences(
+    manifest: Manifest, generator: Generator, inputs: Mapping[str, bytes], beside: Mapping[str, Generator]
+) -> list[Difference]:
+    models = {name: one.model for name, one in beside.items()}
     now = manifest.model_copy(
         update={
             **circumstances(generator.model, manifest.scheduler.id if manifest.scheduler else None),
             "inputs_sha256": {name: hashlib.sha256(data).hexdigest() for name, data in inputs.items()},
+            "further_models": further_records(manifest.request, models),
         }
     )
     fields = {"darkroom", "model", "scheduler", "dtype", "memory", "environment", "inputs_sha256"}
-    before, after = (one.model_dump(mode="json", by_alias=True, include=fields) for one in (manifest, now))
+    before, after = (
+        one.model_dump(mode="json", by_alias=True, include=fields) | {"further_models": _by_name(one)}
+        for one in (manifest, now)
+    )
     return differences(before, after)
+
+
+def _by_name(manifest: Manifest) -> dict[str, object]:
+    return {one.model.name: one.model_dump(mode="json", by_alias=True) for one in manifest.further_models}

@@ -101,6 +101,25 @@ for _kind, _ in _RECIPES.values():  # where each of them looks for it
 _CLASSES = {name: _counting_on_the_host(kind) for name, (kind, _) in _RECIPES.items()}
 
 
+def count_steps(scheduler: Any, steps: int, strength: float, start: float | None, end: float | None) -> int:
+    """Time steps of a schedule of `steps` that lie between `start` and `end`, as SDXL's pipelines cut it.
+
+    For schedulers that call the denoiser once a step. Without a `start` it begins where `strength` leaves off.
+    """
+    scheduler.set_timesteps(steps)
+    times = [float(time) for time in scheduler.timesteps]
+    if start is not None:
+        times = [time for time in times if time < _time_at(start, scheduler)]
+    else:
+        times = times[max(steps - min(int(steps * strength), steps), 0) :]
+    return len(times if end is None else [time for time in times if time >= _time_at(end, scheduler)])
+
+
+def _time_at(part: float, scheduler: Any) -> int:
+    of = scheduler.config.num_train_timesteps
+    return int(round(of - part * of))  # noqa: RUF046 - as the pipelines write it
+
+
 def fits(name: str, template: Any) -> bool:
     """EDM schedulers belong to EDM models (they have `sigma_data`), all others to the rest.
 

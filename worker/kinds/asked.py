@@ -6,6 +6,7 @@ from typing import Any, Self
 from darkroom.tasks.catalogue import SCHEDULERS, Limits, ModelOffer
 from darkroom.tasks.errors import Fault, InvalidRequest
 from darkroom.tasks.requests import JobRequest
+from darkroom.tasks.requests.handover import Refiner
 from darkroom.tasks.requests.hires import Hires
 from darkroom.tasks.requests.parts import Output, OutputFormat
 from darkroom.tasks.requests.prompted import LongPrompt, Syntax
@@ -15,7 +16,10 @@ from darkroom.worker.models.words import Words
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One job's wish, apart from its seeds. `width` and `height` None: those of the source picture, within `limits`."""
+    """One job's wish, apart from its seeds. `width` and `height` None: those of the source picture, within `limits`.
+
+    Where the denoising is cut the kind has it `counted`: steps of the own model, and those that are `handed` on.
+    """
 
     prompt: str
     negative_prompt: str | None
@@ -39,6 +43,11 @@ class Asked:
     output: tuple[Output, ...] = ("image",)
     prompt_embeds: str | None = None
     hires: Hires | None = None
+    refiner: Refiner | None = None
+    denoising_start: float | None = None
+    denoising_end: float | None = None
+    counted: int | None = None
+    handed: int = 0
 
     @classmethod
     def of(cls, request: JobRequest, offer: ModelOffer) -> Self:
@@ -48,6 +57,9 @@ class Asked:
         """
         values: dict[str, Any] = {name: getattr(request, name, None) for name in cls.__dataclass_fields__}
         form = values["output_format"] = values["output_format"] or "png"
+        values["handed"] = 0
+        if values["denoising_start"] is not None:
+            values["strength"] = 1.0  # of the rest
         values["output"] = tuple(values["output"] or ("image",))
         limits, hires = source_limits(form, offer.limits), values["hires"]
         values["limits"] = before_enlargement(hires.scale, limits) if hires else limits
@@ -105,11 +117,19 @@ class Asked:
             "crops_coords_top_left": self.crop,
             "target_size": self.target_size,
         }
-        pairs = {name: (pair[1], pair[0]) for name, pair in named.items() if pair is not None}
+        pairs: dict[str, Any] = {name: (pair[1], pair[0]) for name, pair in named.items() if pair is not None}
+        for name in ("denoising_start", "denoising_end"):
+            if (place := getattr(self, name)) is not None:
+                pairs[name] = place
         return pairs | ({"guidance_rescale": self.guidance_rescale} if self.guidance_rescale else {})
 
     @property
     def steps(self) -> int:
+        """Denoising steps of the job's model, in the first pass."""
+        return self.left if self.counted is None else self.counted
+
+    @property
+    def left(self) -> int:
         """Denoising steps that `strength` leaves: none means that the source only goes through the VAE."""
         return min(int(self.num_inference_steps * self.strength), self.num_inference_steps)
 
@@ -119,12 +139,19 @@ class Asked:
         if self.hires is None:
             return None
         steps, strength = self.hires.steps or self.num_inference_steps, self.hires.strength
-        return replace(self, num_inference_steps=steps, strength=strength, hires=None, width=None, height=None)
+        whole = replace(self, counted=None, handed=0, refiner=None, denoising_start=None, denoising_end=None)
+        return replace(whole, num_inference_steps=steps, strength=strength, hires=None, width=None, height=None)
+
+    @property
+    def rest(self) -> Self:
+        """What is handed on to the refiner."""
+        start = self.refiner.start if self.refiner else None
+        return replace(self, counted=self.handed, handed=0, refiner=None, denoising_start=start, denoising_end=None)
 
     @property
     def all_steps(self) -> int:
-        """Denoising steps of both passes."""
-        return self.steps + (self.second.steps if self.second else 0)
+        """Denoising steps of both passes, whoever makes them."""
+        return self.steps + self.handed + (self.second.steps if self.second else 0)
 
     @property
     def from_noise(self) -> bool:
@@ -132,7 +159,7 @@ class Asked:
 
         At full strength diffusers would still start from the source: leading-spaced schedulers do not reach pure noise.
         """
-        return self.strength >= 1.0
+        return self.strength >= 1.0 and self.denoising_start is None
 
 
 def _missing(request: JobRequest, values: dict[str, Any]) -> list[Fault]:

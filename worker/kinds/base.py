@@ -42,6 +42,12 @@ class Tools(Protocol):
     def encode(self, asked: Asked, length: int = 0) -> tuple[Conditioning, list[str]]:
         """The prompts, encoded, as long as `length` at least, and warnings. Raises OutOfMemory, GenerationFailed."""
 
+    def other(self, model: str) -> "Tools":
+        """Those of another model of this process. Raises InvalidRequest where it has none of that name."""
+
+    def count_steps(self, asked: Asked) -> int:
+        """The denoiser calls that are left of a schedule which is cut, by schedulers of one call a step."""
+
 
 class Run(Protocol):
     """One piece in the making; its seed, and what the model does for it. Any call may raise what ends the job."""
@@ -55,6 +61,9 @@ class Run(Protocol):
 
         Latents (1, 4, h/8, w/8), in the scale that schedulers work in and on the model's device.
         """
+
+    def by(self, tools: Tools) -> "Run":
+        """The same piece in the hands of another model: its steps, noise and calls go on."""
 
     def denoise(self, pipeline: str, asked: Asked, conditioning: Conditioning, **extent: Any) -> Image.Image:
         """The picture of these latents."""
@@ -73,6 +82,14 @@ class Run(Protocol):
 
 
 @dataclass(frozen=True)
+class Further:
+    """A model besides the job's own, and what it reads of the words."""
+
+    tools: Tools
+    conditioning: Conditioning
+
+
+@dataclass(frozen=True)
 class PreparedJob:
     """What all pieces of a job share; `space`, `texts`: whose latents and whose embeddings it may begin with."""
 
@@ -83,6 +100,7 @@ class PreparedJob:
     warnings: list[str]
     space: LatentSpace | None = field(default=None, kw_only=True)
     texts: TextSpace | None = field(default=None, kw_only=True)
+    further: Mapping[str, Further] = field(default_factory=dict, kw_only=True)
 
     def told(self, sources: Sources) -> "PreparedJob":
         """With the embeddings that were read in place of a prompt, if there are any."""

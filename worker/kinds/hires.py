@@ -18,14 +18,16 @@ def with_second_pass(prepared: PreparedJob, run: Run, first: torch.Tensor) -> to
         return first
     height, width = (FACTOR * side for side in first.shape[2:])
     size = enlarged(width, height, hires.scale, second.limits)
+    other = prepared.further[hires.model] if hires.model else None
+    by, words = (run.by(other.tools), other.conditioning) if other else (run, prepared.conditioning)
     if second.from_noise:
-        return run.latents("txt2img", second, prepared.conditioning, width=size[0], height=size[1])
+        return by.latents("txt2img", second, words, width=size[0], height=size[1])
     larger = (
         scaled(first, size) if hires.upscale == "latent" else run.decode(first).resize(size, Image.Resampling.LANCZOS)
     )
     if second.steps < 1:
         return run.encode(larger) if isinstance(larger, Image.Image) else larger
-    return run.latents("img2img", second, prepared.conditioning, image=larger, strength=second.strength)
+    return by.latents("img2img", second, words, image=larger, strength=second.strength)
 
 
 def scaled(latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -47,4 +49,5 @@ def hires_facts(prepared: PreparedJob) -> dict[str, object]:
         "Hires upscale": f"{asked.hires.scale:g}",
         "Hires steps": asked.hires.steps or asked.num_inference_steps,
         "Hires upscaler": asked.hires.upscale.capitalize(),
+        **({"Hires checkpoint": asked.hires.model} if asked.hires.model else {}),
     }

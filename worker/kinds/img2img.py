@@ -6,14 +6,15 @@ import torch
 from PIL import Image
 
 from darkroom.tasks.requests import Img2Img
-from darkroom.worker.kinds.base import Kind, PreparedJob, Run, Sources, latents_of, source_of
+from darkroom.worker.kinds.base import PreparedJob, Run, Sources, latents_of, source_of
+from darkroom.worker.kinds.handover import HandingKind, denoised, refiner_facts
 from darkroom.worker.kinds.hires import hires_facts, with_second_pass
 from darkroom.worker.kinds.kept import kept
 from darkroom.worker.kinds.latents import size_of
 from darkroom.worker.kinds.products import Produced
 
 
-class Img2ImgKind(Kind):
+class Img2ImgKind(HandingKind):
     """From a source picture, or its latents, with noise over it."""
 
     request = Img2Img
@@ -25,25 +26,26 @@ class Img2ImgKind(Kind):
         if latents is not None:
             return kept(prepared, run, with_second_pass(prepared, run, _first(prepared, latents, run)))
         source = source_of(prepared, sources)
-        if asked.steps < 1 and asked.hires is None:
+        if asked.left < 1 and asked.hires is None:
             if "latents" not in asked.output:
                 return Produced(run.round_trip(source))
             return kept(prepared, run, run.encode(source), lambda: run.round_trip(source))
         return kept(prepared, run, with_second_pass(prepared, run, _first(prepared, source, run)))
 
     def facts(self, prepared: PreparedJob) -> dict[str, object]:
-        """The strength, and of a second pass."""
+        """The strength, and of a refiner and a second pass."""
         asked = prepared.asked
         hires = {"Hires strength": f"{asked.hires.strength:g}"} if asked.hires else {}
-        return {"Denoising strength": f"{asked.strength:g}", **hires_facts(prepared), **hires}
+        strength = {"Denoising strength": f"{asked.strength:g}"}
+        return {**strength, **refiner_facts(prepared), **hires_facts(prepared), **hires}
 
 
 def _first(prepared: PreparedJob, source: Image.Image | torch.Tensor, run: Run) -> torch.Tensor:
     """Noise is laid over latents as they are: diffusers' pipelines take them for a picture of 4 channels."""
-    asked, words = prepared.asked, prepared.conditioning
-    if asked.steps < 1:
+    asked = prepared.asked
+    if asked.left < 1:
         return source if isinstance(source, torch.Tensor) else run.encode(source)
     if asked.from_noise:
         width, height = size_of(source) if isinstance(source, torch.Tensor) else source.size
-        return run.latents("txt2img", asked, words, width=width, height=height)
-    return run.latents("img2img", asked, words, image=source, strength=asked.strength)
+        return denoised(prepared, run, "txt2img", width=width, height=height)
+    return denoised(prepared, run, "img2img", image=source, strength=asked.strength)

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from darkroom.worker.kinds.base import PreparedJob, Run
+from darkroom.worker.kinds.latents import ENDED
 from darkroom.worker.kinds.products import Produced
 
 
@@ -18,4 +19,6 @@ def kept(
     """
     output = prepared.asked.output
     image = (picture() if picture else run.decode(latents)) if "image" in output else None
-    return Produced(image, [run.file_of(latents, seed=run.seed)] if "latents" in output else [])
+    end = prepared.asked.denoising_end if not prepared.asked.refiner else None
+    about = {"seed": run.seed, **({} if end is None else {ENDED: end})}
+    return Produced(image, [run.file_of(latents, **about)] if "latents" in output else [])

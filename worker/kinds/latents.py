@@ -1,5 +1,7 @@
 """Latents as files: kept of an image besides its picture, or instead of it, and what a later job begins with."""
 
+from collections.abc import Mapping
+
 import torch
 from safetensors.torch import load
 
@@ -12,6 +14,8 @@ from darkroom.worker.models.scale import LatentSpace
 
 #: How latents lay in memory that began with a picture: a VAE gives other last bits for the other order.
 LAYOUT = "channels_last"
+#: In the metadata of latents whose denoising was not brought to its end: how much of the noise is gone.
+ENDED = "denoising_end"
 FACTOR = 8  # pixels of a picture's side for each of its latents'
 
 
@@ -33,12 +37,23 @@ def read_latents(data: bytes, asked: Asked, space: LatentSpace) -> torch.Tensor:
     """
     found = open_latents(data)
     width, height = FACTOR * found.width, FACTOR * found.height
-    faults = [*space.differences(found.about), *_size_faults(width, height, asked, asked.limits)]
+    faults = [
+        *space.differences(found.about),
+        *_unfinished(found.about, asked),
+        *_size_faults(width, height, asked, asked.limits),
+    ]
     if faults:
         raise InputUnfit(f"the latents are not for this job: {'; '.join(faults)}"[:480])
     latents = load(data)[NAME]
     last = found.about.get("layout") == LAYOUT
     return latents.contiguous(memory_format=torch.channels_last) if last else latents
+
+
+def _unfinished(about: Mapping[str, object], asked: Asked) -> list[str]:
+    end = about.get(ENDED)
+    if end is None or not asked.scheduler or end == asked.denoising_start:  # to look at any can be decoded
+        return []
+    return [f"their denoising ended at {end}: go on from there, with denoising_start {end}"]
 
 
 def size_of(latents: torch.Tensor) -> tuple[int, int]:

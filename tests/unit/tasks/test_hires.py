@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from darkroom.tasks import Hires, Img2Img, InvalidRequest, Txt2Img
+from darkroom.tasks import Hires, Img2Img, Inpaint, InvalidRequest, Txt2Img, parse_request
 from darkroom.tasks.catalogue import Limits, ModelOffer, builtin_catalogue
 from darkroom.tasks.needs import lean, needs_of
 from darkroom.tasks.requests import JobRequest
@@ -106,6 +106,22 @@ def test_a_second_pass_has_no_guidance_rescale_in_sd() -> None:
     assert found(asked, sd) == []
     assert found({**asked, "hires": {"scale": 1.5}}, sd) == [("guidance_rescale", "not_supported")]
     assert found({**asked, "hires": {"scale": 1.5}}, SDXL) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("hires", {}, "a second pass would make it anew"),
+        ("refiner", {"model": "sdxl-refiner"}, "blended in after each step"),
+        ("denoising_end", 0.8, "blended in after each step"),
+    ],
+)
+def test_inpainting_has_no_passes_and_says_why(field: str, value: Any, reason: str) -> None:
+    asked = {"kind": "inpaint", "prompt": "a", "image": KEY, "mask": KEY, field: value}
+    for ask in (parse_request, lambda fields: Inpaint(**fields)):
+        with pytest.raises(InvalidRequest, match=reason) as caught:
+            ask(asked)
+        assert [(fault.field, fault.code) for fault in caught.value.faults] == [(field, "not_supported")]
 
 
 def test_a_changed_second_pass_is_looked_at_again() -> None:

@@ -21,7 +21,7 @@ def test_what_the_first_release_could_do_needs_nothing(request_: Txt2Img) -> Non
     [
         (Glowing(**PLAIN, glow=0.5), ("glow",)),
         (Glowing(**PLAIN, tags=["a"], glow=1), ("glow", "tags")),
-        (Glowing(**PLAIN, refiner="sdxl-refiner"), ("model:sdxl-refiner", "refiner")),
+        (Glowing(**PLAIN, helper="sdxl-refiner"), ("helper", "model:sdxl-refiner")),
         (Glowing(**PLAIN, sparks=Sparks()), ("sparks",)),
         (Glowing(**PLAIN, sparks=Sparks(model="sd-1.5")), ("model:sd-1.5", "sparks")),
         (Toy(**PLAIN, wheels=4), ("kind:toy",)),
@@ -43,9 +43,9 @@ def test_a_plain_request_is_written_as_the_first_release_wrote_it() -> None:
 def test_a_worker_has_every_field_of_the_kinds_that_it_can_run() -> None:
     since = (Txt2Img.model_fields.keys() | Img2Img.model_fields.keys()) - RELEASED_FIELDS
     assert abilities([Txt2Img, Img2Img]) == since
-    assert abilities([Glowing]) - since == {"glow", "tags", "refiner", "sparks"}
+    assert abilities([Glowing]) - since == {"glow", "tags", "helper", "sparks"}
     assert abilities([Glowing, Toy], ["heun", "lcm"], ["sd-1.5"], ["tags", "sparks"]) - since == {
-        "glow", "refiner", "kind:toy", "wheels", "paint", "scheduler:heun", "model:sd-1.5",
+        "glow", "helper", "kind:toy", "wheels", "paint", "scheduler:heun", "model:sd-1.5",
     }  # fmt: skip
 
 

@@ -50,6 +50,7 @@ def test_public_names() -> None:
         "QueueError",
         "QueueFull",
         "QueueUnavailable",
+        "Refiner",
         "Request",
         "SettingsInvalid",
         "State",

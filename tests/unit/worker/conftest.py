@@ -15,7 +15,8 @@ from darkroom.tasks.requests import Request
 from darkroom.tasks.validate import resolve
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Ticket
-from darkroom.worker.images.generate import Generator, OnStep
+from darkroom.worker.images.generate import Generator
+from darkroom.worker.images.steps import OnStep
 from darkroom.worker.models.device import Placement
 from darkroom.worker.models.loading import LoadedModel, load_model
 from darkroom.worker.settings import WorkerSettings

@@ -10,7 +10,8 @@ from PIL import Image
 from darkroom.tasks.catalogue import Family
 from darkroom.tasks.requests import Request
 from darkroom.worker.batching.placements import Ticket
-from darkroom.worker.images.generate import Generator, OnStep
+from darkroom.worker.images.generate import Generator
+from darkroom.worker.images.steps import OnStep
 from darkroom.worker.kinds.base import PreparedJob, Sources
 from tests.unit.worker.conftest import ask, ignore, photo
 
