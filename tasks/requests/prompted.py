@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import Prompt, Reference, Text
-from darkroom.tasks.requests.base import KEPT, JobRequest, defaults
+from darkroom.tasks.requests.base import JobRequest, defaults
 from darkroom.tasks.tokens import least_tokens, most_tokens
 
 Syntax = Literal["plain", "compel"]
@@ -113,7 +113,7 @@ class Worded(JobRequest):
     def _says_something(cls, prompt: str | None, info: ValidationInfo) -> str | None:
         """Without embeddings there has to be a text."""
         unsaid = all(info.data.get(name, "at fault itself") is None for name in cls.embeddings)
-        if prompt is None and unsaid and info.context is not KEPT:
+        if prompt is None and unsaid:
             raise PydanticCustomError("missing", "field required")
         return prompt
 

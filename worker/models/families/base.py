@@ -73,7 +73,7 @@ class FamilySpec:
 
 def beyond(components: Components) -> tuple[Kind, ...]:
     """The kinds of job that the denoiser cannot do: one of 9 channels needs a mask at each call."""
-    return ("txt2img", "img2img") if components["unet"].config.in_channels == MASKED else ()
+    return ("txt2img", "img2img", "interpolate") if components["unet"].config.in_channels == MASKED else ()
 
 
 def require_channels(components: Components, name: Family) -> None:
