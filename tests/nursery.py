@@ -238,12 +238,22 @@ def run(executable: str, arguments: list[str], environment: dict[str, str], fold
     os.environ.clear()
     os.environ.update(environment)
     sys.executable = executable
+    prefer(environment.get("PYTHONPATH", ""))
     form, program, *sys.argv[1:] = arguments
     if form == "-m":
         runpy.run_module(program, run_name="__main__", alter_sys=True)
     else:
         sys.argv[0] = form
         exec(compile(program, "<string>", "exec"), {"__name__": "__main__"})
+
+
+def prefer(folders: str) -> None:
+    """Has modules found first in these, also those that were imported from elsewhere."""
+    new = [folder for folder in folders.split(os.pathsep) if folder and folder not in sys.path]
+    sys.path[:0] = new
+    theirs = {path.stem for folder in new for path in Path(folder).glob("*")}
+    for name in [name for name in sys.modules if name.partition(".")[0] in theirs]:
+        del sys.modules[name]
 
 
 def main() -> None:

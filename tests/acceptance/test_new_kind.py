@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from PIL import Image
 from darkroom.cli.demo.server import LocalServer
 from tests.acceptance.conftest import MODEL, Installation, _wait_until_served
 from tests.conftest import TinyModels
+from tests.nursery import nursery
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "12-a-new-kind.md").read_text()
@@ -52,7 +52,7 @@ def changed(installation: Installation, tiny_models: TinyModels, tree: Path) -> 
         places = {"REDIS_URL": server.url, "STORAGE_URL": (tree / "objects").as_uri(), "CATALOGUE": str(catalogue)}
         found.environment.update({f"DARKROOM_{name}": place for name, place in places.items()})
         worker = subprocess.Popen(
-            [sys.executable, "-m", "darkroom.cli", "worker", "--model", MODEL, "--device", "cpu"],
+            [nursery().python, "-m", "darkroom.cli", "worker", "--model", MODEL, "--device", "cpu"],
             cwd=tree, env={**os.environ, **found.environment}, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
         )  # fmt: skip
         try:
@@ -67,7 +67,7 @@ def changed(installation: Installation, tiny_models: TinyModels, tree: Path) -> 
 
 def command(where: Installation, *arguments: str | Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "darkroom.cli", *map(str, arguments)],
+        [nursery().python, "-m", "darkroom.cli", *map(str, arguments)],
         cwd=where.folder, env={**os.environ, **where.environment}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -89,7 +89,7 @@ def test_the_page_is_enough(changed: Installation, tmp_path: Path) -> None:
 
 def test_what_is_wrong_is_told_by_its_option(changed: Installation) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "darkroom.cli", "submit", "a star", "--threshold", "300", "--model", MODEL],
+        [nursery().python, "-m", "darkroom.cli", "submit", "a star", "--threshold", "300", "--model", MODEL],
         cwd=changed.folder, env={**os.environ, **changed.environment}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2

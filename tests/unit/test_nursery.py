@@ -1,7 +1,9 @@
 """What is started as the nursery's interpreter behaves as one that was started anew."""
 
+import os
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -17,8 +19,14 @@ time.sleep(600)
 """
 
 
-def start(*arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen([nursery().python, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def start(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [nursery().python, *arguments],
+        env={**os.environ, **environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_it_runs_a_program_on_its_own_streams_and_ends_as_that_does() -> None:
@@ -44,3 +52,11 @@ def test_a_signal_to_it_is_one_to_the_program(program: str, number: signal.Signa
 def test_what_ends_the_program_ends_it(number: signal.Signals) -> None:
     with start("-c", DIES.format(name=number.name)) as process:
         assert process.wait() == -number
+
+
+def test_modules_come_from_its_path_also_those_that_were_there(tmp_path: Path) -> None:
+    (tmp_path / "darkroom" / "tasks").mkdir(parents=True)
+    (tmp_path / "darkroom" / "tasks" / "__init__.py").write_text("NAME = 'another'")
+    program = "from darkroom.tasks import NAME; print(NAME)"
+    with start("-c", program, PYTHONPATH=os.pathsep.join(["", str(tmp_path)])) as process:
+        assert process.communicate()[0] == "another\n"

@@ -33,22 +33,9 @@ with later_release():
 leave(code)
 """
 
-#: The nursery's forks have imported this release; `darkroom` is found anew, in the folder that is the first argument.
-INSTEAD = """
-import sys
-for name in [name for name in sys.modules if name.partition(".")[0] == "darkroom"]:
-    del sys.modules[name]
-sys.path.insert(0, sys.argv.pop(1))
-"""
-
-WORKER = """
-import runpy
-runpy.run_module("darkroom.worker", run_name="__main__", alter_sys=True)
-"""
-
 #: What a producer is told, as JSON on its standard input, and what it answers.
 PRODUCER = """
-import json
+import json, sys
 from darkroom.tasks import Darkroom
 asked = json.load(sys.stdin)
 with Darkroom() as client:
@@ -66,12 +53,12 @@ class LastRelease:
     """Producers and workers of the last release; the libraries are those of this one."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = str(folder)
+        self._first = {"PYTHONPATH": str(folder)}
 
     def produce(self, studio: Studio, submit: list[dict[str, Any]], read: list[str] | None = None) -> dict[str, Any]:
         """A producer that submits and reads."""
         asked = json.dumps({"submit": submit, "read": read or []})
-        ran = nursery().run(["-c", INSTEAD + PRODUCER, self._folder], studio.environment, text=asked)
+        ran = nursery().run(["-c", PRODUCER], {**studio.environment, **self._first}, text=asked)
         assert ran.returncode == 0, ran.stderr
         found: dict[str, Any] = json.loads(ran.stdout)
         return found
@@ -79,7 +66,7 @@ class LastRelease:
     @contextmanager
     def worker(self, studio: Studio) -> Iterator[Process]:
         """A worker of the last release."""
-        with Process(["-c", INSTEAD + WORKER, self._folder, studio.model], studio.environment) as process:
+        with Process(["-m", "darkroom.worker", studio.model], {**studio.environment, **self._first}) as process:
             process.wait_for("worker.ready")
             yield process
 

@@ -138,21 +138,23 @@ now = [1.0, 1.0]
 found = neighbours.Neighbours(cores(), lambda: tuple(now))
 set_threads(cores())
 
-def looped():
+def looped(seconds):
+    "How much within so many; no longer than it takes to be sure of it, since others may have the cores."
     torch.zeros(1 << 22).add_(1)
-    before = time.process_time()
-    time.sleep(0.5)
-    return time.process_time() - before
+    began, before = time.monotonic(), time.process_time()
+    while (found := time.process_time() - before) < 0.2 and time.monotonic() - began < seconds:
+        time.sleep(0.05)
+    return found
 
-def look(waited):
+def look(waited, seconds):
     now[0] += 1.0
     now[1] += waited
     found.look()
-    return looped()
+    return looped(seconds)
 
-before, beside = looped(), look(1.0)
+before, beside = looped(30), look(1.0, 0.5)
 # The idle team's threads are told to end, and looping begins again once they have.
-after = next((found for found in (look(0.0) for _ in range(20)) if found > 0.1), 0.0)
+after = next((found for found in (look(0.0, 1.5) for _ in range(20)) if found > 0.1), 0.0)
 print(json.dumps([before, beside, after]))
 """
 
@@ -164,7 +166,7 @@ def test_the_threads_of_the_team_sleep_beside_neighbours() -> None:
         environment.pop(name, None)
     done = subprocess.run([sys.executable, "-c", LOOPING], env=environment, capture_output=True, text=True, check=True)
     before, beside, after = json.loads(done.stdout.splitlines()[-1])
-    assert beside < 0.05 < before / 2 and after > 0.1
+    assert beside < 0.05 and min(before, after) > 0.1
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from darkroom.worker.process import supervisor
+from tests.nursery import nursery
 
 
 def test_a_signal_while_a_child_is_being_started_still_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +62,7 @@ def test_openmps_threads_wait_no_longer_than_is_of_use_unless_the_user_says_othe
 def test_a_wrong_start_ends_with_its_code_and_no_traceback(
     models: list[str], variables: dict[str, str], code: int, named: str
 ) -> None:
-    command = [sys.executable, "-m", "darkroom.worker", *models]
+    command = [nursery().python, "-m", "darkroom.worker", *models]
     ended = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True)
     assert ended.returncode == code
     assert named in ended.stderr and "Traceback" not in ended.stderr
