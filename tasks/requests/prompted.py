@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, GetJsonSchemaHandler, ValidationInfo, field_validator
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.errors import Fault
@@ -107,6 +107,15 @@ class Worded(JobRequest):
     def plainer(self) -> dict[str, Any]:
         """The text is cut, unless it was said what becomes of it."""
         return super().plainer() | ({} if "long_prompt" in self.model_fields_set else {"long_prompt": "cut"})
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Where no embeddings can stand for it, the prompt is required."""
+        schema = handler(core)
+        if not cls.embeddings:
+            whole = handler.resolve_ref_schema(schema)
+            whole["required"] = ["prompt", *whole.get("required", [])]
+        return schema
 
     @field_validator("prompt")
     @classmethod

@@ -18,6 +18,7 @@ from darkroom.worker.models.readers import Read, Reader
 from darkroom.worker.models.words import Long, Words
 
 MOST_NESTED = 8  # parentheses in each other; far deeper ones end the parser's recursion
+MOST_CHARACTERS = 2000  # of a text: the parser takes up to two milliseconds for each, of a core that others want
 MOST_READINGS = 256  # calls of a text encoder for one text; every weight below 1 takes one for each chunk
 
 _MARK = re.compile(r'\\.|[()"]', re.DOTALL)
@@ -67,6 +68,8 @@ def read(reader: Reader, text: str, long: Long) -> Read:
 
 def _faults(text: str) -> Iterator[tuple[int, str]]:
     """Places that the parser would pass over, and why they are none."""
+    if len(text) > MOST_CHARACTERS:
+        yield MOST_CHARACTERS, f"a text with marks has at most {MOST_CHARACTERS} characters, this one has {len(text)}"
     opened: list[int] = []
     quoted: int | None = None
     for mark in _MARK.finditer(text):
