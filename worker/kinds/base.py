@@ -182,6 +182,8 @@ class Kind(ABC):
             "num_images": 1,
         }
         # Made past all checks: a model may allow no two steps, or no such prompt.
+        required = (name for name in self.request.inputs if self.request.model_fields[name].is_required())
+        wish |= dict.fromkeys(required, "inputs/default/trial.png")
         request = self.request.model_construct(None, **wish, **self.trial_fields)
         return request, {
             name: Image.new("RGB", (width, height))
