@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,6 @@ from tests.nursery import nursery
 MODEL = "tiny-sdxl"
 #: The server's password: no command shows it, whatever it is about, nor does the worker's log.
 SECRET = "hush-hush"
-COMMAND = [sys.executable, "-m", "darkroom.cli"]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from tests.acceptance.conftest import COMMAND, MODEL, Call, Installation, Told
+from tests.acceptance.conftest import MODEL, Call, Installation, Told
+from tests.nursery import nursery
 
 LONG = ("--steps", "200", "-n", "16")  # half a minute, if nobody cancels it
 
@@ -66,7 +67,7 @@ def test_list_newest_first_in_pages(call: Call, darkroom: Installation) -> None:
 def test_cancel_a_running_job_and_follow_it_to_its_end(darkroom: Installation, call: Call) -> None:
     job_id = call("submit", "long", *LONG, "--json").json["id"]
     with subprocess.Popen(
-        [*COMMAND, "watch", job_id, "--json"],
+        [nursery().python, "-m", "darkroom.cli", "watch", job_id, "--json"],
         env={**os.environ, **darkroom.environment},
         stdout=subprocess.PIPE,
         text=True,
@@ -84,7 +85,7 @@ def test_cancel_a_running_job_and_follow_it_to_its_end(darkroom: Installation, c
 
 def test_ctrl_c_while_waiting_leaves_the_job_alone(darkroom: Installation, call: Call) -> None:
     with subprocess.Popen(
-        [*COMMAND, "submit", "long", *LONG, "--wait"],
+        [nursery().python, "-m", "darkroom.cli", "submit", "long", *LONG, "--wait"],
         env={**os.environ, **darkroom.environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -108,7 +109,7 @@ def test_ctrl_c_while_waiting_leaves_the_job_alone(darkroom: Installation, call:
 def test_ctrl_c_in_watch_says_that_the_job_goes_on(darkroom: Installation, call: Call) -> None:
     job_id = call("submit", "long", *LONG).out.strip()
     with subprocess.Popen(
-        [*COMMAND, "watch", job_id],
+        [nursery().python, "-m", "darkroom.cli", "watch", job_id],
         env={**os.environ, **darkroom.environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

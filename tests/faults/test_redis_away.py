@@ -19,7 +19,7 @@ TOLD_SECONDS = 6.0  # until a producer hears that Redis is away
 
 def in_the_making(place: Place) -> JobHandle:
     """A job of a few seconds that has taken its first step."""
-    handle = place.submit(num_inference_steps=200, num_images=4)
+    handle = place.submit(num_inference_steps=200, num_images=2)
     next(event for event in handle.watch() if event.type == "job.progress")
     return handle
 
@@ -99,7 +99,7 @@ def test_a_server_that_came_back_without_its_last_second(place: Place, tmp_path:
     """It has forgotten that the worker took the job: the worker stops, and the job runs as if nothing had been."""
     (pid,) = place.workers.living
     os.kill(pid, signal.SIGSTOP)
-    handle = place.submit(num_inference_steps=200, num_images=4)
+    handle = place.submit(num_inference_steps=200, num_images=2)
     kept = shutil.copytree(place.server.folder, tmp_path / "kept")
     os.kill(pid, signal.SIGCONT)
     next(event for event in handle.watch() if event.type == "job.progress")

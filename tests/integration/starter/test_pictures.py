@@ -31,7 +31,13 @@ def asked(shape: str, colour: str, background: str, seed: int) -> Asked:
     return Asked(f"{article} {colour} {shape} on a {background} background", scene, seed)
 
 
+FEW = 10  # steps, half of the default: enough for what is told by colours
 SOME = [asked("star", "red", "blue", 1), asked("circle", "green", "yellow", 2), asked("heart", "white", "red", 3)]
+
+
+@pytest.fixture(scope="module")
+def some(paint: Paint) -> list[Picture]:
+    return paint(SOME)
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +88,16 @@ def test_a_source_picture_gives_way_as_the_strength_rises(studio: Studio) -> Non
 def test_a_negative_prompt_removes_what_it_names(paint: Paint) -> None:
     """The prompt leaves the background open."""
     wishes = [Asked("a red star", Scene((Thing("star", "red"),), "white"), seed) for seed in range(12)]
-    free = [judge(picture).background for picture in paint(wishes)]
+    free = [judge(picture).background for picture in paint(wishes, num_inference_steps=FEW)]
     often = max(set(free), key=free.count)
-    kept = [judge(picture).background for picture in paint(wishes, negative_prompt=f"{often} background")]
+    without = paint(wishes, num_inference_steps=FEW, negative_prompt=f"{often} background")
+    kept = [judge(picture).background for picture in without]
     assert kept.count(often) < free.count(often)
 
 
 def test_every_scheduler_draws_the_right_picture(paint: Paint) -> None:
-    drawn = iter(paint(SOME * len(ENTRY.schedulers), [{"scheduler": name} for name in ENTRY.schedulers for _ in SOME]))
+    each = [{"scheduler": name} for name in ENTRY.schedulers for _ in SOME]
+    drawn = iter(paint(SOME * len(ENTRY.schedulers), each, num_inference_steps=FEW))
     good = {name: right(SOME, [next(drawn) for _ in SOME], "background", "colour") for name in ENTRY.schedulers}
     assert all(count >= 2 for count in good.values()), good
 
@@ -106,14 +114,14 @@ def test_other_sizes_come_out_as_asked(studio: Studio, width: int, height: int) 
 
 
 @pytest.mark.parametrize("upscale", get_args(Upscale))
-def test_a_second_pass_shows_what_was_asked_at_the_larger_size(paint: Paint, upscale: str) -> None:
+def test_a_second_pass_shows_what_was_asked_at_the_larger_size(paint: Paint, some: list[Picture], upscale: str) -> None:
     """It keeps the first picture's things where they are; latents that were interpolated leave blurs behind."""
     large = paint(SOME, hires={"scale": 1.5, "strength": 0.3, "upscale": upscale})
     assert {picture.shape for picture in large} == {(192, 192, 3)}
     small = [np.asarray(Image.fromarray(one).resize((128, 128), Image.Resampling.BOX)) for one in large]
     assert right(SOME, small, "background", "colour") == len(SOME)
     assert right(SOME, small, "shape") >= len(SOME) - (upscale == "latent")
-    assert all(apart(one, first) < 8 for one, first in zip(small, paint(SOME), strict=True))
+    assert all(apart(one, first) < 8 for one, first in zip(small, some, strict=True))
 
 
 def test_a_preview_looks_like_the_picture(studio: Studio) -> None:

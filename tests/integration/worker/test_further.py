@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from darkroom.worker.models.loading import load_model
 from darkroom.worker.process.abilities import abilities_of
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
+from tests.nursery import nursery
 
 from .conftest import TTL, Desk, open_desk
 
@@ -64,7 +64,7 @@ def test_one_job_by_two_models_is_made_again_by_the_command(
     entries = [one.model_dump(mode="json") for one in (entry, refiner.entry)]
     path.write_text(json.dumps({"models": entries}))
     set_here = {"DARKROOM_CATALOGUE": str(path), "DARKROOM_STORAGE_URL": (tmp_path / "store").as_uri()}
-    command = [sys.executable, "-m", "darkroom.cli", "replay", job.result.manifest, "--json", "--threads", "1"]
+    command = [nursery().python, "-m", "darkroom.cli", "replay", job.result.manifest, "--json", "--threads", "1"]
     again = subprocess.run(command, env={**os.environ, **set_here}, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     told = json.loads(again.stdout)

@@ -124,14 +124,18 @@ def test_a_model_call_that_hangs_ends_the_process_and_its_job_moves(
     studio: tuple[Studio, Process], tmp_path: Path
 ) -> None:
     file = tmp_path / "hang"
-    environment = {**studio[0].environment, "DARKROOM_CALL_SECONDS": "1"}
+    environment = {**studio[0].environment, "DARKROOM_CALL_SECONDS": "1", "DARKROOM_CONCURRENCY": "2"}
     with Process(["-c", HANGING, studio[0].model, str(file)], environment) as second:
         pair = Two(studio[0], second)
         file.touch()
+        studio[1].send(signal.SIGSTOP)  # so that the next job, which hangs, is the second one's
+        hung = studio[0].submit()
         assert second.end() == EXIT_HUNG
+        studio[1].send(signal.SIGCONT)
         assert second.of("worker.hung", exit_code=EXIT_HUNG)
         _, start, again, restart = pair.moved()
     assert again["reason"] == "lease_expired"
     assert (start["worker"] == pair.name, restart["worker"] == pair.name) == (True, False)
-    (attempt,) = pair.handle.get().attempts
-    assert (attempt.error.code, attempt.worker) == ("worker_lost", pair.name)
+    for handle in (pair.handle, hung):
+        (attempt,) = handle.wait(60).attempts
+        assert (attempt.error.code, attempt.worker) == ("worker_lost", pair.name)

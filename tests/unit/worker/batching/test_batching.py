@@ -169,10 +169,10 @@ def same(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
 @pytest.mark.parametrize(
     ("family", "dtype"),
     [
-        ("sdxl", torch.float64),
         ("sd", torch.float32),
         ("playground", torch.float64),
         pytest.param("playground", torch.float32, marks=pytest.mark.thorough),
+        pytest.param("sdxl", torch.float64, marks=pytest.mark.thorough),
         pytest.param("sdxl", torch.float32, marks=pytest.mark.thorough),
         pytest.param("sd", torch.float64, marks=pytest.mark.thorough),
     ],
