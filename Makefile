@@ -63,8 +63,8 @@ types: $(READY) .types/darkroom  ## mypy, strict
 	@$(MYPY)
 
 faults: $(READY)  ## the long tests: whole storms, hostile pictures, a search through the life of jobs, every combination
-	@$(BIN)/python -m pytest tests/unit tests/integration -m thorough
-	@$(BIN)/python -m pytest tests/faults -s --storms=10 --hypothesis-profile=long
+	@$(BIN)/python -m pytest tests/unit tests/integration -m thorough --timeout=1200
+	@$(BIN)/python -m pytest tests/faults -s --storms=10 --hypothesis-profile=long --timeout=0
 
 bench: $(READY)  ## the measured tables
 	@$(BIN)/python -m bench

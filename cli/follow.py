@@ -38,8 +38,9 @@ def events(
     Raises JobNotFound, QueueError, and WaitTimeout after `timeout` seconds.
     """
     deadline = math.inf if timeout is None else time.monotonic() + timeout
-    batch, away_since = io.run(streams.first(job_id, after)), math.inf
-    with SharedReader(io).reading(streams.of_job(job_id), batch) as reading:
+    away_since = math.inf
+    with SharedReader(io).reading(streams.of_job(job_id)) as reading:
+        batch = reading.begin(streams.first(job_id, after))
         while True:
             yield from batch.events
             if batch.ended:

@@ -86,8 +86,8 @@ class AsyncDarkroom:
         job_id = canonical_id(job_id)
         loop = asyncio.get_running_loop()
         deadline = math.inf if timeout is None else loop.time() + timeout
-        batch = await self._reader.run(streams.latest(job_id))
-        with self._reader.reading(streams.of_job(job_id), batch) as reading:
+        with self._reader.reading(streams.of_job(job_id)) as reading:
+            batch = await reading.begin(streams.latest(job_id))
             while not batch.ended:
                 left = deadline - loop.time()
                 if left <= 0:
@@ -98,8 +98,8 @@ class AsyncDarkroom:
     async def watch(self, job_id: str, after: str | None = None) -> AsyncIterator[Event]:
         """As Darkroom.watch."""
         job_id = canonical_id(job_id)
-        batch = await self._reader.run(streams.first(job_id, after))
-        with self._reader.reading(streams.of_job(job_id), batch) as reading:
+        with self._reader.reading(streams.of_job(job_id)) as reading:
+            batch = await reading.begin(streams.first(job_id, after))
             while True:
                 for event in batch.events:
                     yield event
@@ -109,8 +109,8 @@ class AsyncDarkroom:
 
     async def feed(self, after: str | None = None) -> AsyncIterator[Event]:
         """As Darkroom.feed."""
-        batch = await self._reader.run(streams.newest() if after is None else streams.feed(after))
-        with self._reader.reading(streams.of_all(), batch) as reading:
+        with self._reader.reading(streams.of_all()) as reading:
+            batch = await reading.begin(streams.newest() if after is None else streams.feed(after))
             while True:
                 for event in batch.events:
                     yield event

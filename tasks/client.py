@@ -98,8 +98,8 @@ class Darkroom:
         """
         job_id = canonical_id(job_id)
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        batch = self._reader.run(streams.latest(job_id))
-        with self._reader.reading(streams.of_job(job_id), batch) as reading:
+        with self._reader.reading(streams.of_job(job_id)) as reading:
+            batch = reading.begin(streams.latest(job_id))
             while not batch.ended:
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -110,8 +110,8 @@ class Darkroom:
     def watch(self, job_id: str, after: str | None = None) -> Iterator[Event]:
         """Events of a job from the start, or after an event id, to its end. Raises JobNotFound."""
         job_id = canonical_id(job_id)
-        batch = self._reader.run(streams.first(job_id, after))
-        with self._reader.reading(streams.of_job(job_id), batch) as reading:
+        with self._reader.reading(streams.of_job(job_id)) as reading:
+            batch = reading.begin(streams.first(job_id, after))
             yield from batch.events
             while not batch.ended:
                 batch = self._reader.run(streams.shown(job_id, reading.next()))
@@ -119,9 +119,8 @@ class Darkroom:
 
     def feed(self, after: str | None = None) -> Iterator[Event]:
         """State changes of all jobs from now on, or after an event id; never ends."""
-        batch = self._reader.run(streams.newest() if after is None else streams.feed(after))
-        with self._reader.reading(streams.of_all(), batch) as reading:
-            yield from batch.events
+        with self._reader.reading(streams.of_all()) as reading:
+            yield from reading.begin(streams.newest() if after is None else streams.feed(after)).events
             while True:
                 yield from reading.next().events
 

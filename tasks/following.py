@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from darkroom.tasks.errors import ClientClosed, QueueBroken, QueueUnavailable
 from darkroom.tasks.redis_io import AsyncIO, BlockingIO, Operation
-from darkroom.tasks.streams import Batch, Source
+from darkroom.tasks.streams import START, Batch, Source
 from darkroom.tasks.watchlist import Watcher, Watchlist
 
 T = TypeVar("T")
@@ -41,6 +41,7 @@ class SharedReader:
 
     def __init__(self, io: BlockingIO) -> None:
         self.io = io
+        self.closed = 0  # how often
         self._begin()
 
     def run(self, operation: Operation[T]) -> T:
@@ -51,9 +52,9 @@ class SharedReader:
             line.answered()
             return result
 
-    def reading(self, source: Source, begin: Batch) -> "Reading":
-        """Follows a stream from the end of a batch on; to be closed."""
-        return Reading(self, source, begin)
+    def reading(self, source: Source) -> "Reading":
+        """To follow a stream, from where its `begin` ends; to be closed."""
+        return Reading(self, source)
 
     def watchlist(self) -> Watchlist:
         """That of this process: a thread of the parent does not read for a child."""
@@ -87,15 +88,22 @@ class SharedReader:
 
     def close(self) -> None:
         """Ends all readings with ClientClosed; the thread ends a second later at most."""
+        self.closed += 1  # before the list is told: who joins it afterwards sees it here
         self.watchlist().fail(ClientClosed(CLOSED))
 
 
 class Reading:
     """One follower of one stream; a context manager that ends it."""
 
-    def __init__(self, reader: SharedReader, source: Source, begin: Batch) -> None:
-        self._reader, self._bell = reader, threading.Event()
-        self._watcher = Watcher(source, begin, self._bell.set)
+    def __init__(self, reader: SharedReader, source: Source) -> None:
+        self._reader, self._bell, self._closed = reader, threading.Event(), reader.closed
+        self._watcher = Watcher(source, Batch([], START), self._bell.set)
+
+    def begin(self, operation: Operation[Batch]) -> Batch:
+        """The first batch, which the operation gets; what follows it comes next. Raises as `next`."""
+        batch = self._reader.run(operation)
+        self._watcher.cursor, self._watcher.behind = batch.cursor, batch.more
+        return batch
 
     def next(self, timeout: float = LONGEST) -> Batch:
         """What comes next, in one batch; after `timeout` seconds, an hour at most, an empty one.
@@ -105,14 +113,22 @@ class Reading:
         while True:
             self._bell.clear()
             watchlist = self._reader.watchlist()
+            self._check()
             found = watchlist.look(self._watcher)
             if isinstance(found, Batch):
                 return found
             if found is not None:
                 return self._reader.run(found)
+            self._check()
             self._reader.attend(watchlist)
             if not self._bell.wait(min(timeout, LONGEST)):
                 return Batch([], self._watcher.cursor)
+
+    def _check(self) -> None:
+        """Raises ClientClosed, once, where the client was closed since this began: also before it was in the list."""
+        if self._closed != self._reader.closed:
+            self._closed, self._watcher.error = self._reader.closed, None
+            raise ClientClosed(CLOSED)
 
     def __enter__(self) -> "Reading":
         return self
@@ -126,6 +142,7 @@ class AsyncSharedReader:
 
     def __init__(self, io: AsyncIO) -> None:
         self.io = io
+        self.closed = 0
         self._watchlist, self._line = Watchlist(io.prefix), io.limiter(OWN)
         self._task: asyncio.Task[None] | None = None
 
@@ -138,9 +155,9 @@ class AsyncSharedReader:
                 line.answered()
                 return result
 
-    def reading(self, source: Source, begin: Batch) -> "AsyncReading":
+    def reading(self, source: Source) -> "AsyncReading":
         """As SharedReader.reading."""
-        return AsyncReading(self, source, begin)
+        return AsyncReading(self, source)
 
     def watchlist(self) -> Watchlist:
         """Raises QueueBroken in another loop than the client's."""
@@ -167,6 +184,7 @@ class AsyncSharedReader:
 
     async def close(self) -> None:
         """As SharedReader.close; ends the task."""
+        self.closed += 1
         self.watchlist().fail(ClientClosed(CLOSED))
         if self._task:
             self._task.cancel()
@@ -177,26 +195,40 @@ class AsyncSharedReader:
 class AsyncReading:
     """As Reading, awaited."""
 
-    def __init__(self, reader: AsyncSharedReader, source: Source, begin: Batch) -> None:
-        self._reader, self._bell = reader, asyncio.Event()
-        self._watcher = Watcher(source, begin, self._bell.set)
+    def __init__(self, reader: AsyncSharedReader, source: Source) -> None:
+        self._reader, self._bell, self._closed = reader, asyncio.Event(), reader.closed
+        self._watcher = Watcher(source, Batch([], START), self._bell.set)
+
+    async def begin(self, operation: Operation[Batch]) -> Batch:
+        """As Reading.begin."""
+        batch = await self._reader.run(operation)
+        self._watcher.cursor, self._watcher.behind = batch.cursor, batch.more
+        return batch
 
     async def next(self, timeout: float = LONGEST) -> Batch:
         """As Reading.next."""
         while True:
             self._bell.clear()
             watchlist = self._reader.watchlist()
+            self._check()
             found = watchlist.look(self._watcher)
             if isinstance(found, Batch):
                 return found
             if found is not None:
                 return await self._reader.run(found)
+            self._check()
             await self._reader.attend(watchlist)
             try:
                 async with asyncio.timeout(min(timeout, LONGEST)):
                     await self._bell.wait()
             except TimeoutError:
                 return Batch([], self._watcher.cursor)
+
+    def _check(self) -> None:
+        """Raises ClientClosed, once, where the client was closed since this began: also before it was in the list."""
+        if self._closed != self._reader.closed:
+            self._closed, self._watcher.error = self._reader.closed, None
+            raise ClientClosed(CLOSED)
 
     def __enter__(self) -> "AsyncReading":
         return self

@@ -1,6 +1,7 @@
 """Many who watch through one client: one blocking read serves them all, and nobody is held up by another."""
 
 import asyncio
+import contextlib
 import multiprocessing
 import threading
 import time
@@ -25,8 +26,11 @@ from darkroom.tasks import (
     Txt2Img,
     WaitTimeout,
     claims,
+    streams,
 )
-from darkroom.tasks.redis_io import BlockingIO
+from darkroom.tasks.following import AsyncSharedReader, SharedReader
+from darkroom.tasks.redis_io import AsyncIO, BlockingIO, Operation
+from darkroom.tasks.streams import Batch
 from tests.integration.hand import Hand
 
 from .conftest import Faces, within
@@ -233,6 +237,8 @@ def test_a_client_that_is_closed_ends_what_watches() -> None:
             for call in (following, waiting):
                 with within(6), pytest.raises(ClientClosed):
                     call.result(10)
+            with redis.Redis(port=server.port, decode_responses=True) as raw:
+                until(lambda: reads(raw) == 0)
 
         async def run() -> None:
             client = AsyncDarkroom(settings)
@@ -244,6 +250,46 @@ def test_a_client_that_is_closed_ends_what_watches() -> None:
             with pytest.raises(ClientClosed):
                 await waiting
 
+        asyncio.run(run())
+
+
+def test_a_client_that_is_closed_before_its_follower_is_in_the_list_ends_them_too(task_settings: TaskSettings) -> None:
+    """Between a follower's own first read and the shared one; asked again they follow on."""
+    with Darkroom(task_settings) as client:
+        job_id = client.submit(CAT).id
+
+    def first(closed: Callable[[], object]) -> Operation[Batch]:
+        batch = yield from streams.latest(job_id)
+        closed()
+        return batch
+
+    io = BlockingIO(task_settings)
+    reader = SharedReader(io)
+    with within(6), reader.reading(streams.of_job(job_id)) as reading:
+        reading.begin(first(reader.close))
+        with pytest.raises(ClientClosed):
+            reading.next()
+        assert not reading.next(0.1).events
+    reader.close()
+    io.close()
+
+    async def run() -> None:
+        io = AsyncIO(task_settings)
+        reader = AsyncSharedReader(io)
+
+        def close() -> None:  # the list is told at once, before the call first gives way
+            with contextlib.suppress(StopIteration):
+                reader.close().send(None)
+
+        with reader.reading(streams.of_job(job_id)) as reading:
+            await reading.begin(first(close))
+            with pytest.raises(ClientClosed):
+                await reading.next()
+            assert not (await reading.next(0.1)).events
+        await reader.close()
+        await io.close()
+
+    with within(6):
         asyncio.run(run())
 
 
