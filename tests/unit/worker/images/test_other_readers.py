@@ -9,6 +9,7 @@ import piexif
 import piexif.helper
 import pytest
 import sd_parsers
+from PIL import Image
 
 from darkroom.tasks.requests.parts import OutputFormat
 from darkroom.worker.images.pictures import encode, parameters_text, read_parameters
@@ -67,6 +68,7 @@ WHERE_PRESENT = [
     pytest.param(by_exiftool, id="exiftool", marks=pytest.mark.skipif(not shutil.which("exiftool"), reason="absent")),
     pytest.param(by_exifreader, id="exifreader", marks=pytest.mark.skipif(not has_exifreader(), reason="absent")),
 ]
+READ: list[Image.Image] = []  # none goes, since sd-parsers 0.6 takes one with the id() of the last one for that one
 FORMATS: tuple[OutputFormat, ...] = ("png", "jpeg", "webp")
 
 
@@ -82,7 +84,9 @@ def made(folder: Path, form: OutputFormat, prompt: str) -> tuple[Path, str]:
 @pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS)
 def test_sd_parsers(tmp_path: Path, form: OutputFormat, prompt: str) -> None:
     file, _ = made(tmp_path, form, prompt)
-    found = sd_parsers.ParserManager().parse(file)
+    with Image.open(file) as picture:
+        READ.append(picture)
+        found = sd_parsers.ParserManager().parse(picture)
     assert found is not None
     assert [one.value for one in found.prompts] == [prompt]
     assert [one.value for one in found.negative_prompts] == [NEGATIVE]
