@@ -2,9 +2,11 @@
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import count
 from typing import Any
 from zlib import crc32
 
@@ -16,7 +18,10 @@ from darkroom.tasks import InvalidRequest, Job, State, TaskSettings
 from darkroom.tasks.catalogue import SCHEDULERS, Family
 from darkroom.tasks.claims import serve
 from darkroom.worker.batching.engine import Engine
+from darkroom.worker.delivery.drain import Drain
+from darkroom.worker.delivery.leases import LeaseKeeper
 from darkroom.worker.delivery.runner import JobRunner
+from darkroom.worker.images.embeddings import EmbeddingCache
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.manifest import parse_manifest
 from darkroom.worker.images.pictures import encode
@@ -48,6 +53,10 @@ PAIRS = [
     pytest.param((one, other), id=(name := f"{one.name} + {other.name}"), marks=_thorough(name))
     for one, other in pairs()
 ]
+#: What is interrupted in the midst: every kind, and what goes through the denoiser twice or more.
+AMID = [one for one in ABILITIES if one.kind or one.sort in ("hires", "output") or one.name == "several images"]
+#: After how many calls; else after one. Hires is in its second pass then, of several images the first one is kept.
+DONE = {"embed": 0, "encode": 0, "decode": 0, "hires": 5, "hires of latents": 5, "several images": 5, "interpolate": 5}
 SMALL = {"prompt": "a red fox", "width": 32, "height": 32, "num_inference_steps": 4, "guidance_scale": 4.0, "seed": 1}
 
 
@@ -71,6 +80,31 @@ class Bench:
         job_id = self.desk.client.submit(self.fields(*abilities)).id
         JobRunner(self.desk.around)(job_id)
         return self.desk.client.get(job_id)
+
+    def draining(self) -> tuple["Bench", Drain]:
+        """With a worker that can be told to stop."""
+        drain, around = Drain(600), self.desk.around
+        leases = LeaseKeeper(self.desk.io, 30, around.rules, drain=drain)
+        return replace(self, desk=replace(self.desk, around=replace(around, leases=leases))), drain
+
+    @contextmanager
+    def amid(self, ability: Ability, then: Callable[[], object]) -> Iterator[None]:
+        """The block's job is interrupted once, in the midst of a call of the model."""
+        generator = self.desk.around.generators[self.fields(ability)["model"]]
+        generator.embeddings = EmbeddingCache()
+        module, calls = _busy(ability, generator.model.components), count()
+        done = DONE.get(ability.name, 1)
+
+        def interrupt(*_: object) -> None:
+            if next(calls) == done:
+                then()
+
+        handle = module.register_forward_hook(interrupt)
+        try:
+            yield
+        finally:
+            handle.remove()
+        assert next(calls) > done
 
     def misfit(self, fields: Mapping[str, Any]) -> bool:
         """Whether the scheduler is not one of the model's."""
@@ -168,6 +202,43 @@ def alone(bench: Bench) -> Any:
         return tuple(results(job))
 
     return lambda ability: run(ability.name)
+
+
+def _busy(ability: Ability, components: Mapping[str, Any]) -> torch.nn.Module:
+    """The part of the model that the ability keeps busy."""
+    part: torch.nn.Module = {
+        "embed": components["text_encoder"],
+        "encode": components["vae"].encoder,
+        "decode": components["vae"].decoder,
+    }.get(ability.name, components["unet"])
+    return part
+
+
+@pytest.mark.parametrize("ability", AMID, ids=lambda ability: ability.name)
+def test_a_cancel_in_mid_run(bench: Bench, ability: Ability) -> None:
+    def cancel() -> None:
+        (job,) = bench.desk.client.jobs(state="running")
+        assert bench.desk.client.cancel(job.id) == "cancellation_requested"
+        bench.desk.around.leases.renew()
+
+    with bench.amid(ability, cancel):
+        job = bench.run(ability)
+    kept = int(ability.name in ("several images", "interpolate"))
+    assert (job.state, job.error, job.result, len(job.images), job.files) == (State.CANCELED, None, None, kept, [])
+    assert {one.key for one in bench.desk.store.list(job.id)} == {image.key for image in job.images}
+
+
+@pytest.mark.parametrize("ability", AMID, ids=lambda ability: ability.name)
+def test_a_worker_that_stops_in_mid_run(bench: Bench, alone: Any, ability: Ability) -> None:
+    """Another one makes, to the bit, what would have been made."""
+    stopping, drain = bench.draining()
+    with bench.amid(ability, drain.hurry):
+        job = stopping.run(ability)
+    assert (job.state, job.failures, job.attempts) == (State.QUEUED, 0, [])
+    JobRunner(bench.desk.around)(job.id)
+    job = bench.desk.client.get(job.id)
+    assert (job.state, job.claims, results(job)) == (State.SUCCEEDED, 2, list(alone(ability)))
+    again(bench, job)
 
 
 def again(bench: Bench, job: Job) -> None:
