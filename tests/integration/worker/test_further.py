@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,6 +70,26 @@ def test_one_job_by_two_models_is_made_again_by_the_command(
     assert again.returncode == 0, again.stderr
     told = json.loads(again.stdout)
     assert told["bit_equal"] and not told["differences"]
+
+
+@pytest.mark.parametrize(
+    "second", [{"refiner": {"model": REFINER}}, {"hires": {"model": REFINER, "scale": 1.5}}], ids=str
+)
+def test_a_cancel_while_the_second_model_works(both: Desk, refiner: Generator, second: dict[str, Any]) -> None:
+    job_id, calls = both.submit(**SMALL, **second), []
+
+    def cancel(*_: object) -> None:
+        calls.append(both.client.cancel(job_id))
+        both.around.leases.renew()
+
+    handle = refiner.model.components["unet"].register_forward_hook(cancel)
+    try:
+        JobRunner(both.around)(job_id)
+    finally:
+        handle.remove()
+    job = both.client.get(job_id)
+    assert (calls, job.state, job.images) == (["cancellation_requested"], State.CANCELED, [])
+    assert not list(both.store.list(job_id))
 
 
 def test_a_refiner_that_nobody_serves_is_waited_for(desk: Desk, entry: ModelEntry) -> None:
