@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 
-from darkroom.tasks.catalogue import Family, Kind
+from darkroom.tasks.catalogue import Family
+from darkroom.tasks.requests import KINDS
+from darkroom.tasks.requests.sampled import Sampled
 from darkroom.worker.errors import ModelIncompatible
 from darkroom.worker.models.families.encoding import Encoded, encode
 from darkroom.worker.models.families.inpainting import MASKED, PLAIN
@@ -71,9 +73,12 @@ class FamilySpec:
         return len(tokenizer(prompt, add_special_tokens=False, truncation=False, verbose=False).input_ids)
 
 
-def beyond(components: Components) -> tuple[Kind, ...]:
+def beyond(components: Components) -> frozenset[str]:
     """The kinds of job that the denoiser cannot do: one of 9 channels needs a mask at each call."""
-    return ("txt2img", "img2img", "interpolate") if components["unet"].config.in_channels == MASKED else ()
+    if components["unet"].config.in_channels != MASKED:
+        return frozenset()
+    denoising = {name: kind.model_fields for name, kind in KINDS.items() if issubclass(kind, Sampled)}
+    return frozenset(name for name, fields in denoising.items() if "mask" not in fields)
 
 
 def require_channels(components: Components, name: Family) -> None:

@@ -17,9 +17,11 @@ from darkroom.worker.batching.stacking import Call
 from darkroom.worker.errors import ModelIncompatible
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.models.device import Placement
+from darkroom.worker.models.families.base import beyond
 from darkroom.worker.models.loading import load_model
 from darkroom.worker.models.tiny import make_tiny
 from darkroom.worker.settings import WorkerSettings
+from tests.toys import later_release
 from tests.unit.worker.conftest import FAMILIES, ask, photo, same
 from tests.unit.worker.kinds.painting import assert_kept, numbers, paint, prepared, spot
 
@@ -51,6 +53,11 @@ def test_such_a_model_offers_no_kind_that_has_no_mask(nine: Nine, family: Family
         assert [(fault.code, fault.message) for fault in caught.value.faults] == [
             ("kind_not_supported", f"tiny-{family}-inpainting does {', '.join(offered)}")
         ]
+
+
+def test_nor_a_kind_of_a_later_release_that_has_none(nine: Nine) -> None:
+    with later_release():
+        assert beyond(nine("sdxl").model.components) == {"txt2img", "img2img", "interpolate", "toy"}
 
 
 def test_nor_does_a_worker_take_another_kinds_job_for_it(nine: Nine, entries: Entries) -> None:
