@@ -22,8 +22,20 @@ end
 if found then return found end
 
 local created = now()
--- messages of jobs that were canceled stay until a worker reads them
-local waiting = math.max(redis.call("ZCARD", key("queued", queue)), redis.call("LLEN", key("queue", queue)))
+local function waiting_in(lane)
+  -- messages of jobs that were canceled stay until a worker reads them
+  return math.max(redis.call("ZCARD", key("queued", lane)), redis.call("LLEN", key("queue", lane)))
+end
+
+-- Jobs with needs wait in lanes of their own: all of a model and a class are one lane to who asked.
+local waiting = waiting_in(queue)
+local others = redis.pcall("SMEMBERS", key("lanes"))  -- of another type: `darkroom doctor` tells
+for _, lane in ipairs(others.err and {} or others) do
+  if lane ~= queue and model_of(lane) == model and class_of(lane) == class_of(queue) then
+    local told, number = pcall(waiting_in, lane)
+    waiting = waiting + (told and number or 0)
+  end
+end
 if waiting >= tonumber(most) then return {"full", waiting} end
 
 local latest = created + job_ttl * 1000

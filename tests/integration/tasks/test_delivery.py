@@ -248,6 +248,22 @@ def test_a_full_lane_refuses_and_says_so(task_settings: TaskSettings, counter: C
         client.submit({"prompt": "a cat", "model": "sdxl", "lane": "bulk"})
 
 
+def test_jobs_that_need_something_count_with_those_of_their_lane(
+    task_settings: TaskSettings, raw: "redis.Redis[str]"
+) -> None:
+    plain = {"prompt": "a cat", "model": "sdxl"}
+    raw.set(f"{task_settings.redis_prefix}queued:sdxl.NEEDS.garbage:interactive", "of another type")
+    raw.sadd(f"{task_settings.redis_prefix}lanes", "sdxl.NEEDS.garbage:interactive")
+    with Darkroom(task_settings.model_copy(update={"queue_limit": 2})) as client:
+        client.submit({**plain, "hires": {"scale": 1.5}})
+        client.submit({**plain, "clip_skip": 1})
+        for fields in (plain, {**plain, "hires": {"scale": 1.5}}, {**plain, "kind": "embed"}):
+            with pytest.raises(QueueFull, match="2 jobs wait"):
+                client.submit(fields)
+        client.submit({**plain, "lane": "bulk", "clip_skip": 1})
+        client.submit({**plain, "model": "playground-v2.5"})
+
+
 LASTING = {"offers", "clock", "marks", "lanes", "models"}  # a few fields each, however many jobs there were
 
 
