@@ -38,13 +38,12 @@ def encode(
     reading = [Reader(*part) for part in parts]
     texts = [words.of(index) for index in range(len(parts))]
     read = weighted.read if words.syntax == "compel" else Reader.read
-    said = [read(reader, prompt, words.long) for reader, (prompt, _) in zip(skipping, texts, strict=True)]
     zeros = words.negative_prompt is None and pipe.config.get("force_zeros_for_empty_prompt", False)
-    unsaid = []
-    if words.guidance and not zeros:
-        unsaid = [
-            read(reader, negative or "", words.long) for reader, (_, negative) in zip(reading, texts, strict=True)
-        ]
+    said, unsaid = [], []
+    for skips, reads, (prompt, negative) in zip(skipping, reading, texts, strict=True):  # each has to come but once
+        said.append(read(skips, prompt, words.long))
+        if words.guidance and not zeros:
+            unsaid.append(read(reads, negative or "", words.long))
     length = max(words.length, *(one.states.shape[1] for one in (*said, *unsaid)))
     dtype = parts[-1][1].dtype
     found = {"prompt_embeds": _joined(skipping, said, length, dtype, device)}

@@ -1,13 +1,14 @@
 """Memory modes, applied to the real modules."""
 
-from typing import Any
+import gc
+from typing import Any, Self
 
 import pytest
 import torch
 
 from darkroom.worker.models.device import Placement
 from darkroom.worker.models.loading import LoadedModel, load_model
-from darkroom.worker.models.memory import place
+from darkroom.worker.models.memory import module_on, place
 from darkroom.worker.settings import MemoryMode, WorkerSettings
 from tests.conftest import TinyModels
 
@@ -59,10 +60,56 @@ def test_offload_hooks_leave_the_numbers_alone(loaded: Any, mode: MemoryMode) ->
     assert torch.equal(decode(full, 8), decode(hooked, 8))
 
 
-def test_model_offload_sends_the_vae_back_when_the_next_job_begins(loaded: Any) -> None:
-    model = loaded("full")
-    modules = {name: model.components[name] for name in model.family.modules}
-    place(modules, Placement(CPU, torch.float32, "model_offload", 1))
-    first, last = modules["text_encoder"]._hf_hook, modules["vae"]._hf_hook
-    assert first.prev_module_hook.hook is last
-    assert last.prev_module_hook.model is modules["unet"]
+class Part(torch.nn.Linear):
+    """Notes where it is sent; `too_large`: not all of it fits on the device."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 1)
+        self.sent: list[str] = []
+        self.too_large = False
+
+    def to(self, device: Any) -> Self:  # type: ignore[override]
+        self.sent.append("rest" if device == "cpu" else "device")
+        if self.too_large and device != "cpu":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self
+
+
+@pytest.fixture
+def parts() -> tuple[Part, Part]:
+    """Of two models, placed one after the other."""
+    found = Part(), Part()
+    for part in found:
+        place({"unet": part}, Placement(CPU, torch.float32, "model_offload", 1))
+        part.sent.clear()
+    return found
+
+
+def test_with_model_offload_the_modules_of_all_models_take_turns(parts: tuple[Part, Part]) -> None:
+    one, other = parts
+    for part in (one, one, other, one):
+        part(torch.ones(1, 1))
+        assert module_on(CPU) is part
+    assert (one.sent, other.sent) == (["device", "rest", "device"], ["device", "rest"])
+
+
+def test_a_module_that_does_not_fit_is_not_taken_for_one_that_is_there(parts: tuple[Part, Part]) -> None:
+    one, large = parts
+    one(torch.ones(1, 1))
+    large.too_large = True
+    for _ in range(2):
+        with pytest.raises(torch.OutOfMemoryError):
+            large(torch.ones(1, 1))
+        assert module_on(CPU) is None
+    one(torch.ones(1, 1))
+    assert large.sent == ["device", "rest"] * 2
+    assert one.sent == ["device", "rest", "device"]
+
+
+def test_a_model_that_is_gone_has_no_turn(parts: tuple[Part, Part]) -> None:
+    part = Part()
+    place({"unet": part}, Placement(CPU, torch.float32, "model_offload", 1))
+    part(torch.ones(1, 1))
+    del part
+    gc.collect()
+    assert module_on(CPU) is None
