@@ -140,6 +140,11 @@ def _speedups(settings: WorkerSettings, device: torch.device) -> frozenset[Speed
             f"memory mode {settings.memory} moves weights about, which {', '.join(sorted(settings.speedups))} forbids",
             hint="leave DARKROOM_SPEEDUPS at auto, or use --memory full",
         )
+    if "fuse" in settings.speedups and settings.memory == "attention_slicing":
+        raise DeviceUnavailable(
+            "memory mode attention_slicing and the speedup fuse each put their own attention in place of the other's",
+            hint="leave one of them out",
+        )
     if "graphs" in settings.speedups and device.type != "cuda":
         raise DeviceUnavailable(
             f"graphs are CUDA's, the worker runs on {device}", hint="leave DARKROOM_SPEEDUPS at auto"

@@ -15,6 +15,7 @@ from darkroom.tasks.settings import SettingsInvalid
 from darkroom.worker.errors import DeviceUnavailable, ModelIncompatible
 from darkroom.worker.models.device import choose_placement, environment
 from darkroom.worker.models.loading import LoadedModel, load_model, warm_sizes
+from darkroom.worker.models.memory import place
 from darkroom.worker.models.tuning import tune
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
@@ -121,6 +122,16 @@ def test_weights_that_move_about_cannot_be_sped_up(monkeypatch: pytest.MonkeyPat
         choose_placement(WorkerSettings(memory="model_offload", speedups="compile"))
     assert choose_placement(WorkerSettings(memory="model_offload")).speedups == frozenset()
     assert choose_placement(WorkerSettings()).speedups == {"graphs"}
+
+
+def test_sliced_attention_and_fused_products_replace_one_another(loaded: Callable[[Family], LoadedModel]) -> None:
+    with pytest.raises(DeviceUnavailable, match="each put their own attention"):
+        choose_placement(WorkerSettings(device="cpu", memory="attention_slicing", speedups="channels_last, fuse"))
+    placement = choose_placement(WorkerSettings(device="cpu", memory="attention_slicing", speedups="channels_last"))
+    unet = copy.deepcopy(loaded("sd").components["unet"])
+    place({"unet": unet}, placement)
+    tune({"unet": unet}, placement, [])
+    assert {type(one).__name__ for one in unet.attn_processors.values()} == {"SlicedAttnProcessor"}
 
 
 def test_graphs_are_for_cuda() -> None:
