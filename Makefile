@@ -78,7 +78,7 @@ starter: $(READY)  ## train the starter model from nothing into worker/starter
 evaluate: $(READY)  ## the starter model's table: 300 prompts, judged
 	@$(BIN)/python -m ops.starter evaluate
 
-gallery: $(READY)  ## the README's pictures
+gallery: $(READY)  ## the pictures of the README and of docs/11-kinds.md
 	@$(BIN)/python -m ops.starter gallery
 
 clean:  ## everything that make made

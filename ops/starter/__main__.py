@@ -11,7 +11,7 @@ from ops.starter.recipe import make_autoencoder, make_painter
 
 FOLDER = Path.home() / ".cache/darkroom-starter"
 ROOT = Path(__file__).parents[2]
-MODEL, GALLERY = ROOT / "worker/starter", ROOT / "docs/gallery.png"
+MODEL, DOCS = ROOT / "worker/starter", ROOT / "docs"
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     elif arguments.what == "evaluate":
         evaluate_model(arguments.model, arguments.prompts)
     elif arguments.what == "gallery":
-        write_gallery(GALLERY)
+        write_gallery(DOCS)
     elif arguments.what == "autoencoder":
         make_autoencoder(arguments.folder)
     else:

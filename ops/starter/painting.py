@@ -1,5 +1,7 @@
 """Pictures by the trained model, exactly as Darkroom's worker makes them."""
 
+import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from darkroom.tasks.catalogue import FolderSource, builtin_catalogue
-from darkroom.tasks.requests import Img2Img, Request, Txt2Img
+from darkroom.tasks.requests import Request
 from darkroom.tasks.validate import resolve
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.images.generate import Generator
@@ -39,11 +41,28 @@ class Studio:
 
     def request(self, prompt: str, seed: int, *, from_source: bool = False, **fields: Any) -> Request:
         """The request, with every default filled in. Raises InvalidRequest."""
-        common = {"model": ENTRY.name, "prompt": prompt, "seed": seed, **fields}
         # The reference is only for the request's form: the picture itself is at hand.
-        asked = Img2Img(image="inputs/default/source.png", **common) if from_source else Txt2Img(**common)
-        return resolve(asked, {ENTRY.name: ENTRY}, lambda: None).filled
+        source = {"kind": "img2img", "image": "inputs/default/source.png"} if from_source else {}
+        return resolved(prompt=prompt, seed=seed, **source, **fields)
+
+    def develop(self, request: Request, inputs: Mapping[str, Image.Image]) -> list[Image.Image]:
+        """All pictures of a resolved request; what it begins with is read from files, as a worker reads it."""
+        prepared = self.generator.prepare(request)
+        sources = prepared.kind.read(prepared, {name: _png(picture) for name, picture in inputs.items()})
+        pieces = [(prepared.piece(index), request.seed_of(index)) for index in range(request.pieces)]
+        return [self.generator.generate(piece, seed, sources, lambda *_: None).picture for piece, seed in pieces]
 
     def close(self) -> None:
         """Ends the engine's thread."""
         self._engine.close()
+
+
+def resolved(**fields: Any) -> Request:
+    """A request of the starter model with every default filled in. Raises InvalidRequest."""
+    return resolve({"model": ENTRY.name, **fields}, {ENTRY.name: ENTRY}, lambda: None).filled
+
+
+def _png(picture: Image.Image) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()
