@@ -22,6 +22,7 @@ from darkroom.storage import ObjectStore, StorageSettings, open_store
 from darkroom.storage.inputs import read_input
 from darkroom.tasks import Job
 from darkroom.tasks.catalogue import ModelEntry
+from darkroom.tasks.requests import Embed
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.manifest import Manifest, parse_manifest
 from darkroom.worker.images.replay import Replay
@@ -57,12 +58,15 @@ def measure() -> list[Row]:
 def _made(running: Running) -> list[Job]:
     draw = random.Random(1)
     latents = running.client.submit(_prompted(draw, running.entry) | {"output": ["latents"]}).wait(600)
-    kinds = _kinds(draw, running.entry, latents.raise_for_state().files[0].key)
+    words = {"kind": "embed", "model": running.entry.name, "prompt": "a red fox", "guidance_scale": 4.0}
+    embeddings = running.client.submit(words).wait(600)
+    files = [job.raise_for_state().files[0].key for job in (latents, embeddings)]
+    kinds = _kinds(draw, running.entry, *files)
     handles = [running.client.submit(draw.choice(kinds)()) for _ in range(JOBS)]
     return [handle.wait(timeout=600).raise_for_state() for handle in handles]
 
 
-def _kinds(draw: random.Random, entry: ModelEntry, latents: str) -> list[Callable[[], dict[str, Any]]]:
+def _kinds(draw: random.Random, entry: ModelEntry, latents: str, embeddings: str) -> list[Callable[[], dict[str, Any]]]:
     """Every kind, with whatever it may be asked for by lot."""
 
     def prompted(**fields: Any) -> dict[str, Any]:
@@ -79,7 +83,11 @@ def _kinds(draw: random.Random, entry: ModelEntry, latents: str) -> list[Callabl
         lambda: prompted(kind="img2img", image=latents, strength=strength(), width=None, height=None),
         lambda: prompted(kind="inpaint", image=_picture(draw), mask=_mask(draw), width=None, height=None),
         lambda: prompted(kind="inpaint", image=_picture(draw), extend={"left": 16}, width=None, height=None),
+        lambda: prompted(prompt="a (red)1.4 fox in (deep)0.5 snow", prompt_syntax="compel"),
+        lambda: _encoded_before(prompted(prompt_embeds=embeddings)),
+        lambda: prompted(denoising_end=0.5, output=["latents"], scheduler=draw.choice(("euler", "dpmpp_2m", "unipc"))),
         lambda: _interpolated(prompted(prompt_to="a blue bird")),
+        lambda: {name: value for name, value in prompted(kind="embed").items() if name in Embed.model_fields},
         lambda: {"kind": "encode", "image": _picture(draw), "model": entry.name},
         lambda: {"kind": "decode", "image": latents, "model": entry.name},
     ]
@@ -105,6 +113,11 @@ def _prompted(draw: random.Random, entry: ModelEntry) -> dict[str, Any]:
 
 def _interpolated(fields: dict[str, Any]) -> dict[str, Any]:
     return {"kind": "interpolate", "frames": 1 + fields.pop("num_images"), **fields}
+
+
+def _encoded_before(fields: dict[str, Any]) -> dict[str, Any]:
+    """Without what says how texts are read."""
+    return {name: value for name, value in fields.items() if name not in ("negative_prompt", "prompt_2", "clip_skip")}
 
 
 def _picture(draw: random.Random) -> str:
