@@ -32,6 +32,7 @@ _WORDS = {
     "no_worker": "no worker serves {model} now: the job waits until one does",
     "prompt_truncated": "the prompt is longer than the text encoder reads: its end is ignored",
     "guidance_rescale_ignored": "with a guidance scale of at most 1 there is nothing to rescale",
+    "source_cropped": "the model makes no picture as long as the source: a part of it was cut off at both ends",
     "negative_prompt_ignored": "with a guidance scale of at most 1 the negative prompt has no say",
 }
 

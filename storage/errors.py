@@ -173,7 +173,10 @@ class InputForbidden(InputError):
     """The key belongs to somebody else."""
 
     code = "input_forbidden"
-    hint = "use a key under inputs/TENANT/ or an output of a job of the same tenant"
+    hint = (
+        "use a key under inputs/TENANT/, or an output of a job of the same tenant while its record is kept; "
+        "what is to last longer is uploaded"
+    )
 
 
 class InputAddressForbidden(InputError):

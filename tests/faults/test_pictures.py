@@ -24,14 +24,14 @@ EIGHT_AT_ONCE = """
 import json, sys
 from concurrent.futures import ThreadPoolExecutor
 from darkroom.tasks.catalogue import Limits
-from darkroom.worker.images.pictures import read_source
+from darkroom.worker.kinds.sources import read_source
 
 def megabytes(name):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) / 1024
 
 data, before = sys.stdin.buffer.read(), megabytes("VmRSS")
 with ThreadPoolExecutor(8) as threads:
-    sizes = [*threads.map(lambda _: read_source(data, 512, 512, Limits(), 40_000_000).size, range(16))]
+    sizes = [*threads.map(lambda _: read_source(data, 512, 512, Limits(), 40_000_000)[0].size, range(16))]
 assert sizes == [(512, 512)] * 16
 json.dump({"peak": megabytes("VmHWM") - before, "kept": megabytes("VmRSS") - before}, sys.stdout)
 """

@@ -23,6 +23,8 @@ from darkroom.worker.models.texts import TextSpace
 #: What was read of a job's inputs, by the names of the request's fields.
 Sources = Mapping[str, Any]
 
+MOST_CUT = 0.2  # of a picture whose proportions no size of the model has, before it is told of
+
 
 class Tools(Protocol):
     """What can be done once a job, for all of its pieces; `darkroom.worker.images.generate` has it."""
@@ -149,7 +151,10 @@ class Kind(ABC):
         asked, taken = prepared.asked, self.request.latents.get(name)
         if prepared.space and (taken == "only" or (taken == "also" and is_safetensors(data))):
             return read_latents(data, asked, prepared.space)
-        return read_source(data, asked.width, asked.height, asked.limits, most_pixels)
+        source, cut = read_source(data, asked.width, asked.height, asked.limits, most_pixels)
+        if asked.width is None and cut > MOST_CUT:
+            prepared.warnings.append("source_cropped")
+        return source
 
     def steps(self, prepared: PreparedJob) -> int:
         """Denoising steps of one piece, in all of its passes."""

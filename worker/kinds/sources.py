@@ -28,10 +28,13 @@ def naming(field: str) -> Iterator[None]:
         raise type(error)(f"{field}: {error.message}", hint=error.hint) from error
 
 
-def read_source(data: bytes, width: int | None, height: int | None, limits: Limits, max_pixels: int) -> Image.Image:
-    """What `prepare_source` makes of the picture in a file. Raises InputError."""
+def read_source(
+    data: bytes, width: int | None, height: int | None, limits: Limits, max_pixels: int
+) -> tuple[Image.Image, float]:
+    """What `prepare_source` makes of the picture in a file, and the share of it that was cut off. Raises InputError."""
     with open_picture(data, max_pixels=max_pixels) as picture:
-        return prepare_source(picture, width, height, limits)
+        source = prepare_source(picture, width, height, limits)
+        return source, _cut_away(picture.size, source.size)
 
 
 def prepare_source(image: Image.Image, width: int | None, height: int | None, limits: Limits) -> Image.Image:
@@ -42,6 +45,13 @@ def prepare_source(image: Image.Image, width: int | None, height: int | None, li
     """
     size = (width, height) if width and height else fitting_size(*image.size, limits)
     return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
+
+
+def _cut_away(picture: tuple[int, int], source: tuple[int, int]) -> float:
+    """The share of a picture of this size that is not in its source of that size."""
+    (width, height), (wide, high) = picture, source
+    scale = max(wide / width, high / height)
+    return 1 - wide * high / (width * height * scale**2)
 
 
 def fitting_size(width: int, height: int, limits: Limits) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from darkroom.worker.batching.graphs import Graphs
 from darkroom.worker.batching.stacking import Tree
 from darkroom.worker.images.embeddings import EmbeddingCache
 from darkroom.worker.images.generate import Generator
+from darkroom.worker.images.pictures import encode
 from darkroom.worker.kinds.sources import prepare_source
 from tests.unit.worker.conftest import DIFFUSION, FAMILIES, Generators, Models, ask, ignore, make, photo, same
 
@@ -144,6 +145,20 @@ def test_a_prompt_that_is_not_read_to_its_end_is_told_of_exactly(generators: Gen
 
 
 # sizes and warming
+
+
+@pytest.mark.parametrize(("size", "fields", "warnings"), [
+    ((8, 2000), {}, ["source_cropped"]),
+    ((8, 2000), {"width": 32, "height": 32}, []),  # as it was asked for
+    ((47, 39), {}, []),
+], ids=str)  # fmt: skip
+def test_a_source_that_loses_its_ends_is_told_of(
+    generators: Generators, size: tuple[int, int], fields: dict[str, int], warnings: list[str]
+) -> None:
+    generator = generators("sd")
+    prepared = generator.prepare(ask(generator, kind="img2img", image="inputs/default/a.png", **fields))
+    prepared.kind.read(prepared, {"image": encode(photo(1, *size), "png", "")[0]})
+    assert prepared.warnings == warnings
 
 
 def test_without_a_size_the_picture_keeps_its_own_on_the_grid(generators: Generators) -> None:

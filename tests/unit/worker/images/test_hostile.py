@@ -18,7 +18,7 @@ def outcome(data: bytes, store: FolderStore) -> str:
         key = store_input(data, tenant="default", store=store)
     except InputError as error:
         return error.code
-    picture = read_source(store.get(key), None, None, LIMITS, 40_000_000)
+    picture, _ = read_source(store.get(key), None, None, LIMITS, 40_000_000)
     assert picture.mode == "RGB" and min(picture.size) >= 16
     return "taken"
 

@@ -63,7 +63,7 @@ def test_a_source_is_turned_before_its_size_is_chosen() -> None:
     exif[0x0112] = 6  # to be turned a quarter clockwise
     out = io.BytesIO()
     halves(RED, GREEN).save(out, "PNG", exif=exif)
-    upright = read_source(out.getvalue(), None, None, LIMITS, 40_000_000)
+    upright, _ = read_source(out.getvalue(), None, None, LIMITS, 40_000_000)
     assert upright.size == (32, 64)
     assert upright.getpixel((16, 8)) == RED and upright.getpixel((16, 56)) == GREEN
     assert same(prepare_source(upright, None, None, LIMITS), upright)
