@@ -69,27 +69,43 @@ def is_local(reference: str) -> bool:
     return not (_URL.match(reference) or reference.startswith("inputs/") or job_of_output(reference))
 
 
-def format_of(save: str, wanted: str | None) -> str | None:
-    """The output format of what is saved: by the file's ending; in a folder, or of a file that is no picture, `wanted`.
+def format_of(save: str, fields: Mapping[str, Any]) -> str | None:
+    """The output format of what a request's results are saved as: by the file's ending; in a folder, as asked for.
 
-    Raises UsageFault for an ending that stands for none, or for another than is wanted.
+    Raises UsageFault for an ending that no result has, or another one than the job's results.
     """
     if not save.strip():
         raise UsageFault("--save: names no file or folder", hint="a variable of the shell may be empty; ./ is here")
-    path = Path(save).expanduser()
+    wanted, path = fields.get("output_format"), Path(save).expanduser()
+    ending = path.suffix.lower()
     if save.endswith(os.sep) or path.is_dir():
         return wanted
-    if path.suffix.lower() in _FILES:
-        return wanted
     endings = ", ".join((*_FORMATS, *_FILES))
-    if not path.suffix:
+    if not ending:
         raise UsageFault(f"--save {save}: no such folder", hint=f"{save}/ makes it; a file ends with one of {endings}")
-    form = _FORMATS.get(path.suffix.lower())
-    if form is None:
+    if ending not in _FORMATS and ending not in _FILES:
         raise UsageFault(f"--save {save}: no result ends so", hint=f"endings are {endings}")
-    if wanted is not None and wanted in _FORMATS.values() and wanted != form:
+    _check_ending(save, ending, fields)
+    form = _FORMATS.get(ending)
+    if wanted is not None and wanted in _FORMATS.values() and form not in (None, wanted):
         raise UsageFault(f"--save {save} is a {form}, --format asks for {wanted}", hint="leave one of the two out")
     return form if wanted is None else wanted
+
+
+def _check_ending(save: str, ending: str, fields: Mapping[str, Any]) -> None:
+    """Raises UsageFault where a picture would go into a file of latents, or the other way round."""
+    kind = KINDS.get(fields.get("kind", DEFAULT_KIND))
+    if kind is None:  # which the request's own faults tell
+        return
+    kept = "output" in kind.model_fields
+    pictures = "output_format" in kind.model_fields and not (kept and fields.get("output") == ["latents"])
+    if pictures and ending in _FILES:
+        beside = "; latents go beside it, or alone with --output latents" if kept else ""
+        hint = f"give the picture's file, which ends with one of {', '.join(_FORMATS)}{beside}"
+        raise UsageFault(f"--save {save}: the job makes pictures", hint=hint)
+    if not pictures and ending not in _FILES:
+        hint = f"its files end with {', '.join(_FILES)}; or give a folder/"
+        raise UsageFault(f"--save {save}: the job makes no pictures", hint=hint)
 
 
 class Target:
@@ -121,6 +137,6 @@ class Target:
     def _file(self, file: StoredFile, *, alone: bool) -> Path:
         """Beside the pictures, with a name that tells what it is; alone where the path says, if it ends as the file."""
         ending = file.key.rpartition(".")[2]
-        if self._is_folder or (alone and self._path.suffix == f".{ending}"):
+        if self._is_folder or (alone and self._path.suffix.lower() == f".{ending}"):
             return self._path
         return self._path.with_name(f"{self._path.stem}-{file.place.replace('/', '-')}.{ending}")

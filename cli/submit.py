@@ -61,13 +61,14 @@ def submit(
         return bulk.submit_file(source, fields, screen)
     if not fields:
         raise UsageFault("nothing to submit", hint='give a prompt: darkroom submit "a large red star"')
-    if save is not None and (form := format_of(save, fields.get("output_format"))):
+    fields = with_kind(fields)
+    if save is not None and (form := format_of(save, fields)):
         fields["output_format"] = form
     target = Target(save) if save is not None else None
     if target:
         open_store()  # a store that is not there is told of before the work, not after it
     with Darkroom() as client:
-        handle = client.submit(with_upload(with_kind(fields), client))
+        handle = client.submit(with_upload(fields, client))
         if not wait:
             _show_submitted(handle.submitted, screen)
             return 0

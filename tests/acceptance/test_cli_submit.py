@@ -99,6 +99,8 @@ def magic(path: Path) -> bytes:
         ("out.gif", [], "no result ends so"),
         ("out.png", ["--format", "webp"], "is a png, --format asks for webp"),
         ("nosuch", [], "no such folder"),
+        ("out.safetensors", [], "the job makes pictures"),
+        ("out.png", ["--kind", "embed"], "the job makes no pictures"),
     ],
 )
 def test_what_cannot_be_saved_so_is_not_submitted(

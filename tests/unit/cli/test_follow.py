@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from darkroom.cli.errors import UsageFault
 from darkroom.cli.follow import Bar, Lines, told
 from darkroom.cli.pictures import Target, format_of, is_local
 from darkroom.tasks import EVENT_TYPES, Event, StoredFile, StoredImage
@@ -91,7 +92,39 @@ def test_what_an_image_reference_means(reference: str, *, local: bool) -> None:
 
 @pytest.mark.parametrize(("save", "form"), [("a.PNG", "png"), ("a.jpg", "jpeg"), ("a.b.webp", "webp"), ("a/", None)])
 def test_a_files_ending_names_the_format(save: str, form: str | None) -> None:
-    assert format_of(save, None) == form
+    assert format_of(save, {}) == form
+
+
+LATENTS = {"output": ["latents"]}
+BOTH = {"output": ["image", "latents"]}
+
+
+@pytest.mark.parametrize(
+    ("save", "fields", "said"),
+    [
+        ("a.safetensors", {}, "the job makes pictures"),
+        ("a.SAFETENSORS", {"kind": "inpaint", "output_format": "webp"}, "the job makes pictures"),
+        ("a.safetensors", {"kind": "decode"}, "the job makes pictures"),
+        ("a.safetensors", BOTH, "the job makes pictures"),
+        ("a.png", LATENTS, "the job makes no pictures"),
+        ("a.webp", {"kind": "encode"}, "the job makes no pictures"),
+        ("a.png", {"kind": "embed"}, "the job makes no pictures"),
+    ],
+)
+def test_an_ending_of_another_sort_of_result_is_refused(save: str, fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageFault, match=said):
+        format_of(save, fields)
+
+
+def test_what_to_do_where_latents_are_made_beside_pictures() -> None:
+    with pytest.raises(UsageFault) as caught:
+        format_of("a.safetensors", BOTH)
+    assert "latents go beside it, or alone with --output latents" in caught.value.hint
+
+
+@pytest.mark.parametrize("fields", [LATENTS, {"kind": "encode"}, {"kind": "embed"}, {"kind": "unheard-of"}])
+def test_an_ending_of_files_alone_names_no_format(fields: dict[str, Any]) -> None:
+    assert format_of("a.safetensors", fields) is None
 
 
 class Memory:
