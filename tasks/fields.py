@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, JsonValue
@@ -12,6 +14,7 @@ from darkroom.tasks.catalogue import SCHEDULERS, scheduler_id
 
 MAX_SEED = 2**53 - 1  # safe in JSON: the largest integer that every reader keeps exact
 MAX_METADATA_DEPTH = 50  # objects and lists in each other; readers in other languages go no deeper than 64
+_LONGEST = 10_000  # more items than any list of a request may have; a range stands for more than memory holds
 
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _TIME_FORMS = "write ISO 8601 with a zone, such as 2030-01-31T18:00:00Z or 2030-01-31T19:00+01:00"
@@ -86,14 +89,21 @@ def _reason(error: ValueError) -> str:
     return "it has a lone surrogate" if isinstance(error, UnicodeError) else str(error).partition(";")[0]
 
 
+def _listed(value: object) -> object:
+    """Any sequence as the list that JSON has in its place; of one that is far too long the beginning."""
+    is_text = isinstance(value, str | bytes | bytearray | memoryview)
+    return list(islice(value, _LONGEST)) if isinstance(value, Sequence) and not is_text else value
+
+
 Reference = Annotated[str, AfterValidator(_printable)]
 Text = Annotated[str, Field(max_length=10_000), AfterValidator(_printable)]
 Prompt = Annotated[Text, AfterValidator(_not_blank)]
 SchedulerName = Annotated[str, BeforeValidator(_known_scheduler)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Side = Annotated[int, Field(ge=8, le=16_384, multiple_of=8, description="pixels")]
-Extent = Annotated[list[Annotated[int, Field(ge=1, le=16_384)]], Field(min_length=2, max_length=2)]
-Corner = Annotated[list[Annotated[int, Field(ge=0, le=16_384)]], Field(min_length=2, max_length=2)]
+Listed = BeforeValidator(_listed)
+Extent = Annotated[list[Annotated[int, Field(ge=1, le=16_384)]], Field(min_length=2, max_length=2), Listed]
+Corner = Annotated[list[Annotated[int, Field(ge=0, le=16_384)]], Field(min_length=2, max_length=2), Listed]
 Tenant = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]  # in JSON a text
 Metadata = Annotated[dict[str, JsonValue], BeforeValidator(_json_object)]

@@ -2,25 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from darkroom.tasks.catalogue import Catalogue, ModelName, ModelOffer
-from darkroom.tasks.errors import Fault, InvalidRequest
+from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import Metadata, Moment, Tenant
-from darkroom.tasks.findings import faults_of, quotable
 from darkroom.tasks.references import ReferenceFault, check_file_reference, check_reference, is_file_key
+from darkroom.tasks.requests.checked import Checked
 
 Lane = Literal["interactive", "bulk"]
 Batching = Literal["auto", "solo"]
@@ -28,14 +19,12 @@ Batching = Literal["auto", "solo"]
 KEPT = object()  # the context in which requests of records are validated
 
 
-class JobRequest(BaseModel):
-    """What is asked of a job, whatever its kind. Types are strict: `"512"` is no number.
+class JobRequest(Checked):
+    """What is asked of a job, whatever its kind.
 
     A kind is a class of its own over the parts that it has (`darkroom.tasks.requests.parts`). Each part answers for its
     own fields with the methods below, and asks the next one by `super()`.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     #: Fields that name an input: a storage key that the tenant may read, a data: URL, or an https: URL.
     inputs: ClassVar[tuple[str, ...]] = ()
@@ -49,19 +38,6 @@ class JobRequest(BaseModel):
         """A kind has the inputs of all of its parts."""
         named = (name for part in cls.__mro__ for name in part.__dict__.get("inputs", ()))
         cls.inputs = tuple(dict.fromkeys(named))
-
-    #: Fields of other kinds that this one cannot have, and why.
-    without: ClassVar[Mapping[str, str]] = {}
-
-    def __init__(self, **fields: Any) -> None:
-        """Raises InvalidRequest with every fault."""
-        try:
-            super().__init__(**fields)
-        except ValidationError as error:
-            raise InvalidRequest(faults_of(error, self.without)) from None
-
-    # Pydantic calls an `__init__` of ours for models within models, too, unless it bears the mark of its own.
-    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     kind: str
     model: ModelName | None = Field(default=None, description="a catalogue name; default: the model that is served")
@@ -126,15 +102,6 @@ class JobRequest(BaseModel):
     def plainer(self) -> dict[str, Any]:
         """Of what `filled` decides the values to do with where no worker that is there has more."""
         return {}
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _faults_can_be_quoted(cls, data: object, validate: ValidatorFunctionWrapHandler) -> Self:
-        try:
-            found: Self = validate(data)
-            return found
-        except ValidationError as error:
-            raise quotable(error) from None
 
     @field_validator("finish_by")
     @classmethod

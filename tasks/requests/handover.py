@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from darkroom.tasks.catalogue import Catalogue, Family, ModelName, ModelOffer, scheduler_id
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.needs import FurtherModel, further_models
 from darkroom.tasks.references import is_file_key
+from darkroom.tasks.requests.checked import Checked
 from darkroom.tasks.requests.further import further_model_faults
 from darkroom.tasks.requests.hires import Enlarged
 from darkroom.tasks.requests.parts import FromPicture
@@ -27,10 +28,10 @@ _WHOLE = {
 }
 
 
-class Refiner(BaseModel):
+class Refiner(Checked):
     """The model that goes on with the latents, and from where on."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, revalidate_instances="always")
+    model_config = ConfigDict(revalidate_instances="always")
 
     model: Annotated[ModelName, FurtherModel()] = Field(description="a catalogue name, such as sdxl-refiner")
     start: float = Field(

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from darkroom.tasks.catalogue import NOT_OF_FAMILY, Catalogue, ModelName, ModelOffer, scheduler_id
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.needs import FurtherModel
+from darkroom.tasks.requests.checked import Checked
 from darkroom.tasks.requests.further import further_model_faults
 from darkroom.tasks.requests.parts import Sampled, Sized
 from darkroom.tasks.sizes import enlarged, enlargement_faults
@@ -16,10 +17,10 @@ from darkroom.tasks.steps import step_faults
 Upscale = Literal["lanczos", "latent"]
 
 
-class Hires(BaseModel):
+class Hires(Checked):
     """How a first picture becomes a larger one: it is scaled up, and an img2img of it adds what was not there."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, revalidate_instances="always")
+    model_config = ConfigDict(revalidate_instances="always")
 
     scale: float = Field(default=1.5, gt=1, le=4, allow_inf_nan=False, description="of both sides")
     strength: float = Field(default=0.5, ge=0, le=1, allow_inf_nan=False, description="0 only scales, 1 begins anew")

@@ -3,22 +3,21 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import Extent as Pair
 from darkroom.tasks.fields import Reference
+from darkroom.tasks.requests.checked import Checked
 from darkroom.tasks.requests.parts import FromPicture, Prompted, Sampled, Seeded
 from darkroom.tasks.sizes import extension_faults, size_faults
 
 MaskChannel = Literal["auto", "luminance", "alpha"]
 
 
-class Extend(BaseModel):
+class Extend(Checked):
     """Pixels of new ground at each side of a picture; at least one side has some."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     left: int = Field(default=0, ge=0, le=16_384)
     top: int = Field(default=0, ge=0, le=16_384)

@@ -2,13 +2,13 @@
 
 import secrets
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from darkroom.tasks.catalogue import NOT_OF_FAMILY, ModelOffer
 from darkroom.tasks.errors import Fault
-from darkroom.tasks.fields import MAX_SEED, Reference, Seed, Side
+from darkroom.tasks.fields import MAX_SEED, Listed, Reference, Seed, Side
 from darkroom.tasks.requests.base import JobRequest, defaults
 from darkroom.tasks.requests.prompted import Prompted
 from darkroom.tasks.requests.sampled import Output, Sampled
@@ -24,7 +24,9 @@ class Seeded(JobRequest):
 
     seed: Seed | None = Field(default=None, description="of the first image; the next ones count up from it")
     num_images: int | None = Field(default=None, ge=1, le=256, description="how many images")
-    seeds: list[Seed] | None = Field(default=None, min_length=1, max_length=256, description="one per image")
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=256), Listed] | None = Field(
+        default=None, description="one per image"
+    )
 
     @property
     def pieces(self) -> int:

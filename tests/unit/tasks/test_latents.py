@@ -55,7 +55,7 @@ def test_what_is_kept_is_a_need_and_its_order_says_nothing(output: list[str]) ->
         ([], "too_short"),
         (["image", "image"], "invalid_value"),
         (["picture"], "literal_error"),
-        ("latents", "list_type"),
+        ({"latents"}, "list_type"),
         (None, "list_type"),
     ],
 )

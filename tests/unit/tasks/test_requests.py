@@ -6,10 +6,11 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from darkroom.tasks import Fault, Img2Img, InvalidRequest, Txt2Img, parse_request
+from darkroom.tasks import Fault, Img2Img, Inpaint, InvalidRequest, Txt2Img, parse_request
 from darkroom.tasks.fields import MAX_SEED
-from darkroom.tasks.validate import canonical
+from darkroom.tasks.validate import canonical, digest
 
 PICTURE = "inputs/default/cat.png"
 
@@ -72,7 +73,7 @@ def faults(**fields: Any) -> list[Fault]:
         ("seed", 1.0, "int_type"),
         ("seed", True, "int_type"),
         ("seeds", [], "too_short"),
-        ("seeds", (1, 2), "list_type"),
+        ("seeds", {1, 2}, "list_type"),
         ("num_images", 0, "greater_than_equal"),
         ("num_images", 257, "less_than_equal"),
         ("output_format", "gif", "literal_error"),
@@ -275,3 +276,39 @@ def test_a_fault_can_be_printed_whatever_the_field_is_called() -> None:
 def test_requests_do_not_change() -> None:
     with pytest.raises(Exception, match="frozen"):
         Txt2Img(prompt="a cat").prompt = "a dog"  # type: ignore[misc]
+
+
+SEQUENCES: list[tuple[type[Txt2Img | Inpaint], str, Any, list[Any]]] = [
+    (Txt2Img, "original_size", (128, 64), [128, 64]),
+    (Txt2Img, "crop", (0, 64), [0, 64]),
+    (Txt2Img, "target_size", range(1, 3), [1, 2]),
+    (Txt2Img, "seeds", range(2), [0, 1]),
+    (Txt2Img, "output", ("latents", "image"), ["image", "latents"]),
+    (Txt2Img, "output", "latents", ["latents"]),
+    (Inpaint, "work_size", (1024, 768), [1024, 768]),
+]
+
+
+@pytest.mark.parametrize(("kind", "field", "given", "kept"), SEQUENCES)
+def test_any_sequence_is_the_list_that_json_has(
+    kind: type[Txt2Img | Inpaint], field: str, given: Any, kept: list[Any]
+) -> None:
+    more = {} if kind is Txt2Img else {"image": PICTURE}
+    made, plain = (kind(prompt="a", **more, **{field: value}) for value in (given, kept))
+    assert getattr(made, field) == kept
+    assert (canonical(made), digest(made)) == (canonical(plain), digest(plain))
+
+
+@pytest.mark.parametrize(
+    ("field", "given"),
+    [("crop", "00"), ("crop", b"00"), ("crop", {0, 1}), ("crop", (0.0, 1)), ("seeds", range(10**12)), ("seeds", ())],
+)
+def test_a_text_is_no_sequence_and_items_are_as_strict_as_before(field: str, given: Any) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        Txt2Img(prompt="a", **{field: given})
+    assert {fault.field.partition(".")[0] for fault in caught.value.faults} == {field}
+
+
+def test_json_has_lists_alone() -> None:
+    with pytest.raises(ValidationError):
+        Txt2Img.model_validate_json('{"prompt": "a", "output": "latents"}')

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError, create_model
 
-from darkroom.tasks import Img2Img, InvalidRequest, Request, Txt2Img, parse_request
+from darkroom.tasks import Extend, Hires, Img2Img, InvalidRequest, Refiner, Request, Txt2Img, parse_request
 from darkroom.tasks.requests import KINDS
 
 PICTURE = "inputs/default/cat.png"
@@ -75,6 +75,28 @@ def test_a_request_made_by_itself_raises_ours(make: Any) -> None:
     with pytest.raises(InvalidRequest) as caught:
         make(BAD)
     assert [fault.field for fault in caught.value.faults] == ["prompt", "width"]
+
+
+PARTS = [(Hires, {"scale": 1}, "scale"), (Refiner, {"model": "x", "start": 2}, "start"), (Extend, {"left": -5}, "left")]
+
+
+@pytest.mark.parametrize(("part", "bad", "field"), PARTS)
+def test_a_part_of_a_request_is_as_the_request_is(part: Any, bad: dict[str, Any], field: str) -> None:
+    """Made by itself it raises ours; where pydantic is asked, pydantic's own."""
+    with pytest.raises(InvalidRequest) as ours:
+        part(**bad)
+    assert [fault.field for fault in ours.value.faults] == [field]
+    holder = create_model("Holder", part=(part, ...))
+    for validate in (part.model_validate, TypeAdapter(part).validate_python, lambda data: holder(part=data)):
+        with pytest.raises(ValidationError) as theirs:
+            validate(bad)
+        assert theirs.value.errors()[0]["loc"][-1] == field
+
+
+def test_a_part_of_a_request_is_at_fault_by_its_place_in_it() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        Txt2Img(prompt="a", hires={"scale": 1})
+    assert [fault.field for fault in caught.value.faults] == ["hires.scale"]
 
 
 def test_a_request_without_a_kind_is_txt2img_in_other_models_too() -> None:
