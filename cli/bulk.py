@@ -4,13 +4,13 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from darkroom.cli.errors import report
 from darkroom.cli.pictures import with_upload
+from darkroom.cli.reading import local_path
 from darkroom.cli.requests import read_lines
 from darkroom.cli.screen import Screen, printable
 from darkroom.tasks import Darkroom, DarkroomError, InvalidRequest, Submitted
@@ -23,7 +23,7 @@ def submit_file(source: str, defaults: Mapping[str, Any], screen: Screen) -> int
     output. Raises QueueError where Redis fails: what was written until then is known by then.
     """
     with ExitStack() as stack:
-        file = sys.stdin.buffer if source == "-" else stack.enter_context(Path(source).expanduser().open("rb"))
+        file = sys.stdin.buffer if source == "-" else stack.enter_context(local_path(source, "--from-file").open("rb"))
         client = stack.enter_context(Darkroom())
         tally = stack.enter_context(_Tally(screen))
         reader = _Reader(file, defaults, client, tally)

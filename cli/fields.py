@@ -1,7 +1,6 @@
 """The fields of requests as options: made from the request classes, so that a new field is an option by itself."""
 
 import inspect
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from darkroom.cli.reading import number, read_json
 from darkroom.tasks.requests import KINDS, JobRequest
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -203,20 +203,11 @@ def kind_of(fields: Iterable[str]) -> str:
     return max(KINDS, key=lambda kind: len(given & KINDS[kind].model_fields.keys()))
 
 
-def number(text: str, kind: type[int] | type[float]) -> int | float | str:
-    """The number, or the text as it came."""
-    for tried in (kind, float):
-        try:
-            return tried(text)
-        except ValueError:
-            continue
-    return text
-
-
 def moment(text: str) -> str:
     """`+90` as the moment 90 seconds from now."""
+    seconds = number(text, float) if text.startswith("+") else text
     try:
-        return (datetime.now(UTC) + timedelta(seconds=float(text))).isoformat() if text.startswith("+") else text
+        return text if isinstance(seconds, str) else (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
     except (ValueError, OverflowError):
         return text
 
@@ -241,6 +232,6 @@ def _part(text: str, schema: Mapping[str, Any]) -> Any:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
+        return read_json(text)
     except ValueError:
         return text  # the request wants a mapping, and says so

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from darkroom.cli.errors import FileFault
 from darkroom.cli.options import AsJson, Catalogue, ModelsDir, set_environment
+from darkroom.cli.reading import local_path
 from darkroom.cli.screen import Screen, pairs, size, table
 from darkroom.tasks import Darkroom, ModelOffer, QueueError
 from darkroom.tasks.catalogue import ModelEntry, load_catalogue
@@ -137,7 +138,7 @@ def _defaults(document: Mapping[str, Any]) -> str:
 
 
 def _weights(model: str, settings: WorkerSettings) -> Mapping[str, "WeightsFile"]:
-    path = Path(model).expanduser()
+    path = local_path(model, "PATH")
     if path.exists() or path.suffix in (".safetensors", *PICKLES) or "/" in model:
         return _weights_at(path)
     entry = _entry(model, load_catalogue(settings.catalogue))

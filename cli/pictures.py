@@ -9,37 +9,65 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.cli.errors import UsageFault
+from darkroom.cli.reading import local_path
 from darkroom.storage import job_of_output
-from darkroom.tasks import Darkroom, DarkroomError, Fault, InvalidRequest, StoredFile, StoredImage, parse_request
+from darkroom.tasks import Darkroom, Fault, InvalidRequest, StoredFile, StoredImage, parse_request
 from darkroom.tasks.requests import DEFAULT_KIND, KINDS
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # one letter is a drive of Windows
 _SOME_KEY, _SOME_FILE = "0/0-0000000000000000.png", "0/{}-0000000000000000.safetensors"  # stand for those of uploads
 _FILES = (".safetensors",)  # endings of what jobs make that is no picture
+MOST_SHOWN = 200  # characters of a path in a message
 _FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
 def with_upload(fields: Mapping[str, Any], client: Darkroom) -> Mapping[str, Any]:
     """The fields with a local input file replaced by the key under which it was uploaded.
 
-    For a request with faults nothing is uploaded: submitting it names them all. Raises InvalidRequest for
-    a file that is not there or no picture, StorageFailed, StorageNotConfigured.
+    For a request with faults nothing is uploaded. Raises InvalidRequest with all of them, or all files that are not
+    there or no pictures, StorageFailed, StorageNotConfigured.
     """
     named = {name: fields.get(name) for name in _inputs(fields)}
     local = {name: value for name, value in named.items() if isinstance(value, str) and is_local(value)}
     if not local:
         return fields
-    uploaded = {**fields, **{name: _some_key(fields, name, value) for name, value in local.items()}}
+    keys = {name: _some_key(fields, name, value) for name, value in local.items()}
     try:
-        tenant = parse_request(uploaded).tenant
-    except DarkroomError:
-        return uploaded
-    paths = {name: Path(value).expanduser() for name, value in local.items()}
-    missing = [name for name, path in paths.items() if not path.is_file()]
-    if missing:
-        why = "is no file here and no storage key"
-        raise InvalidRequest([Fault(name, "input_missing", f"{local[name]} {why}") for name in missing])
-    return {**fields, **{name: _uploaded(client, name, path, tenant) for name, path in paths.items()}}
+        tenant = parse_request({**fields, **keys}).tenant
+    except InvalidRequest as error:
+        raise InvalidRequest([_in_words(fault, keys, local) for fault in error.faults]) from None
+    _check_there(local)
+    uploaded, faults = dict[str, str](), list[Fault]()
+    for name, value in local.items():
+        try:
+            uploaded[name] = _uploaded(client, name, value, tenant)
+        except InvalidRequest as error:
+            faults += error.faults
+    if faults:
+        raise InvalidRequest(faults)
+    return {**fields, **uploaded}
+
+
+def _in_words(fault: Fault, keys: Mapping[str, str], local: Mapping[str, str]) -> Fault:
+    """With the file that was named, not the key that stands for it."""
+    named = fault.field in keys
+    return replace(fault, message=fault.message.replace(keys[fault.field], local[fault.field])) if named else fault
+
+
+def _check_there(local: Mapping[str, str]) -> None:
+    """Raises InvalidRequest with every field whose file is not there, or cannot be."""
+    faults = []
+    for name, value in local.items():
+        try:
+            why = None if local_path(value, name).is_file() else "is no file here and no storage key"
+        except UsageFault:
+            why = "is in the home of nobody here, and no storage key"
+        except OSError as error:  # too long a name, a folder that may not be looked into
+            why = f"cannot be a file here: {error.strerror}"
+        if why:
+            faults.append(Fault(name, "input_missing", f"{value[:MOST_SHOWN]} {why}"))
+    if faults:
+        raise InvalidRequest(faults)
 
 
 def _some_key(fields: Mapping[str, Any], name: str, path: str) -> str:
@@ -50,10 +78,10 @@ def _some_key(fields: Mapping[str, Any], name: str, path: str) -> str:
     return _SOME_FILE.format("embeddings" if name in embeddings else "latents")
 
 
-def _uploaded(client: Darkroom, field: str, path: Path, tenant: str) -> str:
+def _uploaded(client: Darkroom, field: str, value: str, tenant: str) -> str:
     """The key of a file. Raises InvalidRequest with the field that named it."""
     try:
-        return client.upload(path, tenant=tenant)
+        return client.upload(local_path(value, field), tenant=tenant)
     except InvalidRequest as error:
         faults = [replace(fault, field=field) if fault.field == "image" else fault for fault in error.faults]
         raise InvalidRequest(faults) from None
@@ -76,7 +104,7 @@ def format_of(save: str, fields: Mapping[str, Any]) -> str | None:
     """
     if not save.strip():
         raise UsageFault("--save: names no file or folder", hint="a variable of the shell may be empty; ./ is here")
-    wanted, path = fields.get("output_format"), Path(save).expanduser()
+    wanted, path = fields.get("output_format"), local_path(save, "--save")
     ending = path.suffix.lower()
     if save.endswith(os.sep) or path.is_dir():
         return wanted
@@ -113,7 +141,7 @@ class Target:
 
     def __init__(self, save: str) -> None:
         """Makes the folder that is needed. Raises OSError where it cannot be written to, before a job is submitted."""
-        self._path = Path(save).expanduser()
+        self._path = local_path(save, "--save")
         self._is_folder = save.endswith(os.sep) or self._path.is_dir()
         folder = self._path if self._is_folder else self._path.parent
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
 """Lines of a file as requests: plain mappings, which the task API checks as a whole."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
 from darkroom.cli.fields import kind_of
+from darkroom.cli.reading import read_json
 from darkroom.tasks import DarkroomError, Fault, InvalidRequest
 
 #: A request is at most 320 kB of JSON; a longer line is refused before it is parsed.
@@ -36,9 +36,9 @@ def _request(line: bytes, defaults: Mapping[str, Any]) -> dict[str, Any] | Darkr
     try:
         if len(line) == MAX_LINE:
             raise ValueError(f"{MAX_LINE} bytes or more")
-        fields = json.loads(line)
+        fields = read_json(line)
         if not isinstance(fields, dict):
             raise ValueError(f"a {type(fields).__name__}")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         return InvalidRequest([Fault("request", "not_json", f"is no JSON object: {error}")])
     return with_kind({**defaults, **fields})

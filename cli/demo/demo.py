@@ -21,6 +21,7 @@ from darkroom.cli.errors import EXIT_FAILED, Interrupted, WorkerFailed
 from darkroom.cli.follow import events, follower
 from darkroom.cli.jobs import as_document
 from darkroom.cli.options import AsJson, set_environment
+from darkroom.cli.reading import local_path
 from darkroom.cli.screen import Screen
 from darkroom.storage import open_store
 from darkroom.tasks import Darkroom, Img2Img, Job, Request, TaskSettings, Txt2Img
@@ -48,8 +49,8 @@ SHEET = (
 def demo(
     *,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Where pictures and manifests are kept.")
-    ] = Path("darkroom-data"),
+        str, typer.Option("--output", "-o", metavar="DIR", help="Where pictures and manifests are kept.")
+    ] = "darkroom-data",
     stay: Annotated[bool, typer.Option("--stay", help="Keep server and worker until Ctrl-C, to try commands.")] = False,
     as_json: AsJson = False,
 ) -> int:
@@ -58,7 +59,7 @@ def demo(
     The model comes with Darkroom and draws coloured shapes. A server and a store that are configured are used;
     otherwise there is a bundled server, and a folder. Everything that was started is stopped again.
     """
-    screen, folder = Screen(as_json=as_json), DemoFolder(output.expanduser().resolve())
+    screen, folder = Screen(as_json=as_json), DemoFolder(local_path(output, "--output").resolve())
     folder.root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="darkroom-demo-") as logs, Signals() as signals, ExitStack() as started:
         show = _Show(folder, screen, signals, started, Path(logs))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from darkroom.cli.errors import FileFault
+from darkroom.cli.reading import local_path
 from darkroom.storage import ObjectStore, StorageNotConfigured, StorageSettings, open_store
 from darkroom.tasks import Darkroom, Job, JobNotFinished, TaskSettings
 from darkroom.tasks.marks import expecting
@@ -33,7 +34,7 @@ def find(given: str) -> Recorded:
 
     Raises FileFault, StorageError, JobNotFound, JobNotFinished, JobFailed, QueueError.
     """
-    path = Path(given).expanduser()
+    path = local_path(given, "MANIFEST")
     if path.is_file():
         return Recorded(path.read_bytes(), path.name, _store_around(path))
     job = _job(given)

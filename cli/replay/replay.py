@@ -10,6 +10,7 @@ import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from darkroom.cli.options import AsJson, Catalogue, Device, Dtype, Memory, ModelsDir, Threads, set_environment
+from darkroom.cli.reading import local_path
 from darkroom.cli.replay.recorded import disagreements, find
 from darkroom.cli.replay.verdict import Verdict
 from darkroom.cli.screen import Screen
@@ -74,7 +75,7 @@ def replay(
 def _folder(save: str | None) -> Path | None:
     if save is None:
         return None
-    folder = Path(save).expanduser()
+    folder = local_path(save, "--save")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -93,6 +93,33 @@ def test_of_several_files_the_one_that_is_no_picture_is_named(tmp_path: Path) ->
     assert uploaded["image"] == uploaded["mask"] and str(uploaded["mask"]).startswith("inputs/default/")
 
 
+def test_every_file_that_cannot_be_used_is_named_as_it_was_given(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("<html>")
+    (tmp_path / "b.py").write_text("import this")
+    store = open_store(StorageSettings(storage_url=(tmp_path / "store").as_uri()))
+    picture, script = str(tmp_path / "a.png"), str(tmp_path / "b.py")
+    wishes = [
+        {"kind": "inpaint", "prompt": "a", "image": picture, "mask": script},
+        {"kind": "inpaint", "prompt": "a", "image": "nowhere.png", "mask": "nowhere.png"},
+        {"kind": "decode", "image": script},
+        {"kind": "txt2img", "prompt_embeds": script},
+    ]
+    found = []
+    with Darkroom(storage=store) as client:
+        for wish in wishes:
+            with pytest.raises(InvalidRequest) as caught:
+                with_upload(wish, client)
+            found.append([(fault.field, fault.code) for fault in caught.value.faults])
+            assert script in str(caught.value) or "mask" in wish
+            assert "0/0-" not in str(caught.value)
+    assert found == [
+        [("image", "input_not_an_image"), ("mask", "input_not_an_image")],
+        [("image", "input_missing"), ("mask", "input_missing")],
+        [("image", "input_reference_invalid")],
+        [("prompt_embeds", "input_reference_invalid")],
+    ]
+
+
 def test_kind_follows_from_what_only_img2img_has() -> None:
     assert with_kind({"prompt": "a"})["kind"] == "txt2img"
     assert with_kind({"image": "k"})["kind"] == with_kind({"strength": 0.5})["kind"] == "img2img"
@@ -138,3 +165,8 @@ def test_a_line_without_end_is_refused_in_flat_memory(monkeypatch: pytest.Monkey
         (2, False),
         (3, True),
     ]
+
+
+def test_a_line_with_a_field_twice_names_it() -> None:
+    ((_, found),) = read(b'{"prompt": "a", "hires": {"scale": 1.5, "scale": 2}}')
+    assert [str(fault) for fault in found.faults] == ["request: is no JSON object: 'scale' is there twice"]
