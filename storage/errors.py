@@ -26,7 +26,7 @@ StorageError
     ├── InputNotEmbeddings    input_not_embeddings     no .safetensors file with a prompt's embeddings
     ├── InputUnfit            input_unfit              latents or embeddings that are not for this job
     ├── InputBomb             input_bomb               would unpack to more than the limit, or take too long
-    ├── InputCorrupt          input_corrupt            begins as an image, but cannot be decoded
+    ├── InputCorrupt          input_corrupt            begins as an input does, but cannot be read to its end
     ├── MaskEmpty             mask_empty               a mask that marks nothing
     └── MaskUnfit             mask_unfit               a mask of other proportions than its image
 
@@ -234,10 +234,10 @@ class InputBomb(InputError):
 
 
 class InputCorrupt(InputError):
-    """Begins as an image, but cannot be decoded to its end."""
+    """Begins as an image, latents or embeddings do, but cannot be read to its end."""
 
     code = "input_corrupt"
-    hint = "export the image again"
+    hint = "make the file anew: export the image again, or repeat the job that made latents or embeddings"
 
 
 class MaskEmpty(InputError):
