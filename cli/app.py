@@ -13,6 +13,7 @@ from darkroom.cli import cancel, dead, gc, jobs, models, store, submit, worker
 from darkroom.cli.demo import demo
 from darkroom.cli.doctor import doctor, health
 from darkroom.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Report, help_was_shown, report
+from darkroom.cli.names import normal
 from darkroom.cli.options import set_environment
 from darkroom.cli.replay import replay
 from darkroom.cli.screen import Screen
@@ -30,7 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command("submit", epilog=submit.EXAMPLES)(submit.submit)
+app.command("submit", epilog=submit.EXAMPLES, context_settings={"token_normalize_func": normal})(submit.submit)
 app.command("watch", epilog="Example: darkroom watch ID --json | jq .type")(jobs.watch)
 app.command("status", epilog="Example: darkroom status ID --json | jq .state")(jobs.status)
 app.command("list", epilog="Example: darkroom list --state queued --state running --tenant alice")(jobs.list_jobs)

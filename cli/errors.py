@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import typer
 
+from darkroom.cli.names import meant
 from darkroom.storage import StorageError
 from darkroom.tasks import DarkroomError, Fault
 
@@ -133,4 +134,7 @@ def _of_click(error: Exception) -> Report:
     context = getattr(error, "ctx", None)
     message = error.format_message().rstrip().replace("Value error, ", "")  # type: ignore[attr-defined]
     hint = f"`{context.command_path} --help` shows how" if context else ""
+    unknown = getattr(error, "option_name", None)
+    if context and unknown and (near := meant(unknown, {name for one in context.command.params for name in one.opts})):
+        message, hint = f"No such option: {unknown}", f"{near} {hint}"
     return Report(UsageFault.code, message, hint, (), EXIT_USAGE)

@@ -2,28 +2,21 @@
 
 import inspect
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Annotated, Any, TypeVar
 
 import typer
 
+from darkroom.cli.names import ALIASES, FLAGS
 from darkroom.cli.reading import number, read_json
 from darkroom.tasks.requests import KINDS, JobRequest
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-#: Options that people know by shorter names.
-FLAGS = {
-    "model": ("--model", "-m"),
-    "negative_prompt": ("--negative",),
-    "num_inference_steps": ("--steps",),
-    "guidance_scale": ("--guidance",),
-    "num_images": ("--num-images", "-n"),
-    "output_format": ("--format",),
-}
 #: What the command adds to what the field says of itself.
 _MORE = {
     "output_format": ", or by --save",
@@ -38,27 +31,35 @@ _METAVARS = {"integer": "INTEGER", "number": "FLOAT", "object": "JSON", "array":
 
 @dataclass(frozen=True)
 class FieldOption:
-    """One field, as it is at a terminal. `schema` is its part of the JSON schema; `kinds` have it, none: all."""
+    """One field, as it is at a terminal. `schema` is its part of the JSON schema.
+
+    `kinds` have it, none: all; `panel` is where help shows it, `told` whether the panel's title names the kinds.
+    """
 
     name: str
     schema: Mapping[str, Any]
     kinds: tuple[str, ...]
     is_input: bool
+    panel: str = ""
+    told: bool = False
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """`--steps`."""
-        return FLAGS.get(self.name) or (f"--{self.name.replace('_', '-')}",)
+        """`--steps`. Of what is so or not so, the one that differs from the default."""
+        away = "no-" if self._is_on else ""
+        return FLAGS.get(self.name) or (f"--{away}{self.name.replace('_', '-')}",)
 
     @property
     def help(self) -> str:
         """What it is, its bounds and choices, and which kinds have it."""
-        text = str(self.schema.get("description", ""))
+        text = f"{'do not ' if self._is_on else ''}{self.schema.get('description', '')}"
         if self.is_input:
             text = _INPUT if self.name == "image" else f"{text}; {_INPUT}"
         more = f"{''.join(_bounds(self.schema))}{_MORE.get(self.name, '')}{_parts(self.schema)}"
         found = f"{text[:1].upper()}{text[1:]}{more}"
-        return f"{found}. For {', '.join(self.kinds)}." if self.kinds else f"{found}."
+        also = next((f" Also {alias}." for alias, flag in ALIASES.items() if flag == self.flags[0]), "")
+        whose = f" For {', '.join(self.kinds)}." if self.kinds and not self.told else ""
+        return f"{found}.{also}{whose}"
 
     @property
     def repeated(self) -> bool:
@@ -71,10 +72,12 @@ class FieldOption:
         kind = self.schema.get("type")
         if kind == "boolean":
             wanted: Any = bool | None
-            info = typer.Option(f"{self.flags[0]}/--no-{self.flags[0][2:]}", help=self.help)
+            info = typer.Option(self.flags[0], help=self.help, rich_help_panel=self.panel or None)
         else:
             wanted = list[str] | None if self.repeated else str | None
-            info = typer.Option(*self.flags, help=self.help, metavar=self._metavar())
+            info = typer.Option(
+                *self.flags, help=self.help, metavar=self._metavar(), rich_help_panel=self.panel or None
+            )
         return inspect.Parameter(
             self.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[wanted, info]
         )
@@ -82,10 +85,10 @@ class FieldOption:
     def value(self, given: Any) -> Any:
         """What the request is to hold; what cannot be read is passed on as it came, and named with the other faults."""
         if self.name == "seed":
-            return [number(one, int) for one in given]
+            return [number(one, int) for one in _separate(given)]
         if isinstance(given, list):
-            return list(given)
-        return given if isinstance(given, bool) else self._read(given)
+            return _separate(given)
+        return given is not self._is_on if isinstance(given, bool) else self._read(given)
 
     def _read(self, text: str) -> Any:
         kind = self.schema.get("type")
@@ -96,6 +99,11 @@ class FieldOption:
         if kind == "object":
             return _pairs(text, self.schema.get("properties", {}))
         return moment(text) if self.schema.get("format") == "date-time" else text
+
+    @property
+    def _is_on(self) -> bool:
+        """Whether it is so unless the option says otherwise."""
+        return self.schema.get("default") is True
 
     @property
     def _is_pair(self) -> bool:
@@ -121,12 +129,32 @@ def field_options() -> tuple[FieldOption, ...]:
     for kind, request in KINDS.items():
         for name in request.model_fields:
             found.setdefault(name, []).append(kind)
-    ordered = sorted((name for name in found if name not in _NO_OPTIONS), key=lambda name: name in common - {"model"})
-    return tuple(_option(name, found[name]) for name in ordered)
+    ordered = sorted((name for name in found if name not in _NO_OPTIONS), key=lambda name: name in common)
+    options = [_option(name, found[name]) for name in ordered]
+    named = {option.panel: _most_common(options, option.panel) for option in options}
+    titled = (_under_its_title(option, named[option.panel]) for option in options)
+    return tuple(sorted(titled, key=lambda option: (option.name in common, not option.told)))
 
 
 def _option(name: str, kinds: list[str]) -> FieldOption:
-    return kind_option(KINDS[kinds[0]], name, () if len(kinds) == len(KINDS) else tuple(kinds))
+    """The option of a field that these kinds have, under the heading of the part of a request that brings it."""
+    request = KINDS[kinds[0]]
+    part = next(part for part in reversed(request.__mro__) if name in inspect.get_annotations(part))
+    about = "" if part in KINDS.values() else getattr(part, "about", "")
+    option = kind_option(request, name, () if len(kinds) == len(KINDS) else tuple(kinds))
+    return replace(option, panel=about)
+
+
+def _most_common(options: Iterable[FieldOption], panel: str) -> tuple[str, ...]:
+    """The kinds that most fields under a heading are for."""
+    return Counter(option.kinds for option in options if option.panel == panel).most_common(1)[0][0]
+
+
+def _under_its_title(option: FieldOption, kinds: tuple[str, ...]) -> FieldOption:
+    """The heading of its panel with the kinds that it is for; a kind's own fields have no other heading."""
+    kinds = kinds if option.panel else option.kinds
+    title = ", for ".join(filter(None, (option.panel, ", ".join(kinds))))
+    return replace(option, panel=title[:1].upper() + title[1:], told=option.kinds == kinds)
 
 
 def kind_option(request: type[JobRequest], name: str, kinds: tuple[str, ...] = ()) -> FieldOption:
@@ -195,6 +223,11 @@ def given_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     if seeds:
         fields |= {"seed": seeds[0]} if len(seeds) == 1 else {"seeds": seeds}
     return fields
+
+
+def _separate(given: Iterable[str]) -> list[str]:
+    """What was given by repeating the option, or between commas."""
+    return [part.strip() for one in given for part in one.split(",")]
 
 
 def kind_of(fields: Iterable[str]) -> str:

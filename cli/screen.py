@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from darkroom.cli.errors import Report
-from darkroom.cli.fields import FLAGS
+from darkroom.cli.names import FLAGS
 from darkroom.tasks import Fault
 
 UNLIMITED = 10_000  # columns, where nobody looks: a pipe must not get cut tables
@@ -24,7 +24,6 @@ NAMED = 5  # ids in a sentence at most
 #: Options whose name is not the field's.
 _OPTIONS = {
     "prompt": "PROMPT",
-    "seeds": "--seed",
     "request": "the request",
     **{name: flags[0] for name, flags in FLAGS.items()},
 }

@@ -24,6 +24,14 @@ darkroom submit "a large red star on a blue background" --wait --save star.png
 
 darkroom submit "a yellow star on a purple background" --image star.png --strength 0.8 --seed 7
 
+darkroom submit "a green star" --image star.png --mask mask.png --wait --save green.png
+
+darkroom submit "a purple background" --image star.png --extend left=64,right=64 --wait --save wide.png
+
+darkroom submit "a red star" --hires scale=1.5,strength=0.4 --wait --save large.png
+
+darkroom submit "a red star" --prompt-to "a yellow moon" --frames 8 --wait --save frames/
+
 darkroom submit --from-file jobs.jsonl --lane bulk
 """
 

@@ -26,6 +26,9 @@ class JobRequest(Checked):
     own fields with the methods below, and asks the next one by `super()`.
     """
 
+    #: What the fields of this part are about: the heading over them in help. A kind's own are told of by its name.
+    about: ClassVar[str] = "every job"
+
     #: Fields that name an input: a storage key that the tenant may read, a data: URL, or an https: URL.
     inputs: ClassVar[tuple[str, ...]] = ()
     #: Those of them that are latents (a .safetensors file's key): `also`, beside pictures, or `only`.

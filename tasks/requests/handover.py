@@ -1,7 +1,7 @@
 """One image by two models, or in two jobs: who denoises up to where."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field
 
@@ -41,6 +41,8 @@ class Refiner(Checked):
 
 class HandedOver(Enlarged):
     """What of the denoising is another model's, or another job's."""
+
+    about: ClassVar[str] = "a second pass, or another model"
 
     refiner: Refiner | None = Field(default=None, description="another model makes the last steps")
     denoising_end: float | None = Field(
@@ -100,6 +102,8 @@ class HandedOver(Enlarged):
 
 class HandedOverPicture(HandedOver, FromPicture):
     """The same, where denoising begins with a picture, or with what another job left."""
+
+    about: ClassVar[str] = "a picture to begin with"
 
     denoising_start: float | None = Field(
         default=None,

@@ -1,7 +1,7 @@
 """A second pass at a larger size: a field of the kinds that make whole pictures."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -35,6 +35,8 @@ class Hires(Checked):
 
 class Enlarged(Sampled, Sized):
     """A second pass, if one is asked for. Width and height stay those of the first."""
+
+    about: ClassVar[str] = "a second pass, or another model"
 
     hires: Hires | None = Field(default=None, description="a second pass over the picture at a larger size")
 

@@ -22,6 +22,8 @@ OutputFormat = Literal["png", "jpeg", "webp"]
 class Seeded(JobRequest):
     """One seed for each picture, fixed at submit."""
 
+    about: ClassVar[str] = "number and seeds of pictures"
+
     seed: Seed | None = Field(default=None, description="of the first image; the next ones count up from it")
     num_images: int | None = Field(default=None, ge=1, le=256, description="how many images")
     seeds: Annotated[list[Seed], Field(min_length=1, max_length=256), Listed] | None = Field(
@@ -74,6 +76,8 @@ class Seeded(JobRequest):
 class Extent(JobRequest):
     """The size of what is made."""
 
+    about: ClassVar[str] = "size and file"
+
     width: Side | None = Field(default=None, description="pixels, a multiple of 8")
     height: Side | None = Field(default=None, description="pixels, a multiple of 8")
 
@@ -109,6 +113,8 @@ class Sized(Extent):
 class OfPicture(Extent):
     """A picture to begin with. Without width and height the result has its size, scaled into the model's limits."""
 
+    about: ClassVar[str] = "a picture to begin with"
+
     inputs: ClassVar[tuple[str, ...]] = ("image",)
 
     image: Reference = Field(description="a storage key that the tenant may read, a data: URL, or an https: URL")
@@ -131,6 +137,8 @@ class OfPicture(Extent):
 
 class FromPicture(OfPicture, Sized):
     """A picture to begin with, and how much of it is kept."""
+
+    about: ClassVar[str] = "a picture to begin with"
 
     strength: float | None = Field(
         default=None, ge=0, le=1, allow_inf_nan=False, description="0 keeps the picture, 1 ignores it"

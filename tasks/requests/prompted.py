@@ -22,6 +22,8 @@ MOST_CLIP_SKIP = 31
 class Worded(JobRequest):
     """Words for what to make, and how far they are followed."""
 
+    about: ClassVar[str] = "words"
+
     prompt: Prompt | None = Field(default=None, validate_default=True, description="what to make")
     negative_prompt: Text | None = Field(
         default=None, description="what to keep out; None and the empty text differ for SDXL"
@@ -138,6 +140,8 @@ class Worded(JobRequest):
 
 class Embedded(JobRequest):
     """What a job of the kind `embed` made of the words, in their place."""
+
+    about: ClassVar[str] = "words"
 
     inputs: ClassVar[tuple[str, ...]] = ("prompt_embeds",)
     embeddings: ClassVar[tuple[str, ...]] = ("prompt_embeds",)

@@ -1,7 +1,7 @@
 """How noise becomes a picture: steps, scheduler, and what the denoiser is told besides the prompt."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
@@ -24,6 +24,8 @@ def _one_or_several(value: object, info: ValidationInfo) -> object:
 
 class Sampled(JobRequest):
     """How noise becomes a picture."""
+
+    about: ClassVar[str] = "denoising"
 
     num_inference_steps: int | None = Field(default=None, ge=1, le=1000, description="denoising steps")
     scheduler: SchedulerName | None = Field(default=None, description='such as euler, "DPM++ 2M Karras"')

@@ -41,7 +41,7 @@ def test_only_what_was_given_becomes_a_field() -> None:
         ("extend", "left=wide,front=1", {"left": "wide", "front": "1"}),
         ("extend", "left", "left"),
         ("work_size", "1024x768", [1024, 768]),
-        ("preserve_unmasked", False, False),
+        ("preserve_unmasked", True, False),
     ],
 )
 def test_values_that_are_none_are_passed_on(option: str, given: Any, value: Any) -> None:
