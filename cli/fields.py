@@ -64,7 +64,7 @@ class FieldOption:
     @property
     def repeated(self) -> bool:
         """Whether it may be given several times."""
-        return self.name == "seed" or (self.schema.get("type") == "array" and not self._is_pair)
+        return self.name == "seed" or (self.schema.get("type") == "array" and not self.is_pair)
 
     @property
     def parameter(self) -> inspect.Parameter:
@@ -92,7 +92,7 @@ class FieldOption:
 
     def _read(self, text: str) -> Any:
         kind = self.schema.get("type")
-        if self._is_pair:
+        if self.is_pair:
             return [number(part, int) for part in re.split("[x,]", text)]
         if kind in ("integer", "number"):
             return number(text, int if kind == "integer" else float)
@@ -106,13 +106,18 @@ class FieldOption:
         return self.schema.get("default") is True
 
     @property
-    def _is_pair(self) -> bool:
+    def parts(self) -> tuple[str, ...]:
+        """The names of its values, where it has several."""
+        return tuple(self.schema.get("properties", ()))
+
+    @property
+    def is_pair(self) -> bool:
         """Whether it is a fixed number of numbers: a size, a place."""
         numbers = self.schema.get("items", {}).get("type") == "integer"
         return numbers and self.schema.get("maxItems") == self.schema.get("minItems")
 
     def _metavar(self) -> str | None:
-        if self._is_pair:
+        if self.is_pair:
             return "PAIR"
         if self.schema.get("format") == "date-time":
             return "TIME"

@@ -31,6 +31,13 @@ _ELSEWHERE = {
     "--sampling-steps": "--steps",
 }
 
+#: What to say of a part of a field, where its name or value is one of another program's.
+PARTS = {
+    "hires.upscale": "by how much is scale=2",
+    "hires.upscaler": "did you mean upscale?",
+    "hires.denoising_strength": "did you mean strength?",
+}
+
 
 def normal(name: str) -> str:
     """The name of an option as the command has it; without its dashes, as click asks."""

@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from darkroom.cli.errors import Report
-from darkroom.cli.names import FLAGS
+from darkroom.cli.fields import FieldOption, field_options
+from darkroom.cli.names import FLAGS, PARTS
 from darkroom.tasks import Fault
 
 UNLIMITED = 10_000  # columns, where nobody looks: a pipe must not get cut tables
@@ -27,10 +28,6 @@ _OPTIONS = {
     "request": "the request",
     **{name: flags[0] for name, flags in FLAGS.items()},
 }
-
-
-#: What the command takes beside the forms that the request's own message names.
-_MORE_FORMS = {"invalid_time": ", or +SECONDS from now", "model_type": ": give NAME=VALUE,..., each once, or JSON"}
 
 
 class Screen:
@@ -79,10 +76,28 @@ class Screen:
 
 
 def described(fault: Fault) -> str:
-    """A fault by the option that caused it."""
+    """A fault by the option that caused it, in the words of a terminal."""
     field, dot, part = fault.field.partition(".")
+    option = next((option for option in field_options() if option.name == field), None)
     name = _OPTIONS.get(field) or f"--{field.replace('_', '-')}"
-    return printable(f"{name}{dot and ': '}{part}: {fault.message}{_MORE_FORMS.get(fault.code, '')}")
+    return printable(f"{name}{dot and ': '}{part}: {_words(fault, option)}")
+
+
+def _words(fault: Fault, option: FieldOption | None) -> str:
+    """The message; what only the command takes, and what a field of several values is made of."""
+    parts = f"; there are: {', '.join(option.parts)}" if option and option.parts else ""
+    match fault.code:
+        case "invalid_time":
+            return f"{fault.message}, or +SECONDS from now"
+        case "model_type":
+            return f"give NAME=VALUE,..., each once, or JSON{parts}"
+        case "too_short" | "too_long" if option and option.is_pair and fault.field == option.name:
+            return "give two numbers, such as 1024x768 or 0,64"
+        case "extra_forbidden" | "literal_error" if hint := PARTS.get(fault.field):
+            return f"{fault.message}; {hint}"
+        case "extra_forbidden":
+            return f"{fault.message}{parts}"
+    return fault.message
 
 
 def printable(text: str) -> str:

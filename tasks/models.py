@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from darkroom.tasks.catalogue import Catalogue, ModelOffer, builtin_catalogue
-from darkroom.tasks.errors import InvalidRequest
+from darkroom.tasks.errors import Fault, InvalidRequest
 from darkroom.tasks.needs import value_need
 from darkroom.tasks.offers import joint, read, released
 from darkroom.tasks.redis_io import Operation, script
@@ -42,6 +42,15 @@ class Market:
         """The model that a request means when it names none: the only one that is served."""
         served = [name for name, workers in self.workers.items() if workers]
         return served[0] if len(served) == 1 else None
+
+    def meant(self) -> str:
+        """The model that a request means when it names none. Raises InvalidRequest where that is not one."""
+        if sole := self.sole_model():
+            return sole
+        served = sorted(name for name, workers in self.workers.items() if workers)
+        known = ", ".join(served or sorted(self.offers))
+        why = "several models are served: name one of" if served else "no model is served now: name one to wait for, of"
+        raise InvalidRequest([Fault("model", "missing", f"{why} {known}")])
 
     def can(self, model: str, needs: Iterable[str] = ()) -> bool:
         """Whether one worker that is there now has all of this for the model."""

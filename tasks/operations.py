@@ -107,7 +107,7 @@ class Draft:
 def draft(request: Asked, market: Market, settings: TaskSettings, job_id: str | None = None) -> Draft:
     """Validates a request and writes the call that submits it. Raises InvalidRequest with every fault."""
     identity = _job_id(job_id)
-    resolved = resolve(request, market.offers, lambda: settings.default_model or market.sole_model(), market.can)
+    resolved = resolve(request, market.offers, lambda: settings.default_model or market.meant(), market.can)
     filled, offer = resolved.filled, resolved.offer
     lasting = list(filled.warnings(offer))
     place = Place.of(filled)

@@ -97,7 +97,7 @@ def _too_large(size: int) -> Fault:
 def _unknown_model(name: str | None, catalogue: Catalogue) -> Fault:
     known = ", ".join(sorted(catalogue))
     if name is None:
-        return Fault("model", "missing", f"several models or none are served: name one of {known}")
+        return Fault("model", "missing", f"name one of {known}")
     return Fault("model", "unknown_model", f"{name!r} is not in the catalogue; there are: {known}")
 
 

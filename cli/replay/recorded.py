@@ -9,6 +9,7 @@ from uuid import UUID
 from darkroom.cli.errors import FileFault
 from darkroom.cli.reading import local_path
 from darkroom.storage import ObjectStore, StorageNotConfigured, StorageSettings, open_store
+from darkroom.storage.errors import ObjectNotFound
 from darkroom.tasks import Darkroom, Job, JobNotFinished, TaskSettings
 from darkroom.tasks.marks import expecting
 
@@ -46,7 +47,12 @@ def find(given: str) -> Recorded:
         if job:
             raise
         raise FileFault(f"{given}: no such file", hint="for a storage key, set DARKROOM_STORAGE_URL") from None
-    return Recorded(store.get(key), key, store, job)
+    try:
+        return Recorded(store.get(key), key, store, job)
+    except ObjectNotFound as error:
+        if job:
+            raise
+        raise ObjectNotFound(f"{given}: no such file here, and {error.message}") from None
 
 
 def disagreements(recorded: Recorded, manifest: "Manifest") -> list["Difference"]:

@@ -63,7 +63,8 @@ def parse_request(data: Any, *, kept: bool = False) -> Request:
     kind = data.get("kind", DEFAULT_KIND) if isinstance(data, Mapping) else None
     if not isinstance(kind, str) or kind not in KINDS:
         known = ", ".join(KINDS)
-        raise InvalidRequest([Fault("kind", "unknown_kind", f"a request is a mapping with a kind of: {known}")])
+        why = f"is no kind of job; there are: {known}" if isinstance(data, Mapping) else "a request is a mapping"
+        raise InvalidRequest([Fault("kind", "unknown_kind", why)])
     try:
         found: Request = KINDS[kind].model_validate(dict(data), context=KEPT if kept else None)  # type: ignore[assignment]
     except ValidationError as error:

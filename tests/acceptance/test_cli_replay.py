@@ -176,3 +176,9 @@ def test_replay_of_a_job_is_json_alone_whatever_is_logged(call: Call, job: dict[
     assert (told.json["job_id"], told.json["faults"]) == (job["id"], [])
     assert "batch.no_graph" in told.err
     assert "batch.cores_shared" not in told.err
+
+
+def test_a_file_that_is_not_there_is_told_of_as_a_file_too(call: Call, installation: Installation) -> None:
+    told = call("replay", "nothing.json", "--json")
+    assert (told.code, told.error["code"]) == (5, "object_not_found")
+    assert told.error["message"].startswith("nothing.json: no such file here, and nothing is stored under")

@@ -89,12 +89,12 @@ def test_warnings(client: Darkroom, hand: Hand) -> None:
 
 
 def test_a_request_that_names_no_model(face: Faces, task_settings: TaskSettings, hand: Hand) -> None:
-    with pytest.raises(InvalidRequest, match="several models or none"):
+    with pytest.raises(InvalidRequest, match="no model is served now: name one to wait for, of playground"):
         face(task_settings).submit(Txt2Img(prompt="a cat"))
     hand.serve("mine")
     assert face(task_settings).submit(Txt2Img(prompt="a cat")).get().model == "mine"
     hand.serve("other")
-    with pytest.raises(InvalidRequest, match="several models or none"):
+    with pytest.raises(InvalidRequest, match=r"several models are served: name one of mine, other$"):
         face(task_settings).submit(Txt2Img(prompt="a cat"))
     chosen = task_settings.model_copy(update={"default_model": "other"})
     assert face(chosen).submit(Txt2Img(prompt="a cat")).get().model == "other"

@@ -5,9 +5,9 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
-from darkroom.cli.fields import FieldOption, kind_option
+from darkroom.cli.fields import FieldOption, given_fields, kind_option
 from darkroom.cli.screen import described
-from darkroom.tasks import Fault, InvalidRequest, Txt2Img
+from darkroom.tasks import Fault, InvalidRequest, Txt2Img, parse_request
 
 
 class Frame(BaseModel):
@@ -68,8 +68,8 @@ def test_help_names_the_parts_with_their_bounds(frame: FieldOption) -> None:
         ("width=9", "--frame: width: input should be less than or equal to 4"),
         ("nails=3", "--frame: nails: extra inputs are not permitted"),
         ("wood=ebony", "--frame: wood: input should be 'oak' or 'pine'"),
-        ("oak", "--frame: input should be a valid dictionary or instance of Frame: give NAME=VALUE,..., each once"),
-        ("wood=oak,wood=pine", "--frame: input should be a valid dictionary or instance of Frame: give"),
+        ("oak", "--frame: give NAME=VALUE,..., each once, or JSON"),
+        ("wood=oak,wood=pine", "--frame: give NAME=VALUE,..., each once, or JSON"),
     ],
 )
 def test_faults_name_option_and_part(frame: FieldOption, text: str, said: str) -> None:
@@ -81,3 +81,21 @@ def test_faults_name_option_and_part(frame: FieldOption, text: str, said: str) -
 
 def test_a_list_of_a_field_is_told_of_by_its_number() -> None:
     assert described(Fault("seeds.1", "c", "m")) == "--seed: 1: m"
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "said"),
+    [
+        ("crop", "5", "--crop: give two numbers, such as 1024x768 or 0,64"),
+        ("original_size", "1x2x3", "--original-size: give two numbers, such as 1024x768 or 0,64"),
+        ("crop", "5,a", "--crop: 1: input should be a valid integer"),
+        ("refiner", "0.5", "--refiner: give NAME=VALUE,..., each once, or JSON; there are: model, start"),
+        ("hires", "upscale=2", "--hires: upscale: input should be 'lanczos' or 'latent'; by how much is scale=2"),
+        ("hires", "upscaler=latent", "--hires: upscaler: extra inputs are not permitted; did you mean upscale?"),
+        ("refiner", "name=a", "--refiner: name: extra inputs are not permitted; there are: model, start"),
+    ],
+)  # fmt: skip
+def test_faults_say_what_an_option_takes(option: str, text: str, said: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_request({"prompt": "a", **given_fields({option: text})})
+    assert said in [described(fault) for fault in caught.value.faults]

@@ -312,3 +312,10 @@ def test_a_text_is_no_sequence_and_items_are_as_strict_as_before(field: str, giv
 def test_json_has_lists_alone() -> None:
     with pytest.raises(ValidationError):
         Txt2Img.model_validate_json('{"prompt": "a", "output": "latents"}')
+
+
+def test_an_unknown_kind_is_told_of_with_those_that_there_are() -> None:
+    with pytest.raises(InvalidRequest, match="kind: is no kind of job; there are: txt2img, img2img, inpaint, "):
+        parse_request({"kind": "outpaint", "prompt": "a"})
+    with pytest.raises(InvalidRequest, match="kind: a request is a mapping"):
+        parse_request(["a"])
