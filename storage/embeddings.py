@@ -7,8 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from darkroom.storage.errors import InputCorrupt, InputNotEmbeddings
-from darkroom.storage.tensors import NUMBERS, Header, bytes_of, check_finite, is_safetensors, read_header
+from darkroom.storage.errors import InputNotEmbeddings
+from darkroom.storage.tensors import (
+    NUMBERS,
+    check_described,
+    check_places,
+    check_values,
+    is_safetensors,
+    read_header,
+)
 
 #: The tensors, and how many dimensions each has. The first is always there.
 DIMENSIONS = {
@@ -30,7 +37,7 @@ class Embeddings:
 
 
 def open_embeddings(data: bytes) -> Embeddings:
-    """What the file holds, once all of it is checked: header, names, dtype, shapes, and that every value is a number.
+    """What the file holds, once all of it is checked: header, names, dtype, shapes, and every value.
 
     Raises InputNotEmbeddings for what is something else, InputCorrupt for what cannot be.
     """
@@ -43,15 +50,14 @@ def open_embeddings(data: bytes) -> Embeddings:
     dtypes = {entry["dtype"] for entry in header.tensors.values()}
     if len(dtypes) > 1:
         raise InputNotEmbeddings(f"the tensors are of several types: {', '.join(sorted(dtypes))}")
-    _check_places(header, len(data))
+    check_places(header, len(data))
     dtype: str = dtypes.pop()
-    check_finite(data[header.start :], dtype, "embeddings")
+    check_values(data[header.start :], dtype, "embeddings")
     return Embeddings(shapes, dtype, header.about)
 
 
 def _shape(name: str, entry: Any) -> tuple[int, ...]:
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise InputCorrupt(f"{name} is not described by dtype, shape and data_offsets")
+    check_described(name, entry)
     dtype, shape = entry["dtype"], entry["shape"]
     if not isinstance(dtype, str) or dtype not in NUMBERS:
         raise InputNotEmbeddings(f"{name} is of {str(dtype)[:20]!r}; embeddings are of {', '.join(NUMBERS)}")
@@ -60,19 +66,3 @@ def _shape(name: str, entry: Any) -> tuple[int, ...]:
         form = "(1, tokens, width)" if DIMENSIONS[name] == 3 else "(1, width)"
         raise InputNotEmbeddings(f"{name} has the shape {str(shape)[:60]}; it must be {form}")
     return tuple(shape)
-
-
-def _check_places(header: Header, size: int) -> None:
-    """Raises InputCorrupt unless the tensors lie one behind the other, and fill the file."""
-    places = {name: entry["data_offsets"] for name, entry in header.tensors.items()}
-    for name, place in places.items():
-        if not (isinstance(place, list) and len(place) == 2 and all(type(end) is int for end in place)):
-            raise InputCorrupt(f"{name} is said to lie at {str(place)[:60]}")
-    at = 0
-    for name, (first, last) in sorted(places.items(), key=lambda item: item[1]):
-        taken = bytes_of(header.tensors[name]["dtype"], header.tensors[name]["shape"])
-        if (first, last) != (at, at + taken):
-            raise InputCorrupt(f"{name} takes {taken} bytes from {at} on; it is said to lie at {first} to {last}")
-        at = last
-    if header.start + at != size:
-        raise InputCorrupt(f"the tensors take {at} bytes; {size - header.start} are there")

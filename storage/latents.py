@@ -7,8 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from darkroom.storage.errors import InputCorrupt, InputNotLatents
-from darkroom.storage.tensors import NUMBERS, bytes_of, check_finite, is_safetensors, read_header
+from darkroom.storage.errors import InputNotLatents
+from darkroom.storage.tensors import (
+    NUMBERS,
+    check_described,
+    check_places,
+    check_values,
+    is_safetensors,
+    read_header,
+)
 
 NAME = "latents"  # of the tensor
 _CHANNELS, _MAX_SIDE = 4, 2048  # of latents; eight pixels each
@@ -25,7 +32,7 @@ class Latents:
 
 
 def open_latents(data: bytes) -> Latents:
-    """What the file holds, once all of it is checked: header, name, dtype, shape, and that every value is a number.
+    """What the file holds, once all of it is checked: header, name, dtype, shape, and every value.
 
     Raises InputNotLatents for what is something else, InputCorrupt for what cannot be.
     """
@@ -34,22 +41,18 @@ def open_latents(data: bytes) -> Latents:
     header = read_header(data)
     if list(header.tensors) != [NAME]:
         raise InputNotLatents(f"the file holds {header.named}; it must be the one tensor {NAME}")
-    found = _described(header.tensors[NAME], len(data) - header.start, header.about)
-    check_finite(data[header.start :], found.dtype, "latents")
+    found = _described(header.tensors[NAME], header.about)
+    check_places(header, len(data))
+    check_values(data[header.start :], found.dtype, "latents")
     return found
 
 
-def _described(entry: Any, size: int, about: Mapping[str, Any]) -> Latents:
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise InputCorrupt("the tensor is not described by dtype, shape and data_offsets")
+def _described(entry: Any, about: Mapping[str, Any]) -> Latents:
+    check_described(NAME, entry)
     dtype, shape = entry["dtype"], entry["shape"]
     if not isinstance(dtype, str) or dtype not in NUMBERS:
         raise InputNotLatents(f"the tensor is of {str(dtype)[:20]!r}; latents are of {', '.join(NUMBERS)}")
     sides = isinstance(shape, list) and len(shape) == 4 and all(type(side) is int for side in shape)
     if not sides or shape[:2] != [1, _CHANNELS] or not all(1 <= side <= _MAX_SIDE for side in shape[2:]):
         raise InputNotLatents(f"the tensor has the shape {str(shape)[:60]}; latents have (1, 4, height/8, width/8)")
-    bytes_ = bytes_of(dtype, shape)
-    if entry["data_offsets"] != [0, bytes_] or size != bytes_:
-        where = str(entry["data_offsets"])[:60]
-        raise InputCorrupt(f"the tensor takes {bytes_} bytes; it is said to lie at {where}, and {size} are there")
     return Latents(dtype, shape[2], shape[3], about)

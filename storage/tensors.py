@@ -16,8 +16,11 @@ from darkroom.storage.errors import InputCorrupt
 METADATA = "darkroom"  # the entry of the file's metadata that says whose they are, as JSON
 MAX_HEADER = 16_384  # bytes; with all that Darkroom writes it is below 2,000
 
-#: How long a number is, what an array of such is called, and the bits that are all set in NaN and infinity.
-NUMBERS = {"F32": (4, "I", 0x7F800000), "F16": (2, "H", 0x7C00), "BF16": (2, "H", 0x7F80)}
+#: How far from 0 a value may be: no text encoder or scheduler comes near, float16 holds it, and no model overflows.
+MOST = 10_000.0
+#: How long a number is, what an array of such is called, and the bits of `MOST`. Without their signs floats are in the
+#: order of their bits, infinity and NaN after all others.
+NUMBERS = {"F32": (4, "I", 0x461C4000), "F16": (2, "H", 0x70E2), "BF16": (2, "H", 0x461C)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +53,38 @@ def read_header(data: bytes) -> Header:
     return Header(header, about, 8 + length)
 
 
-def bytes_of(dtype: str, shape: list[int]) -> int:
-    """What a tensor takes."""
-    return math.prod(shape) * NUMBERS[dtype][0]
+def check_described(name: str, entry: Any) -> None:
+    """Raises InputCorrupt for a tensor's entry that is not as the format has it, whatever its dtype and shape are."""
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise InputCorrupt(f"{name} is not described by dtype, shape and data_offsets")
+    place = entry["data_offsets"]
+    # Python takes false for 0; safetensors does not.
+    if not (isinstance(place, list) and len(place) == 2 and all(type(end) is int for end in place)):
+        raise InputCorrupt(f"{name} is said to lie at {str(place)[:60]}")
 
 
-def check_finite(data: bytes, dtype: str, name: str) -> None:
-    """Raises InputCorrupt where a number of this dtype is NaN or infinity."""
-    _, code, exponent = NUMBERS[dtype]
-    numbers = array(code, data)
+def check_places(header: Header, size: int) -> None:
+    """Raises InputCorrupt unless the tensors, whose entries are checked, lie one behind the other and fill the file."""
+    at = 0
+    for name, entry in sorted(header.tensors.items(), key=lambda item: item[1]["data_offsets"]):
+        first, last = entry["data_offsets"]
+        taken = math.prod(entry["shape"]) * NUMBERS[entry["dtype"]][0]
+        if (first, last) != (at, at + taken):
+            where = f"{str(first)[:30]} to {str(last)[:30]}"
+            raise InputCorrupt(f"{name} takes {taken} bytes from {at} on; it is said to lie at {where}")
+        at = last
+    if header.start + at != size:
+        raise InputCorrupt(f"the tensors take {at} bytes; {size - header.start} are there")
+
+
+def check_values(data: bytes, dtype: str, name: str) -> None:
+    """Raises InputCorrupt where a number of this dtype is NaN, infinity, or further from 0 than any can be."""
+    length, code, most = NUMBERS[dtype]
+    numbers, unsigned = array(code, data), (1 << 8 * length - 1) - 1
     if sys.byteorder == "big":
         numbers.byteswap()
-    if any(number & exponent == exponent for number in numbers):
-        raise InputCorrupt(f"the {name} have values that are no numbers (NaN or infinity)")
+    if any(number & unsigned > most for number in numbers):
+        raise InputCorrupt(f"the {name} have values that are no numbers (NaN or infinity), or beyond {MOST:,.0f}")
 
 
 def _header(text: bytes) -> dict[str, Any]:

@@ -1,11 +1,10 @@
 """Embeddings as files: made of a prompt once, and taken in its place by later jobs."""
 
-from safetensors.torch import load
-
 from darkroom.storage.embeddings import open_embeddings
 from darkroom.storage.errors import InputUnfit
 from darkroom.worker.kinds.conditioning import Conditioning
 from darkroom.worker.kinds.products import ProducedFile
+from darkroom.worker.kinds.tensors import read_tensors
 from darkroom.worker.models.texts import TextSpace
 
 ROLE = "embeddings"
@@ -25,7 +24,9 @@ def read_embeddings(data: bytes, texts: TextSpace, *, guidance: bool) -> Conditi
     """
     found = open_embeddings(data)
     faults = list(texts.differences(found.about, found.shapes))
-    tensors = {name: tensor for name, tensor in load(data).items() if guidance or not name.startswith("negative")}
+    tensors = read_tensors(data)
+    if not guidance:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("negative")}
     if (dtype := tensors["prompt_embeds"].dtype) != texts.dtype:
         faults.append(f"they are in {_name(dtype)}, this worker's are in {_name(texts.dtype)}")
     pooled = ("pooled_prompt_embeds",) if texts.pooled else ()

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 
 import torch
-from safetensors.torch import load
 
 from darkroom.storage.errors import InputUnfit
 from darkroom.storage.latents import NAME, open_latents
 from darkroom.tasks.catalogue import Limits
 from darkroom.worker.kinds.asked import Asked
 from darkroom.worker.kinds.products import ProducedFile
+from darkroom.worker.kinds.tensors import read_tensors
 from darkroom.worker.models.scale import LatentSpace
 
 #: How latents lay in memory that began with a picture: a VAE gives other last bits for the other order.
@@ -44,7 +44,7 @@ def read_latents(data: bytes, asked: Asked, space: LatentSpace) -> torch.Tensor:
     ]
     if faults:
         raise InputUnfit(f"the latents are not for this job: {'; '.join(faults)}"[:480])
-    latents = load(data)[NAME]
+    latents = read_tensors(data)[NAME]
     last = found.about.get("layout") == LAYOUT
     return latents.contiguous(memory_format=torch.channels_last) if last else latents
 

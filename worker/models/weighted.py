@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from darkroom.storage.tensors import MOST
 from darkroom.tasks.errors import Fault
 from darkroom.worker.errors import PromptSyntax
 from darkroom.worker.models.readers import Read, Reader
@@ -60,10 +61,12 @@ def read(reader: Reader, text: str, long: Long) -> Read:
     reading = Compel(provider.tokenizer, provider.text_encoder, device=reader.device)
     reading.conditioning_provider = provider
     states, _ = reading.build_conditioning_tensor_for_conjunction(conjunction)
-    if not bool(torch.isfinite(states).all()):
-        raise PromptSyntax([Fault("prompt", "prompt_syntax", "its weights are too large, or together nothing")])
+    pooled = _pooled(reader, conjunction.prompts[0])
+    for found in (states, pooled):
+        if found is not None and not bool((found.abs() <= MOST).all()):  # nor is NaN
+            raise PromptSyntax([Fault("prompt", "prompt_syntax", "its weights are too large, or together nothing")])
     cut = long == "cut" and any(len(reader.tokens(_plain(one))) > reader.room for one in _prompts(conjunction))
-    return Read(states, _pooled(reader, conjunction.prompts[0]), cut)
+    return Read(states, pooled, cut)
 
 
 def _faults(text: str) -> Iterator[tuple[int, str]]:

@@ -67,12 +67,15 @@ CORRUPT = [
     (packed({"__metadata__": {"darkroom": "[1]"}, **described()}), "under 'darkroom'"),
     (packed({"latents": {"dtype": "F32"}}), "is not described"),
     (packed({"latents": [1]}), "is not described"),
-    (packed(described(data_offsets=[0, 48])), r"said to lie at \[0, 48\]"),
+    (packed(described(data_offsets=[0, 48])), "said to lie at 0 to 48"),
+    (packed(described(data_offsets=[False, SIZE])), r"said to lie at \[False, 96\]"),
+    (packed(described(data_offsets=[0.0, SIZE])), "said to lie at"),
+    (packed(described(data_offsets=[0])), "said to lie at"),
     (packed(described(data_offsets=[8, SIZE + 8])), "said to lie at"),
     (packed(described(data_offsets=[-1, 95])), "said to lie at"),
     (packed(described(data_offsets=[0, 2**70])), "said to lie at"),
-    (packed(described(), b"\0" * 95), "and 95 are there"),
-    (packed(described(), b"\0" * 200), "and 200 are there"),
+    (packed(described(), b"\0" * 95), "; 95 are there"),
+    (packed(described(), b"\0" * 200), "; 200 are there"),
 ]
 
 
@@ -98,19 +101,23 @@ def test_what_cannot_be(data: bytes, why: str) -> None:
         ("F16", struct.pack("<e", float("inf"))),
         ("BF16", b"\xc0\x7f"),
         ("BF16", b"\x80\xff"),
+        ("F32", struct.pack("<f", 1e30)),
+        ("F32", struct.pack("<f", -10000.001)),
+        ("F16", struct.pack("<e", -10008)),
+        ("BF16", b"\x1d\x46"),  # 10,048
     ],
 )
 @pytest.mark.parametrize("place", [0, 23])
-def test_values_that_are_no_numbers(dtype: str, value: bytes, place: int) -> None:
+def test_values_that_are_no_numbers_or_too_large(dtype: str, value: bytes, place: int) -> None:
     size = 24 * len(value)
     body = bytearray(size)
     body[place * len(value) : (place + 1) * len(value)] = value
-    with pytest.raises(InputCorrupt, match="NaN or infinity"):
+    with pytest.raises(InputCorrupt, match=r"NaN or infinity\), or beyond 10,000"):
         open_latents(packed(described(dtype=dtype, data_offsets=[0, size]), bytes(body)))
 
 
-def test_the_largest_numbers_are_numbers() -> None:
-    for dtype, value in (("F32", struct.pack("<f", -3.4e38)), ("F16", struct.pack("<e", 65504)), ("BF16", b"\x7f\x7f")):
+def test_the_largest_numbers_are_taken() -> None:
+    for dtype, value in (("F32", struct.pack("<f", -1e4)), ("F16", struct.pack("<e", 1e4)), ("BF16", b"\x1c\xc6")):
         size = 24 * len(value)
         assert open_latents(packed(described(dtype=dtype, data_offsets=[0, size]), value * 24)).dtype == dtype
 
