@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from darkroom.tasks.catalogue import Limits, ModelOffer
 from darkroom.tasks.errors import Fault
 
-#: Pixels a side that an output format can hold, where models may make more.
-LONGEST_SIDE = {"webp": 16_383, "jpeg": 65_500}
+#: Pixels a side that a picture has at most, in records and manifests as in what models make.
+MOST_SIDE = 16_384
+#: The same of an output format that holds less.
+LONGEST_SIDE = {"webp": 16_383}
 
 
 def source_limits(output_format: str, limits: Limits) -> Limits:
@@ -40,6 +42,13 @@ def enlargement_faults(output_format: str, width: int, height: int, scale: float
     elif across * down > limits.max_pixels:
         reason = f"{first} times {scale:g} is {across}x{down}, over {offer.name}'s {limits.max_pixels} pixels"
         yield Fault("hires.scale", "too_many_pixels", reason)
+
+
+def kept_size_faults(width: int, height: int) -> Iterator[Fault]:
+    """What keeps a result that has its picture's own size from being recorded."""
+    if max(width, height) > MOST_SIDE:
+        reason = f"has {width}x{height} pixels, and so would the result: {MOST_SIDE} a side are the most; scale it down"
+        yield Fault("image", "too_large", reason)
 
 
 def format_faults(output_format: str, width: int, height: int) -> Iterator[Fault]:

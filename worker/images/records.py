@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from darkroom.storage.keys import EXTENSIONS, FILE_TYPES, file_key, is_role, output_key
 from darkroom.tasks.catalogue import SCHEDULERS, Family, ModelName
 from darkroom.tasks.fields import Seed
+from darkroom.tasks.sizes import MOST_SIDE
 from darkroom.worker.batching.placements import MAX_LENGTH, PATTERN
 from darkroom.worker.images.schedulers import scheduler_record
 from darkroom.worker.kinds.products import ProducedFile
@@ -20,7 +21,7 @@ from darkroom.worker.models.loading import LoadedModel
 Text = Annotated[str, Field(max_length=1000)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)+$", max_length=300)]
-Side = Annotated[int, Field(ge=1, le=16_384)]
+Side = Annotated[int, Field(ge=1, le=MOST_SIDE)]
 
 _ENDINGS = {f"image/{form.lower()}": ending for form, ending in EXTENSIONS.items()}
 

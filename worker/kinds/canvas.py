@@ -4,6 +4,7 @@ All in whole pixels, and a part is cut out and put back by one and the same box:
 """
 
 from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -11,6 +12,7 @@ from itertools import accumulate
 from PIL import Image, ImageChops, ImageFilter
 
 from darkroom.tasks.catalogue import Limits
+from darkroom.tasks.errors import Fault
 from darkroom.worker.kinds.sources import fitting_size
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
@@ -33,6 +35,17 @@ class Frame:
         """The box's size."""
         left, top, right, bottom = self.box
         return right - left, bottom - top
+
+    def faults(self, most_pixels: int) -> Iterator[Fault]:
+        """What keeps it from being drawn: around a strip it may have thousands of times as many pixels.
+
+        A quarter more than a picture may have is allowed: on the grid proportions are met but roughly.
+        """
+        (width, height), most = self.extent, most_pixels * 5 // 4
+        if width * height > most:
+            across, down = self.size
+            reason = f"to be worked at {across}x{down} it would be drawn out to {width}x{height}, over {most} pixels"
+            yield Fault("image", "too_large", f"{reason}: cut it, or give padding and a work_size of its proportions")
 
 
 def whole_frame(size: Size, limits: Limits) -> Frame:

@@ -10,7 +10,7 @@ from darkroom.storage.images import open_mask
 from darkroom.tasks.catalogue import Limits, ModelEntry
 from darkroom.tasks.errors import InvalidRequest
 from darkroom.tasks.requests import Extend, Inpaint, JobRequest
-from darkroom.tasks.sizes import format_faults, grown_faults
+from darkroom.tasks.sizes import format_faults, grown_faults, kept_size_faults
 from darkroom.worker.kinds.base import Kind, PreparedJob, Run, Sources
 from darkroom.worker.kinds.canvas import (
     Box,
@@ -24,7 +24,7 @@ from darkroom.worker.kinds.canvas import (
 )
 from darkroom.worker.kinds.kept import kept
 from darkroom.worker.kinds.products import Produced
-from darkroom.worker.kinds.sources import naming, read_picture
+from darkroom.worker.kinds.sources import MOST_PIXELS, naming, read_picture
 
 _CANVAS = "canvas"  # what is made of the inputs
 _MARKS = {
@@ -49,7 +49,7 @@ class InpaintKind(Kind):
         if "mask" in inputs:
             with naming("mask"), open_mask(inputs["mask"], request.mask_channel, max_pixels=most_pixels) as opened:
                 mask = halved(opened)
-        return {_CANVAS: lay_out(request, prepared.asked.limits, picture, mask)}
+        return {_CANVAS: lay_out(request, prepared.asked.limits, picture, mask, most_pixels)}
 
     def make(self, prepared: PreparedJob, sources: Sources, run: Run) -> Produced:
         """What is kept of the image of the run's seed; latents are those of what the model worked at."""
@@ -85,11 +85,17 @@ class InpaintKind(Kind):
         return request, {_CANVAS: lay_out(_inpaint(request), entry.limits, picture, mask)}
 
 
-def lay_out(request: Inpaint, limits: Limits, picture: Image.Image, mask: Image.Image | None) -> Canvas:
-    """The canvas of a picture (RGB) and its mask (L, 0 or 255), if any, in their own sizes.
+def lay_out(
+    request: Inpaint,
+    limits: Limits,
+    picture: Image.Image,
+    mask: Image.Image | None,
+    most_pixels: int = MOST_PIXELS,
+) -> Canvas:
+    """The canvas of a picture (RGB) and its mask (L, 0 or 255), if any, in their own sizes of `most_pixels` at most.
 
-    Raises MaskUnfit, MaskEmpty, and InvalidRequest where the result would be larger than the model makes or its format
-    holds.
+    Raises MaskUnfit, MaskEmpty, and InvalidRequest where the result would be larger than the model makes or its file
+    and record hold, or what is worked at far larger than a picture may be.
     """
     extend = request.extend
     if mask is not None and mask.size != picture.size:
@@ -110,6 +116,8 @@ def lay_out(request: Inpaint, limits: Limits, picture: Image.Image, mask: Image.
     else:
         width, height = request.work_size or marked[0].size
         frame = frame_around(touched, marked[0].size, request.padding, (width, height))
+    if faults := [*frame.faults(most_pixels)]:
+        raise InvalidRequest(faults)
     return Canvas(marked[0], covered, frame, request.preserve_unmasked)
 
 
@@ -143,7 +151,7 @@ def _on_ground(mask: Image.Image | None, size: Size, ground: Box) -> Image.Image
 def _check_size(request: Inpaint, limits: Limits, size: Size) -> None:
     faults = [*grown_faults(*size, limits)] if request.extend else []
     if request.preserve_unmasked:
-        faults += format_faults(request.output_format, *size)
+        faults += [*kept_size_faults(*size)] or [*format_faults(request.output_format, *size)]
     if faults:
         raise InvalidRequest(faults)
 

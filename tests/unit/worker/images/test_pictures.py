@@ -11,7 +11,7 @@ from PIL import Image
 from darkroom.storage.errors import InputBomb
 from darkroom.tasks.catalogue import Limits
 from darkroom.tasks.requests.parts import OutputFormat
-from darkroom.tasks.sizes import LONGEST_SIDE
+from darkroom.tasks.sizes import LONGEST_SIDE, MOST_SIDE
 from darkroom.worker.images.pictures import encode, parameters_text, read_parameters
 from darkroom.worker.kinds.asked import Asked
 from darkroom.worker.kinds.sources import fitting_size, prepare_source, read_source
@@ -117,7 +117,7 @@ def test_the_parameters_survive_in_every_format(form: OutputFormat, text: str) -
 
 def test_the_longest_side_that_a_format_holds() -> None:
     """What is allowed at submit can be written."""
-    for form, most in {"png": 16_384, "jpeg": 16_384, **LONGEST_SIDE}.items():
+    for form, most in {"png": MOST_SIDE, "jpeg": MOST_SIDE, **LONGEST_SIDE}.items():
         data, _ = encode(Image.new("RGB", (most, 8)), form, "")  # type: ignore[arg-type]
         assert Image.open(io.BytesIO(data)).size == (most, 8)
     with pytest.raises(ValueError):

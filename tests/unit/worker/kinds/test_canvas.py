@@ -106,6 +106,19 @@ def test_a_part_is_within_the_canvas_wherever_that_is_large_enough() -> None:
             assert (low >= 0 and high <= side) if length <= side else (low <= 0 and high >= side)
 
 
+@pytest.mark.parametrize("size", [(6324, 6324), (9000, 4444), (12_000, 3300), (300, 100)])
+def test_pictures_may_be_drawn_out_to_the_grid(size: tuple[int, int]) -> None:
+    """Those of 40 million pixels then have some more."""
+    for frame in (whole_frame(size, LIMITS), frame_around((0, 0, *size), size, 0, size)):
+        assert not [*frame.faults(most_pixels=size[0] * size[1])]
+
+
+@pytest.mark.parametrize("size", [(4000, 1), (1, 4000)])
+def test_strips_may_not_be_drawn_out_to_any_size(size: tuple[int, int]) -> None:
+    for frame in (whole_frame(size, LIMITS), frame_around((0, 0, *size), size, 0, (64, 64))):
+        assert [fault.code for fault in frame.faults(most_pixels=1_000_000)] == ["too_large"]
+
+
 def test_padding_is_around_the_mask() -> None:
     assert frame_around((50, 60, 70, 80), (200, 200), 12, (64, 64)).box == (38, 48, 82, 92)
     assert frame_around((0, 60, 20, 80), (200, 200), 12, (64, 64)).box == (0, 48, 44, 92)

@@ -138,6 +138,32 @@ def test_a_result_that_its_format_does_not_hold_is_refused(generators: Generator
     assert canvas(generators, picture, spot(picture.size)).picture.width == 16_384
 
 
+@pytest.mark.parametrize("fields", [{}, {"padding": 16, "work_size": [64, 48]}, {"output_format": "jpeg"}])
+def test_a_result_that_no_record_holds_is_refused(generators: Generators, fields: dict[str, Any]) -> None:
+    for size in ((16_385, 8), (8, 16_385)):
+        with pytest.raises(InvalidRequest, match="16384 a side are the most") as caught:
+            canvas(generators, Image.new("RGB", size), spot(size, 0, 0, 8, 8), **fields)
+        assert [(fault.field, fault.code) for fault in caught.value.faults] == [("image", "too_large")]
+    laid = canvas(generators, Image.new("RGB", (16_385, 8)), Image.new("L", (16_385, 8), 255), width=64, height=64)
+    assert laid.picture.size == (64, 64)
+
+
+PART = {"padding": 0, "work_size": [64, 64]}
+
+
+@pytest.mark.parametrize(
+    ("size", "fields"),
+    [((30_000, 1), {"preserve_unmasked": False}), ((1, 16_000), PART), ((8000, 8), PART)],
+)
+def test_what_would_be_drawn_out_beyond_all_pictures_is_refused(
+    generators: Generators, size: tuple[int, int], fields: dict[str, Any]
+) -> None:
+    """A file of some hundred bytes would take gigabytes."""
+    with pytest.raises(InvalidRequest, match="it would be drawn out to") as caught:
+        canvas(generators, Image.new("RGB", size), Image.new("L", size, 255), **fields)
+    assert [(fault.field, fault.code) for fault in caught.value.faults] == [("image", "too_large")]
+
+
 # masks
 
 
