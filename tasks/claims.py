@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import uuid4
 
-from darkroom.tasks.catalogue import ModelOffer
+from darkroom.tasks.catalogue import ModelName, ModelOffer
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.job import JobError, JobResult, State
 from darkroom.tasks.message import knock
@@ -35,10 +35,14 @@ class Hold(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A job taken under a lease. `number` counts the claims of this job, `failures` its failures; times in seconds."""
+    """A job taken under a lease. `number` counts the claims of this job, `failures` its failures; times in seconds.
+
+    `model` is that of the lane, which the worker serves; the request of a record may say anything.
+    """
 
     job_id: str
     token: str
+    model: ModelName
     request: Request
     warnings: list[str]
     number: int
@@ -104,10 +108,10 @@ def claim(
 
 
 def _claimed(job_id: str, token: str, fields: Sequence[bytes]) -> Claim:
-    request, warnings, number, failures, queued, started = fields
+    model, request, warnings, number, failures, queued, started = fields
     waited = (float(started) - float(queued)) / 1000
     asked = parse_request(json.loads(request), kept=True)
-    return Claim(job_id, token, asked, json.loads(warnings), int(number), int(failures), waited)
+    return Claim(job_id, token, model.decode(), asked, json.loads(warnings), int(number), int(failures), waited)
 
 
 def renew(claims: Sequence[Claim], lease_seconds: float) -> Operation[list[Hold]]:

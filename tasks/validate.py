@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from darkroom.tasks.catalogue import Catalogue, ModelOffer
 from darkroom.tasks.errors import Fault, InvalidRequest
-from darkroom.tasks.needs import lean, needs_of
+from darkroom.tasks.needs import further_models, lean, needs_of
 from darkroom.tasks.requests import DEFAULT_KIND, KINDS, JobRequest, Request, parse_request
 
 MAX_REQUEST_BYTES = 320 * 1024  # as JSON; the largest data: URL has room in it
@@ -54,6 +54,26 @@ def resolve(
         plainer = filled.model_copy(update=asked.plainer())
         filled = plainer if can(offer.name, needs_of(plainer)) else filled
     return Resolved(asked, filled, offer)
+
+
+def check_kept(request: Request, offer: ModelOffer, beside: Catalogue) -> None:
+    """Raises InvalidRequest with every fault of a record's request that this model is to run.
+
+    What `resolve` sees to at submit is looked at again, with the worker's own catalogue: another program may have
+    written the record, or a limit be another by now. `beside`: the models that are served with it.
+    """
+    faults = [
+        Fault(name, "missing", "has no value: the request was not resolved")
+        for name, value in request.filled(offer).items()
+        if value is not None and getattr(request, name) is None
+    ]
+    if request.model not in (None, offer.name):
+        faults.append(Fault("model", "not_served", f"is {request.model}, and the job waited for {offer.name}"))
+    faults += request.faults(offer)
+    if beside.keys() >= set(further_models(request)):  # which of them is not served is said where it is looked for
+        faults += request.faults_beside(offer, beside)
+    if faults:
+        raise InvalidRequest(faults)
 
 
 def _given(request: JobRequest) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 -- Asking again with the same token, when the answer was lost, is no fault.
 -- ARGV: prefix, id, token, worker, lease in ms, most attempts without a word, seconds that the record is kept if it
 -- ends here, and what the worker has by model (JSON: {"sdxl": [need, need ...]}; "": any model, and all that is needed)
--- -> {"claimed", request, warnings, claims, failures, queued at, started at} or {reason}
+-- -> {"claimed", model of the lane, request, warnings, claims, failures, queued at, started at} or {reason}
 local _, id, token, worker, lease_ms, most_lost, record_ttl, has = unpack(ARGV)
 local job, unreadable = load(id)
 if not job then return {unreadable and "unreadable" or "missing"} end
@@ -26,7 +26,7 @@ end
 
 local function taken()
   local r = redis.call("HMGET", job_key(id), "request", "warnings", "claims", "failures", "queued", "started")
-  return {"claimed", unpack(r)}
+  return {"claimed", model_of(job.lane), unpack(r)}
 end
 
 if holds(job, token) then return taken() end

@@ -22,6 +22,7 @@ from darkroom.tasks.places import Has
 from darkroom.tasks.redis_io import BlockingIO, Operation
 from darkroom.tasks.requests import JobRequest
 from darkroom.tasks.settings import TaskSettings
+from darkroom.tasks.validate import check_kept
 from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.delivery.attempt import Attempt, Canceled, Drained, Expired, LeaseLost, OutOfPatience
 from darkroom.worker.delivery.endings import INTERNAL_ERROR, job_error
@@ -165,14 +166,16 @@ class JobRunner:
 
     def _work(self, attempt: Attempt, timings: Timings) -> tuple[Results, str, list[str]]:
         """What was made, the manifest's key, and warnings."""
-        claim, generator = attempt.claim, self._around.generators[str(attempt.claim.request.model)]
+        claim, generators = attempt.claim, self._around.generators
+        generator = generators[claim.model]
         attempt.check()
+        check_kept(claim.request, generator.entry, {name: one.entry for name, one in generators.items()})
         with timings.phase("inputs"):
             tell = partial(self._tell_waiting, attempt)
             store = PatientStore(self._around.keeper, self._around.patience, attempt.check, tell)
             inputs = store.retry(lambda: self._inputs(claim.request))
         with timings.phase("prepare"):
-            prepared = generator.prepare(claim.request, self._around.generators)
+            prepared = generator.prepare(claim.request, generators)
             sources = prepared.kind.read(prepared, inputs, self._around.storage.input_max_pixels)
             digests = {name: hashlib.sha256(data).hexdigest() for name, data in inputs.items()}
         made = Results(attempt, store, self._around.leases, timings)
@@ -183,7 +186,7 @@ class JobRunner:
             files = prepared.kind.files_of_job(prepared, made.pictures())
         for file in files:
             made.keep(pack_file(claim.job_id, file))
-        models = {name: generator.model for name, generator in self._around.generators.items()}
+        models = {name: generator.model for name, generator in generators.items()}
         manifest = make_manifest(
             claim.job_id, claim.request, generator.model, made.images, timings.rounded(), digests, made.files, models
         )

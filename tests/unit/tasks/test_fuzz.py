@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from darkroom.tasks import Img2Img, InvalidRequest, Txt2Img, parse_request
 from darkroom.tasks.catalogue import builtin_catalogue
-from darkroom.tasks.validate import canonical, digest, resolve
+from darkroom.tasks.validate import canonical, check_kept, digest, resolve
 
 CATALOGUE = builtin_catalogue()
 FIELDS = sorted(Img2Img.model_fields)
@@ -96,6 +96,7 @@ def test_every_mapping_is_a_request_or_is_refused(data: dict[Any, Any]) -> None:
     read = parse_request(json.loads(sent))
     assert read == found.filled
     assert resolve(read, CATALOGUE, lambda: None).filled == found.filled
+    check_kept(read, found.offer, CATALOGUE)
     assert len(digest(found.asked)) == 64
     assert {"negative_prompt_ignored"} >= set(read.warnings(found.offer))
 

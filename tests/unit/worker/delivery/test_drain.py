@@ -28,7 +28,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def an_attempt(drain: Drain, images: int = 1) -> Attempt:
     request = Txt2Img(prompt="a cat", seeds=list(range(images)))
-    return Attempt(Claim("id", "token", request, [], 1, 0, 0.0), lambda: None, 600, drain)
+    return Attempt(Claim("id", "token", "m", request, [], 1, 0, 0.0), lambda: None, 600, drain)
 
 
 def test_nothing_stops_before_the_signal(clock: Clock) -> None:
