@@ -39,6 +39,10 @@ class Plan:
     longest: float = 900.0
 
 
+JOBS_A_KILL = 4  # that have ended since the last one
+PATIENCE = 3  # times `kill_every`
+
+
 @dataclass
 class Outcome:
     """What a storm did, and what is wrong after it; seconds."""
@@ -58,7 +62,7 @@ def run(plan: Plan, place: Place) -> Outcome:
     with (
         _producer(plan, place) as ids,
         _reader(place) as seen,
-        _weather(plan, place, chance, outcome),
+        _weather(plan, place, chance, outcome, lambda: len(_ended(seen))),
         suppress(AssertionError),  # the reckoning tells what has not ended
     ):
         until(lambda: set(ids) <= _ended(seen), "all jobs have ended", plan.longest)
@@ -110,13 +114,13 @@ def _beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
 @contextmanager
 def _producer(plan: Plan, place: Place) -> Iterator[list[str]]:
     """Submits the jobs one after the other, each again under its id until it is taken in."""
-    chance = random.Random(plan.seed)
+    chance, latents = random.Random(plan.seed), _latents(place)
     ids = [str(UUID(int=chance.getrandbits(128), version=4)) for _ in range(plan.jobs)]
 
     def submit(over: threading.Event) -> None:
         with Darkroom(place.settings) as client:
             for number, job_id in enumerate(ids):
-                request = _request(number, place.model)
+                request = _request(number, place.model, latents)
                 while not over.wait(plan.submitting / plan.jobs):
                     with suppress(QueueUnavailable):
                         client.submit(request, job_id=job_id)
@@ -126,8 +130,14 @@ def _producer(plan: Plan, place: Place) -> Iterator[list[str]]:
         yield ids
 
 
-def _request(number: int, model: str) -> dict[str, Any]:
-    """The kinds and what they may make, in turn."""
+def _latents(place: Place) -> str:
+    """The key of a finished image's, made before the storm."""
+    job = place.client.submit({"model": place.model, "prompt": "a fox", "output": ["latents"]}).wait(120)
+    return job.raise_for_state().files[0].key
+
+
+def _request(number: int, model: str, latents: str) -> dict[str, Any]:
+    """The kinds and what they may make, in turn; `latents`: the key of some of the model's."""
     lane, steps = ("interactive", "bulk")[number % 2], 4 + number % 9
     common = {"model": model, "lane": lane}
     wish = {"prompt": "a fox", "seed": number, "num_inference_steps": steps, **common}
@@ -138,7 +148,11 @@ def _request(number: int, model: str) -> dict[str, Any]:
         {**wish, "kind": "inpaint", "image": _data_url(Image.new("RGB", (64, 48), "red")), "mask": white},
         {**wish, "output": ["image", "latents"], "num_images": 2},
         {**wish, "hires": {"scale": 1.5}, "width": 64, "height": 64},
+        {**wish, "kind": "inpaint", "image": white, "extend": {"right": 16}},
+        {**wish, "kind": "interpolate", "prompt_to": "the sea", "frames": 3},
         {**common, "kind": "encode", "image": white},
+        {**common, "kind": "embed", "prompt": "a fox"},
+        {**common, "kind": "decode", "image": latents},
         {**wish, "prompt": "a very red fox, " * 30},
     )
     return turns[number % len(turns)]
@@ -173,12 +187,19 @@ def _reader(place: Place) -> Iterator[list[Event]]:
 
 
 @contextmanager
-def _weather(plan: Plan, place: Place, chance: random.Random, outcome: Outcome) -> Iterator[None]:
+def _weather(
+    plan: Plan, place: Place, chance: random.Random, outcome: Outcome, ended: Callable[[], int]
+) -> Iterator[None]:
     """Workers die, Redis restarts, storage goes away, connections are cut; all is mended when the block ends."""
 
     def kill(over: threading.Event) -> None:
-        calm = time.monotonic() + plan.lasting
+        calm, before, since = time.monotonic() + plan.lasting, 0, 0.0
         while not over.wait(plan.kill_every):
+            # At the pace of the jobs, or a slow machine's would lose their workers until they are given up; but also
+            # where none ends, as while Redis is away.
+            if ended() < before + JOBS_A_KILL and time.monotonic() < since + PATIENCE * plan.kill_every:
+                continue
+            before, since = ended(), time.monotonic()
             at_work = [pid for pid in place.workers.living if place.workers.ready(pid)]
             # Of those at work: one that starts has nothing to lose, and on a slow machine none would ever be up.
             if at_work and time.monotonic() < calm:

@@ -66,7 +66,7 @@ def _of_the_objects(place: Place, job: Job) -> list[str]:
 def _wanted(job: Job) -> tuple[int, int]:
     """How many images and files the job was to make."""
     pieces, output = job.request.pieces, getattr(job.request, "output", ["image"])
-    if job.kind == "encode":
+    if job.kind in ("encode", "embed"):
         return 0, pieces
     return pieces * ("image" in output), pieces * ("latents" in output)
 
