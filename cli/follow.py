@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from darkroom.tasks import Event, QueueUnavailable, WaitTimeout, streams
 from darkroom.tasks.following import SharedReader
 from darkroom.tasks.redis_io import BlockingIO
+from darkroom.tasks.requests import KINDS
 from darkroom.tasks.streams import Batch
 
 PATIENCE_SECONDS = 30.0
@@ -89,17 +90,39 @@ def goes_on(job_id: str) -> str:
     return f"the job goes on: darkroom watch {job_id}, or darkroom cancel {job_id}"
 
 
-def told(event: Event) -> str:
+class Teller:
+    """The events of one job as lines, where each may say less for what was said before.
+
+    A seed that several pictures share is told once; a kind that draws nothing by lot makes one thing, without a number.
+    """
+
+    def __init__(self) -> None:
+        self._seed: int | None = None
+        self._drawn = True
+
+    def line(self, event: Event) -> str:
+        """What happened, without what only programs need."""
+        if event.type == "job.queued" and (kind := KINDS.get(event.data.get("kind", ""))):
+            self._drawn = "seed" in kind.model_fields
+        if event.type != "job.image":
+            return told(event, numbered=self._drawn)
+        before, self._seed = self._seed, event.data.get("seed")
+        return told(event, numbered=self._drawn, seeded=self._drawn and self._seed != before)
+
+
+def told(event: Event, *, numbered: bool = True, seeded: bool = True) -> str:
     """An event as a line: what happened, without what only programs need."""
     data, kind = event.data, event.type.removeprefix("job.")
     match kind:
         case "progress":
-            return f"image {data.get('image')}: step {data.get('step')} of {data.get('of')}"
+            image = f"image {data.get('image')}: " if numbered else ""
+            return f"{image}step {data.get('step')} of {data.get('of')}"
         case "image":
-            size = f"{data.get('width')}x{data.get('height')}"
-            return f"image {data.get('index')} is stored: {data.get('key')}, {size}, seed {data.get('seed')}"
+            image = f"image {data.get('index')}" if numbered else "image"
+            seed = f", seed {data.get('seed')}" if seeded else ""
+            return f"{image} is stored: {data.get('key')}, {data.get('width')}x{data.get('height')}{seed}"
         case "file":
-            of = "" if data.get("index") is None else f" of image {data['index']}"
+            of = f" of image {data['index']}" if numbered and data.get("index") is not None else ""
             return f"{data.get('role')}{of}: stored as {data.get('key')}, {data.get('bytes')} bytes"
         case "queued":
             return _queued(data)
@@ -148,7 +171,7 @@ class Lines:
     """Plain lines, for logs and pipes; progress about once a second, and every picture's last step."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
-        self._say, self._next = say, 0.0
+        self._say, self._next, self._teller = say, 0.0, Teller()
 
     def tell(self, event: Event) -> None:
         if event.type == "job.progress":
@@ -156,7 +179,7 @@ class Lines:
             if now < self._next and event.data.get("step") != event.data.get("of"):
                 return
             self._next = now + LINE_SECONDS
-        self._say(told(event))
+        self._say(self._teller.line(event))
 
     def __enter__(self) -> Self:
         return self

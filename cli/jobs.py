@@ -7,11 +7,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import RenderableType
 
-from darkroom.cli.follow import events, goes_on, interruptible, told
+from darkroom.cli.follow import Teller, events, goes_on, interruptible
 from darkroom.cli.options import AsJson, Before, JobId, JobIds
 from darkroom.cli.screen import Screen, pairs, some, table
 from darkroom.cli.several import Done, one_by_one
-from darkroom.tasks import Darkroom, Job, JobFailed, State, StoredFile, StoredImage, TaskSettings
+from darkroom.tasks import Darkroom, Job, JobFailed, State, TaskSettings
 from darkroom.tasks.job import Jobs
 from darkroom.tasks.redis_io import BlockingIO
 
@@ -28,7 +28,7 @@ def watch(
     as_json: AsJson = False,
 ) -> int:
     """Show a job's events from the start, then live, to its end. Exits 0 if it succeeded, 8 if it did not."""
-    screen, state = Screen(as_json=as_json), None
+    screen, state, teller = Screen(as_json=as_json), None, Teller()
     io = BlockingIO(TaskSettings())
     try:
         with interruptible() as check:
@@ -36,7 +36,7 @@ def watch(
                 if as_json:
                     screen.line(event.as_dict())
                 else:
-                    screen.say(f"{event.id}  {_clock(event.when)}  {told(event)}")
+                    screen.say(f"{event.id}  {_clock(event.when)}  {teller.line(event)}")
                 state = event.type if event.terminal else None
     except KeyboardInterrupt:
         screen.note(goes_on(job_id))
@@ -146,16 +146,16 @@ def _details(job: Job, position: int | None) -> RenderableType:
         ("prompt", getattr(request, "prompt", "")),
         ("request", ", ".join(f"{name} {value}" for name, value in asked.items() if value is not None)),
         ("tenant, lane", f"{job.tenant}, {job.lane}"),
-        ("seeds", ", ".join(map(str, job.seeds))),
+        ("seeds", ", ".join(map(str, dict.fromkeys(job.seeds)))),
         ("times", _times(job)),
         ("claims", f"{job.claims}, failures {job.failures}" + (f", by {job.worker}" if job.worker else "")),
     ]
     rows += [("needs", ", ".join(job.needs))] if job.needs else []
     rows += [("metadata", job.metadata)] if job.metadata else []
     rows += [("warning", warning) for warning in job.warnings]
-    drawn = bool(job.seeds)
-    rows += [("image", f"{one.key}  {in_words(one, seeded=drawn)}  {one.bytes} bytes") for one in job.images]
-    rows += [("file", f"{file.key}  {in_words(file)}") for file in job.files]
+    words = results_in_words(job)
+    rows += [("image", f"{one.key}  {next(words)}  {one.bytes} bytes") for one in job.images]
+    rows += [("file", f"{file.key}  {next(words)}") for file in job.files]
     rows += [("manifest", result.manifest)] if result else []
     rows += [("seconds", ", ".join(f"{k} {v:.3g}" for k, v in result.timings.items()))] if result else []
     rows += [("error", f"{job.error.code}: {job.error.message}")] if job.error else []
@@ -163,11 +163,15 @@ def _details(job: Job, position: int | None) -> RenderableType:
     return pairs([(name, value) for name, value in rows if value != ""])  # some kinds have no prompt, or no seeds
 
 
-def in_words(made: StoredImage | StoredFile, *, seeded: bool = True) -> str:
-    """What a result is, beside its key or path; `seeded`: of a kind that draws by lot."""
-    if isinstance(made, StoredImage):
-        return f"{made.width}x{made.height}" + (f"  seed {made.seed}" if seeded else "")
-    return f"{made.role}{'' if made.index is None else f' of image {made.index}'}  {made.bytes} bytes"
+def results_in_words(job: Job) -> Iterator[str]:
+    """What each picture, then each file, is, beside its key or path; a seed that several share is told once."""
+    drawn, before = bool(job.seeds), None
+    for image in job.images:
+        yield f"{image.width}x{image.height}" + (f"  seed {image.seed}" if drawn and image.seed != before else "")
+        before = image.seed
+    for file in job.files:
+        # a kind that draws nothing by lot makes one thing, which needs no number
+        yield f"{file.role}{f' of image {file.index}' if drawn and file.index is not None else ''}  {file.bytes} bytes"
 
 
 def _state(job: Job, position: int | None) -> str:

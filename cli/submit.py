@@ -8,13 +8,13 @@ from darkroom.cli import bulk
 from darkroom.cli.errors import UsageFault
 from darkroom.cli.fields import given_fields, takes_fields
 from darkroom.cli.follow import events, follower, goes_on, interruptible
-from darkroom.cli.jobs import in_words
+from darkroom.cli.jobs import results_in_words
 from darkroom.cli.options import AsJson
 from darkroom.cli.pictures import Target, format_of, with_upload
 from darkroom.cli.requests import with_kind
 from darkroom.cli.screen import Screen
 from darkroom.storage import open_store
-from darkroom.tasks import Darkroom, Job, State, StoredFile, StoredImage, Submitted, TaskSettings, WaitTimeout
+from darkroom.tasks import Darkroom, Job, State, Submitted, TaskSettings, WaitTimeout
 from darkroom.tasks.redis_io import BlockingIO
 from darkroom.tasks.requests import KINDS
 
@@ -110,7 +110,8 @@ def _introduce(submitted: Submitted, screen: Screen) -> None:
 
 
 def _seeds(seeds: list[int]) -> str:
-    return f", seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}" if seeds else ""
+    own = list(dict.fromkeys(seeds))  # frames share theirs
+    return f", seed{'s' if len(own) > 1 else ''} {', '.join(map(str, own))}" if own else ""
 
 
 def _followed(client: Darkroom, submitted: Submitted, timeout: float | None, screen: Screen) -> Job:
@@ -140,9 +141,9 @@ def _finish(job: Job, target: Target | None, screen: Screen) -> int:
         document: dict[str, Any] = job.model_dump(mode="json")
         screen.line({**document, "seeds": job.seeds, "warnings": job.warnings, "saved": [str(path) for path in paths]})
     else:
-        made: list[StoredImage | StoredFile] = [*job.images, *job.files]
-        for place, one in zip(paths or (one.key for one in made), made, strict=True):
-            screen.say(f"{place}  {in_words(one, seeded=bool(job.seeds))}")
+        keys = [*(image.key for image in job.images), *(file.key for file in job.files)]
+        for place, words in zip(paths or keys, results_in_words(job), strict=True):
+            screen.say(f"{place}  {words}")
         for warning in set(job.warnings) - set(job.submit_warnings):
             screen.note(f"note: {_WORDS.get(warning, warning).format(model=job.model)}")
         job.raise_for_state()

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from darkroom.cli.errors import UsageFault
-from darkroom.cli.follow import Bar, Lines, told
+from darkroom.cli.follow import Bar, Lines, Teller, told
 from darkroom.cli.pictures import Target, format_of, is_local
 from darkroom.tasks import EVENT_TYPES, Event, StoredFile, StoredImage
 
@@ -37,6 +37,32 @@ def test_words() -> None:
     latents = event("file", role="latents", index=2, key="k/l.safetensors", bytes=9)
     assert told(latents) == "latents of image 2: stored as k/l.safetensors, 9 bytes"
     assert told(event("file", role="sheet", index=None, key="k/s.png", bytes=9)) == "sheet: stored as k/s.png, 9 bytes"
+
+
+def lines_of(kind: str, *events: Event) -> list[str]:
+    teller, queued = Teller(), Event("1-0", "job.queued", 0.0, "id", "default", {"reason": "submitted", "kind": kind})
+    return [teller.line(one) for one in (queued, *events)][1:]
+
+
+def test_a_seed_that_frames_share_is_told_once() -> None:
+    frames = [
+        event("image", index=i, key=f"k/{i}.png", width=8, height=8, seed=seed) for i, seed in enumerate([7, 7, 9])
+    ]
+    assert lines_of("interpolate", *frames) == [
+        "image 0 is stored: k/0.png, 8x8, seed 7",
+        "image 1 is stored: k/1.png, 8x8",
+        "image 2 is stored: k/2.png, 8x8, seed 9",
+    ]
+
+
+def test_one_thing_that_nothing_is_drawn_for_has_no_number_and_no_seed() -> None:
+    progress, file = (
+        event("progress", image=0, step=1, of=2),
+        event("file", role="embeddings", index=0, key="k", bytes=9),
+    )
+    assert lines_of("embed", progress, file) == ["step 1 of 2", "embeddings: stored as k, 9 bytes"]
+    picture = event("image", index=0, key="k/0.png", width=8, height=8, seed=0)
+    assert lines_of("decode", picture) == ["image is stored: k/0.png, 8x8"]
 
 
 def test_lines_are_few_but_have_the_last_step() -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from rich.console import RenderableType
 
-from darkroom.cli.jobs import _details, as_document, jobs_table
+from darkroom.cli.jobs import _details, as_document, jobs_table, results_in_words
 from darkroom.cli.pictures import Target
 from darkroom.cli.screen import Screen
-from darkroom.cli.submit import _finish
-from darkroom.tasks import Job, State, StoredFile, StoredImage, Txt2Img
+from darkroom.cli.submit import _finish, _seeds
+from darkroom.tasks import Embed, Interpolate, Job, State, StoredFile, StoredImage, Txt2Img
 
 FACTS: dict[str, Any] = {"sha256": "0" * 64, "bytes": 9}
 
@@ -84,3 +84,17 @@ def test_submit_saves_files_beside_the_pictures(job: Job, tmp_path: Path, capsys
 def test_submit_names_the_keys_where_nothing_is_saved(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
     assert _finish(job, None, Screen()) == 0
     assert capsys.readouterr().out.splitlines()[2] == "j/latents-1-aa.safetensors  latents of image 1  9 bytes"
+
+
+def test_frames_that_share_a_seed_tell_it_once(job: Job) -> None:
+    request = Interpolate(prompt="a cat", prompt_to="a dog", model="m", seed=5, frames=3)
+    frames = [job.images[0].model_copy(update={"index": index}) for index in range(3)]
+    walk = job.model_copy(update={"request": request, "images": frames, "files": []})
+    assert list(results_in_words(walk)) == ["8x4  seed 5", "8x4", "8x4"]
+    assert _seeds(walk.seeds) == ", seed 5"
+
+
+def test_embeddings_are_of_no_image(job: Job) -> None:
+    file = job.files[0].model_copy(update={"role": "embeddings"})
+    alone = job.model_copy(update={"request": Embed(prompt="a cat", model="m"), "images": [], "files": [file]})
+    assert list(results_in_words(alone)) == ["embeddings  9 bytes"]
