@@ -41,7 +41,7 @@ def list_dead(*, limit: Most = 20, as_json: AsJson = False) -> None:
     screen.result(
         document,
         Group(
-            *([table("ID", "MODEL", "ERROR", "ATTEMPTS", rows=rows)] if rows else []),
+            *([table("ID", "MODEL", "ERROR", "ATTEMPTS", rows=rows, spare=("ATTEMPTS", "MODEL"))] if rows else []),
             *([table("TIME", "QUEUE", "BYTES", "NO MESSAGE BECAUSE", rows=strange)] if strange else []),
         ),
     )
@@ -53,7 +53,7 @@ def show(job_id: JobId, *, as_json: AsJson = False) -> None:
     with Darkroom() as client:
         job = client.get(job_id)
     rows = [(a.claim, _when(a.time), a.worker, a.error.code, a.error.message) for a in job.attempts]
-    shown = table("CLAIM", "ENDED", "WORKER", "ERROR", "MESSAGE", rows=rows)
+    shown = table("CLAIM", "ENDED", "WORKER", "ERROR", "MESSAGE", rows=rows, spare=("WORKER", "ENDED"))
     Screen(as_json=as_json).result({"id": job.id, "attempts": [_attempt(a) for a in job.attempts]}, shown)
 
 

@@ -40,9 +40,7 @@ def list_models(*, catalogue: Catalogue = None, models_dir: ModelsDir = None, as
         offers, workers, has = dict(entries), None, {}
     states = _states(entries, settings)
     documents = [_document(offers[name], states.get(name), workers, has.get(name, [])) for name in sorted(offers)]
-    rows = ((d["name"], d["family"], d["state"], _workers(d), _defaults(d), d["license"]) for d in documents)
-    heads = ("NAME", "FAMILY", "WEIGHTS", "WORKERS", "DEFAULTS", "LICENCE")
-    screen.result({"models": documents}, table(*heads, rows=rows))
+    screen.result({"models": documents}, models_table(documents))
 
 
 @app.command(epilog="Example: darkroom models pull sdxl")
@@ -125,10 +123,15 @@ def _document(
     return {**shown, "state": state or "not here", "workers": served, "has": has}
 
 
+def models_table(documents: Iterable[Mapping[str, Any]]) -> RenderableType:
+    """A line a model. What its workers have is left to --json and `darkroom doctor`: it is long, and theirs alone."""
+    rows = ((d["name"], d["family"], d["state"], _workers(d), _defaults(d), d["license"]) for d in documents)
+    heads = ("NAME", "FAMILY", "WEIGHTS", "WORKERS", "DEFAULTS", "LICENCE")
+    return table(*heads, rows=rows, spare=("LICENCE", "DEFAULTS", "FAMILY"))
+
+
 def _workers(document: Mapping[str, Any]) -> str:
-    """How many, and what they have beyond the first release, though not each of them."""
-    words = "?" if document["workers"] is None else str(document["workers"])
-    return f"{words} ({', '.join(document['has'])})" if document["has"] else words
+    return "?" if document["workers"] is None else str(document["workers"])
 
 
 def _defaults(document: Mapping[str, Any]) -> str:
@@ -178,7 +181,9 @@ def _weights_document(name: str, found: "WeightsFile") -> dict[str, Any]:
 
 
 def _shown(files: Mapping[str, "WeightsFile"], *, tensors: bool) -> RenderableType:
-    sums = table("FILE", "SIZE", "PARAMETERS", "TENSORS", "DTYPES", rows=map(_sums, files.items()))
+    sums = table(
+        "FILE", "SIZE", "PARAMETERS", "TENSORS", "DTYPES", rows=map(_sums, files.items()), spare=("DTYPES", "TENSORS")
+    )
     parts: list[RenderableType] = [sums]
     metadata = [(f"{name}: {key}", value) for name, found in files.items() for key, value in found.metadata.items()]
     parts += ["", pairs(metadata)] if metadata else []

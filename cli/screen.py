@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
 from rich.table import Table
@@ -20,6 +21,7 @@ from darkroom.cli.names import FLAGS, PARTS
 from darkroom.tasks import Fault
 
 UNLIMITED = 10_000  # columns, where nobody looks: a pipe must not get cut tables
+READABLE, NARROW = 28, 10  # letters a line that a text needs to be read with ease, and at the least
 NAMED = 5  # ids in a sentence at most
 
 #: Options whose name is not the field's.
@@ -121,15 +123,38 @@ class _Trimmed:
             yield Segment.line()
 
 
-def table(*columns: str, rows: Iterable[Sequence[object]]) -> RenderableType:
-    """A plain table; the last column takes the room that is left."""
-    made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    for number, name in enumerate(columns):
-        last = number == len(columns) - 1
-        made.add_column(name, no_wrap=not last, overflow="fold" if last else "ellipsis")
-    for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else printable(str(cell)) for cell in row))
-    return _Trimmed(made)
+class _Fitting:
+    """A table that leaves out columns which may be spared, one after the other, until the others have room."""
+
+    def __init__(self, columns: Sequence[str], rows: Sequence[Sequence[str | Text]], spare: Sequence[str]) -> None:
+        self._columns, self._rows, self._spare = columns, rows, spare
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        shown = list(range(len(self._columns)))
+        for name in self._spare:
+            if self._width(shown, READABLE) > options.max_width:
+                shown.remove(self._columns.index(name))
+        yield _Trimmed(self._made(shown, whole=self._width(shown, NARROW) <= options.max_width))
+
+    def _width(self, shown: Sequence[int], least: int) -> int:
+        """Of these columns, where the last one may go on in further lines of so many letters."""
+        *others, last = (max(cell_len(str(row[n])) for row in (self._columns, *self._rows)) for n in shown)
+        return sum(others) + min(last, least) + 2 * len(others)
+
+    def _made(self, shown: Sequence[int], *, whole: bool) -> Table:
+        """Where even these have no room, all of them have lines, so that nothing is lost."""
+        made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+        for n in shown:
+            made.add_column(self._columns[n], no_wrap=whole and n != shown[-1], overflow="fold")
+        for row in self._rows:
+            made.add_row(*(row[n] for n in shown))
+        return made
+
+
+def table(*columns: str, rows: Iterable[Sequence[object]], spare: Sequence[str] = ()) -> RenderableType:
+    """A plain table; the last column takes the room that is left. `spare`: what a narrow terminal can do without."""
+    cells = [[cell if isinstance(cell, Text) else printable(str(cell)) for cell in row] for row in rows]
+    return _Fitting(columns, cells, spare)
 
 
 def pairs(rows: Iterable[tuple[str, object]]) -> RenderableType:

@@ -3,13 +3,15 @@
 import io
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 
 from darkroom.cli.errors import Report
 from darkroom.cli.jobs import jobs_table
-from darkroom.cli.screen import Screen, described, pairs, printable, size, table
+from darkroom.cli.models import models_table
+from darkroom.cli.screen import UNLIMITED, Screen, described, pairs, printable, size, table
 from darkroom.tasks import Fault, Job, State, Txt2Img
 
 FAULTS = (Fault("num_inference_steps", "too_large", "at most 200"), Fault("image", "missing", "field required"))
@@ -99,3 +101,39 @@ def test_a_list_has_room_for_prompts(width: int, shown: int) -> None:
     told = " ".join(out.getvalue().split())
     assert job.id in told
     assert all(word in told for word in request.prompt.split())
+
+
+OFFER: dict[str, Any] = {
+    "name": "playground-v2.5",
+    "family": "playground",
+    "state": "not pulled",
+    "workers": 2,
+    "has": ["kind:inpaint"] * 30,
+    "defaults": {"width": 1024, "height": 1024, "num_inference_steps": 50, "guidance_scale": 3.0, "scheduler": "ddim"},
+    "license": "https://example.org/a/long/way/to/the/licence/of/this/model",
+}
+HEADS = ["NAME", "FAMILY", "WEIGHTS", "WORKERS", "DEFAULTS", "LICENCE"]
+
+
+def lines_at(width: int, shown: RenderableType) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    with console.capture() as captured:
+        console.print(shown)
+    return captured.get().splitlines()
+
+
+@pytest.mark.parametrize(("width", "columns"), [(60, 4), (80, 5), (200, 6), (UNLIMITED, 6)])
+def test_a_narrow_terminal_lists_fewer_things_of_models_and_cuts_none(width: int, columns: int) -> None:
+    """What workers have is long, and said elsewhere."""
+    head, line, *_ = lines_at(width, models_table([OFFER]))
+    assert head.split() == HEADS[:columns]
+    assert line.split()[:5] == ["playground-v2.5", "playground", "not", "pulled", "2"]
+    assert len(line) <= width
+
+
+@pytest.mark.parametrize("width", [20, 40, 60])
+def test_where_nothing_can_be_spared_lines_are_broken_and_whole(width: int) -> None:
+    cells = ("0198c5c0-7b1f-7d6e-8a45-2f4d3c6b7a89", "float16", "1280x1280x3x3")
+    _, *lines = lines_at(width, table("NAME", "DTYPE", "SHAPE", rows=[cells]))
+    assert all(len(line) <= width for line in lines)
+    assert sorted("".join("".join(lines).split())) == sorted("".join(cells))
