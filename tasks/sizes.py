@@ -60,25 +60,17 @@ def format_faults(output_format: str, width: int, height: int) -> Iterator[Fault
 
 
 def extension_faults(size: tuple[int | None, int | None], grown: tuple[int, int], offer: ModelOffer) -> Iterator[Fault]:
-    """What keeps a picture from growing by so many pixels across and down, as far as that is known before it is seen.
+    """What keeps a picture from growing by so many pixels across and down: the model makes no more of them at once.
 
-    `size` is that of the result, None where it is the picture's with what it grows by. Even one pixel is a picture.
+    `size` is that of the result, None where it is the picture's, which may be of any, with what it grows by.
     """
+    most = offer.limits.max_side
     for side, more, named in zip(size, grown, ("left and right", "top and bottom"), strict=True):
         if side is not None and more >= side:
             yield Fault("extend", "too_large", f"{named} are {more} of {side} pixels: none are left for the picture")
-    if None in size:
-        yield from grown_faults(grown[0] + 1, grown[1] + 1, offer.limits)
-
-
-def grown_faults(width: int, height: int, limits: Limits) -> Iterator[Fault]:
-    """What keeps a picture that grew to this size from being made: what was there before may be of any size."""
-    if max(width, height) > limits.max_side:
-        reason = f"the result would have {max(width, height)} pixels a side, at most {limits.max_side} are made"
-        yield Fault("extend", "too_large", reason)
-    elif width * height > limits.max_pixels:
-        reason = f"the result would be {width}x{height}, over the {limits.max_pixels} pixels that are made"
-        yield Fault("extend", "too_large", reason)
+        elif side is None and more > most:
+            reason = f"{named} are {more} pixels of new ground: {most} are the most that {offer.name} makes in one job"
+            yield Fault("extend", "too_large", reason)
 
 
 def size_faults(width: int | None, height: int | None, offer: ModelOffer) -> Iterator[Fault]:

@@ -10,7 +10,7 @@ from darkroom.storage.images import open_mask
 from darkroom.tasks.catalogue import Limits, ModelEntry
 from darkroom.tasks.errors import InvalidRequest
 from darkroom.tasks.requests import Extend, Inpaint, JobRequest
-from darkroom.tasks.sizes import format_faults, grown_faults, kept_size_faults
+from darkroom.tasks.sizes import format_faults, kept_size_faults
 from darkroom.worker.kinds.base import Kind, PreparedJob, Run, Sources
 from darkroom.worker.kinds.canvas import (
     Box,
@@ -94,8 +94,8 @@ def lay_out(
 ) -> Canvas:
     """The canvas of a picture (RGB) and its mask (L, 0 or 255), if any, in their own sizes of `most_pixels` at most.
 
-    Raises MaskUnfit, MaskEmpty, and InvalidRequest where the result would be larger than the model makes or its file
-    and record hold, or what is worked at far larger than a picture may be.
+    Raises MaskUnfit, MaskEmpty, and InvalidRequest where the result would be larger than its file and record hold,
+    or what is worked at far larger than a picture may be.
     """
     extend = request.extend
     if mask is not None and mask.size != picture.size:
@@ -105,7 +105,7 @@ def lay_out(
         picture = ImageOps.fit(picture, size, Image.Resampling.LANCZOS)
         mask = mask and halved(ImageOps.fit(mask, size, Image.Resampling.BILINEAR))
     ground = _ground(picture.size, extend)
-    _check_size(request, limits, _extent(ground))
+    _check_size(request, _extent(ground))
     marked = drawn_out(picture, ground), _on_ground(mask, picture.size, ground)
     covered = feathered(marked[1], request.mask_blur)
     touched = covered.getbbox()
@@ -148,11 +148,10 @@ def _on_ground(mask: Image.Image | None, size: Size, ground: Box) -> Image.Image
     return out
 
 
-def _check_size(request: Inpaint, limits: Limits, size: Size) -> None:
-    faults = [*grown_faults(*size, limits)] if request.extend else []
-    if request.preserve_unmasked:
-        faults += [*kept_size_faults(*size)] or [*format_faults(request.output_format, *size)]
-    if faults:
+def _check_size(request: Inpaint, size: Size) -> None:
+    if not request.preserve_unmasked:
+        return
+    if faults := [*kept_size_faults(*size)] or [*format_faults(request.output_format, *size)]:
         raise InvalidRequest(faults)
 
 

@@ -71,7 +71,6 @@ def test_a_replay_makes_the_same_bits(desk: Desk, form: str) -> None:
         ({"mask": spot((47, 61))}, "mask_unfit", "other proportions"),
         ({"mask": "inputs/default/none.png"}, "input_missing", "mask: "),
         ({"image": "inputs/default/none.png", "mask": spot(SIZE)}, "input_missing", "image: "),
-        ({"extend": {"right": 500}}, "invalid_request", "extend: the result would have 561 pixels a side"),
     ],
 )
 def test_what_cannot_be_is_the_callers_to_mend(desk: Desk, fields: dict[str, Any], code: str, said: str) -> None:

@@ -123,12 +123,14 @@ def test_of_a_given_size_the_picture_gets_what_the_extension_leaves(generators: 
     assert same(laid.picture.crop((24, 0, 64, 56)), ImageOps.fit(photo(1, 64, 64), (40, 56), Image.Resampling.LANCZOS))
 
 
-def test_more_than_the_model_makes_is_refused(generators: Generators) -> None:
-    for size, extend in (((500, 64), {"left": 13}), ((64, 64), {"bottom": 449}), ((512, 505), {"top": 8})):
-        with pytest.raises(InvalidRequest) as caught:
-            canvas(generators, photo(1, *size), None, extend=extend)
-        assert [(fault.field, fault.code) for fault in caught.value.faults] == [("extend", "too_large")]
-    assert canvas(generators, photo(1, 500, 64), None, extend={"left": 12}).picture.size == (512, 64)
+def test_a_picture_larger_than_the_model_makes_gets_new_ground_too(generators: Generators) -> None:
+    picture = photo(1, 500, 64)
+    laid = canvas(generators, picture, None, extend={"left": 24}, mask_blur=0)
+    assert laid.picture.size == (524, 64) and max(laid.source.size) <= 512
+    finished = laid.finished(Image.new("RGB", laid.source.size, "red"))
+    assert same(finished.crop((24, 0, 524, 64)), picture) and not same(
+        finished.crop((0, 0, 24, 64)), laid.picture.crop((0, 0, 24, 64))
+    )
 
 
 def test_a_result_that_its_format_does_not_hold_is_refused(generators: Generators) -> None:
