@@ -1,6 +1,7 @@
 """What is known of a job: the record, read from its Redis hash."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -10,6 +11,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 from darkroom.tasks.errors import DarkroomError, JobFailed, QueueBroken
+from darkroom.tasks.places import Place
 from darkroom.tasks.requests import Request, parse_request
 from darkroom.tasks.results import OpenStore, StoredFile, StoredImage, in_order, no_store
 
@@ -138,6 +140,7 @@ class Job(BaseModel):
         """From the record's hash and the list of its attempts. Raises QueueBroken where it is not one of ours."""
         try:
             text = {key.decode(): value.decode() for key, value in fields.items()}
+            _check_whole(text)
             images = [StoredImage.model_validate_json(v) for k, v in text.items() if k.startswith("image/")]
             files = [StoredFile.model_validate_json(v) for k, v in text.items() if k.startswith("file/")]
             for made in (*images, *files):
@@ -192,6 +195,22 @@ def canonical_id(job_id: str | UUID) -> str:
         return str(UUID(str(job_id)))
     except ValueError:
         return str(job_id)
+
+
+#: As the scripts have them (`is_whole` in `scripts/prelude.lua`): what they cannot read is looked after by nobody.
+_FORMS = {
+    **dict.fromkeys(("created", "claims", "failures", "lost"), re.compile(r"[0-9]+")),
+    "tenant": re.compile(r"[A-Za-z0-9._-]+"),
+    "lane": re.compile(r"[A-Za-z0-9._-]+:[A-Za-z]+"),
+}
+
+
+def _check_whole(fields: Mapping[str, str]) -> None:
+    for name, form in _FORMS.items():
+        if name in fields and not form.fullmatch(fields[name]):
+            raise ValueError(f"{name} is {fields[name][:60]!r}")
+    if Place.parse(fields["lane"]).needs and "needs" not in fields:
+        raise ValueError(f"its lane is {fields['lane'][:60]}, and it has no needs")
 
 
 def _request(text: str) -> Request:

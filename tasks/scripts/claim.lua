@@ -7,22 +7,18 @@ local _, id, token, worker, lease_ms, most_lost, record_ttl, has = unpack(ARGV)
 local job, unreadable = load(id)
 if not job then return {unreadable and "unreadable" or "missing"} end
 
--- Whether the worker serves the model and has all that the job needs; what cannot be read nobody has.
+-- Whether the worker serves the model and has all that the job needs.
 local function is_served()
-  local mine = cjson.decode(has)[model_of(job.lane)]
-  local needs, there = redis.call("HGET", job_key(id), "needs"), {}
-  if not mine or (has_needs(job.lane) and not needs) then return false end
+  local mine, there = cjson.decode(has)[model_of(job.lane)], {}
+  if not mine then return false end
   for _, ability in ipairs(mine) do there[ability] = true end
-  for _, need in ipairs(needs and cjson.decode(needs) or {}) do
+  for _, need in ipairs(job.needs and cjson.decode(job.needs) or {}) do
     if not there[need] then return false end
   end
   return true
 end
 
-if has ~= "" then
-  local read, served = pcall(is_served)
-  if not (read and served) then return {"not_served"} end
-end
+if has ~= "" and not is_served() then return {"not_served"} end
 
 local function taken()
   local r = redis.call("HMGET", job_key(id), "request", "warnings", "claims", "failures", "queued", "started")

@@ -100,17 +100,29 @@ local function class_of(lane) return string.match(lane, ":(%a+)$") end
 local function has_needs(lane) return string.find(lane, ".NEEDS.", 1, true) ~= nil end
 local function model_of(lane) return string.match(lane, "^(.-)%.NEEDS%.") or string.match(lane, "^(.*):%a+$") end
 
--- Whether the scripts can work with these fields: else an attempt at it would end half-way.
+-- Whether it is a JSON list of texts; without one the lane must not say that something is needed.
+local function are_needs(text, lane)
+  if not text then return not has_needs(lane) end
+  local read, list = pcall(cjson.decode, text)
+  if not read or not string.match(text, "^%s*%[") then return false end
+  for _, need in ipairs(list) do
+    if type(need) ~= "string" then return false end
+  end
+  return true
+end
+
+-- Whether the scripts can work with these fields: else an attempt at it would end half-way. Clients read records as
+-- strictly (`tasks/job.py`).
 local function is_whole(fields)
   for name, needed in pairs(COUNTS) do
     if (needed and not fields[name]) or (fields[name] and not string.match(fields[name], "^%d+$")) then return false end
   end
   return STATES[fields.state] and fields.tenant and string.match(fields.tenant, "^[%w._-]+$")
-    and fields.lane and is_lane(fields.lane)
+    and fields.lane and is_lane(fields.lane) and are_needs(fields.needs, fields.lane)
 end
 
 local FIELDS = {"state", "tenant", "lane", "created", "token", "cancel", "claims", "start_by", "finish_by", "worker",
-                "canceled_at", "failures", "lost"}
+                "canceled_at", "failures", "lost", "needs"}
 
 -- The record's fields that most scripts need; nil where there is no record, nil and true where it cannot be read.
 local function load(id)

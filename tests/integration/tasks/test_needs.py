@@ -6,10 +6,11 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from darkroom.tasks import Darkroom, State, TaskSettings
+from darkroom.tasks import Darkroom, QueueBroken, State, TaskSettings
 from darkroom.tasks import claims as c
 from darkroom.tasks.claims import Claim, Overdue, Refusal
 from darkroom.tasks.places import Has, Place, beside
+from darkroom.tasks.reconcile import Repair, walk_on
 from tests.integration.hand import RULES, Hand
 from tests.toys import later_release
 
@@ -89,7 +90,10 @@ def test_needs_that_cannot_be_read_nobody_has(lanes: Lanes, needs: str | None) -
         lanes.raw.hdel(f"{lanes.prefix}job:{job_id}", "needs")
     else:
         lanes.raw.hset(f"{lanes.prefix}job:{job_id}", "needs", needs)
-    assert lanes.claim(job_id, {"sdxl": ["glow"]}) == Refusal(job_id, "not_served")
+    assert lanes.claim(job_id, {"sdxl": ["glow"]}) == Refusal(job_id, "unreadable")
+    assert Repair(job_id, "unreadable") in lanes.hand.io.run(walk_on(RULES.record_ttl, 10))
+    with pytest.raises(QueueBroken, match="cannot be read"):
+        lanes.client.get(job_id)
 
 
 def test_a_job_comes_back_into_its_own_lane(lanes: Lanes) -> None:
