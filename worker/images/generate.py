@@ -25,6 +25,7 @@ from darkroom.worker.batching.stacking import Call
 from darkroom.worker.batching.streams import used_here
 from darkroom.worker.batching.threads import set_threads
 from darkroom.worker.batching.warming import warm_buckets
+from darkroom.worker.errors import PromptSyntax
 from darkroom.worker.failures import failures_become_ours
 from darkroom.worker.images.autoencoder import Autoencoder
 from darkroom.worker.images.embeddings import EmbeddingCache
@@ -158,8 +159,7 @@ class Generator:
         if asked.prompt_embeds:
             return {}, []  # they come with the job's inputs
         words = replace(asked.words, length=length)
-        self._check_layers(words)
-        weighted.check_words(words)  # here, since it takes a while and no model
+        self._check_words(words)
         with failures_become_ours(), self._engine.streams.own():
             encoded = self.embeddings.get(words, lambda: self._encoded(words))
         return encoded.conditioning, ["prompt_truncated"] if encoded.cut else []
@@ -225,14 +225,17 @@ class Generator:
         self.generate(self.prepare(request), 0, sources, on_step, Ticket(on_call=calls.append))
         return calls[0] if calls else None
 
-    def _check_layers(self, words: Words) -> None:
-        """Raises InvalidRequest where no layer would be left of a text encoder."""
+    def _check_words(self, words: Words) -> None:
+        """Raises InvalidRequest with every fault: texts that cannot be read, no layer left of a text encoder."""
+        texts = weighted.faults(words)  # here, since it takes a while and no model
         family, parts = self.model.family, self.model.components
         layers = min(parts[name].config.num_hidden_layers for name in family.encoders)
         most = layers - family.read_layer
         if words.clip_skip is not None and words.clip_skip > most:
             reason = f"{self.entry.name} has a text encoder of {layers} layers: at most {most} can be passed over"
-            raise InvalidRequest([Fault("clip_skip", "too_large", reason)])
+            raise InvalidRequest([Fault("clip_skip", "too_large", reason), *texts])
+        if texts:
+            raise PromptSyntax(texts)
 
     def _encoded(self, words: Words) -> Encoded:
         found = self._engine.call(self._encode, words)

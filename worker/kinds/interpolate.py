@@ -6,6 +6,7 @@ from typing import Any, ClassVar, cast
 
 import torch
 
+from darkroom.tasks.errors import Fault, InvalidRequest
 from darkroom.tasks.requests import Interpolate, JobRequest
 from darkroom.worker.batching.streams import used_here
 from darkroom.worker.kinds.asked import Asked
@@ -41,8 +42,9 @@ class InterpolateKind(Kind):
     def prepare(self, request: JobRequest, tools: Tools) -> Way:
         """Both prompts are encoded; the shorter one goes on with the empty text between the ends."""
         asked = Asked.of(request, tools.entry)
-        prompts = (asked, replace(asked, prompt=cast("Interpolate", request).prompt_to or asked.prompt))
-        (first, warnings), (last, more) = (tools.encode(one) for one in prompts)
+        prompt_to = cast("Interpolate", request).prompt_to
+        prompts = (asked, replace(asked, prompt=prompt_to or asked.prompt))
+        (first, warnings), (last, more) = _encoded(prompts, "prompt_to" if prompt_to else "prompt", tools)
         length = max(found["prompt_embeds"].shape[1] for found in (first, last))
         a, b = (tools.encode(one, length)[0] for one in prompts)
         return Way(self, request, asked, first, list(dict.fromkeys([*warnings, *more])), last, (a, b))
@@ -68,6 +70,20 @@ class InterpolateKind(Kind):
         way, request = cast("Way", prepared), cast("Interpolate", prepared.request)
         to = {"Interpolated to seed": request.seed_to} if request.seed_to is not None else {}
         return {"Frame": f"{way.frame + 1} of {request.frames}", **to}
+
+
+def _encoded(prompts: tuple[Asked, Asked], last: str, tools: Tools) -> list[tuple[Conditioning, list[str]]]:
+    """Both; `last`: the field of the second. Raises InvalidRequest with the faults of both."""
+    found, errors, faults = [], list[InvalidRequest](), dict[Fault, None]()
+    for asked, field in zip(prompts, ("prompt", last), strict=True):
+        try:
+            found.append(tools.encode(asked))
+        except InvalidRequest as error:
+            errors.append(error)
+            faults |= {replace(one, field=field) if one.field == "prompt" else one: None for one in error.faults}
+    if errors:
+        raise type(errors[0])(list(faults))
+    return found
 
 
 def drawn(seed: int, asked: Asked, dtype: torch.dtype) -> tuple[torch.Generator, torch.Tensor]:

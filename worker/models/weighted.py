@@ -1,7 +1,7 @@
 """Prompts in compel's syntax: weights, blends, conjunctions (https://github.com/damian0815/compel).
 
 The library parses them and puts the embeddings together; the text encoder is ours to call, so that it keeps no state
-and reads the layer that is asked for. What its parser would take for plain words, or leave out unsaid, is refused here.
+and reads the layer that is asked for. What its parser would take for plain words, or leave out unsaid, is refused.
 """
 
 import re
@@ -14,49 +14,44 @@ import torch
 
 from darkroom.storage.tensors import MOST
 from darkroom.tasks.errors import Fault
+from darkroom.tasks.requests.prompted import TEXTS
 from darkroom.worker.errors import PromptSyntax
+from darkroom.worker.models import marks
 from darkroom.worker.models.readers import Read, Reader
 from darkroom.worker.models.words import Long, Words
 
-MOST_NESTED = 8  # parentheses in each other; far deeper ones end the parser's recursion
-MOST_CHARACTERS = 2000  # of a text: the parser takes up to two milliseconds for each, of a core that others want
 MOST_READINGS = 256  # calls of a text encoder for one text; every weight below 1 takes one for each chunk
 
-_MARK = re.compile(r'\\.|[()"]', re.DOTALL)
-_OPERATOR = re.compile(r"\.(?:blend|and|add|attend|swap)\(")
-_OTHER_WEIGHT = re.compile(r"(?<!\\)\([^()]*[^()\d\s]\s*:\s*\d*\.?\d+\s*\)")  # (word:1.5), as web UIs have it
-_REFUSED = {
-    ".swap(": "prompts are not swapped while a picture is made",
-    "withLora(": "a LoRA is not named in the prompt",
-    "useLora(": "a LoRA is not named in the prompt",
-}
+_OPERATOR = re.compile(r'\.(?:blend|and|attend|swap)\(|[)"]\s*\.(?:blend|and|attend|swap)\s+\(')
+_AS_WORDS = re.compile(r"\.(?:blend|and|attend|swap)\b")  # an operator that the parser took for words
 _lock = threading.Lock()  # the parser's memory of what it has tried is one for all threads
 
 
-def check_words(words: Words) -> None:
-    """Raises PromptSyntax, which names the place, for texts that are not in the syntax that they are said to have."""
-    for field in ("prompt", "negative_prompt", "prompt_2", "negative_prompt_2") if words.syntax == "compel" else ():
-        if text := getattr(words, field):
-            check(field, text)
+def faults(words: Words) -> list[Fault]:
+    """What of the texts is not in the syntax that they are said to have, with the place: a fault of each text."""
+    texts = {field: getattr(words, field) for field in TEXTS} if words.syntax == "compel" else {}
+    found = [fault_of(field, text) for field, text in texts.items() if text]
+    return [fault for fault in found if fault]
 
 
-def check(field: str, text: str) -> None:
-    """Raises PromptSyntax, which names the place, for a text that cannot be read to its end."""
-    fault = next(_faults(text), None)
+def fault_of(field: str, text: str) -> Fault | None:
+    """The first place from which on a text cannot be read."""
+    fault = next(marks.faults(marks.hidden(text)), None)
     if fault is None:
         found = _parsed(text)
         fault = found if isinstance(found, tuple) else None
-    if fault:
-        at, reason = fault
-        raise PromptSyntax([Fault(field, "prompt_syntax", f"at character {at + 1}, {text[at : at + 20]!r}: {reason}")])
+    if fault is None:
+        return None
+    at, reason = fault
+    return Fault(field, PromptSyntax.code, f"at character {at + 1}, {text[at : at + 20]!r}: {reason}")
 
 
-def read(reader: Reader, text: str, long: Long) -> Read:
+def read(reader: Reader, field: str, text: str, long: Long) -> Read:
     """As `Reader.read` of a text that was checked; pooled embeddings know no weights, and miss words of weight 0."""
     from compel import Compel
 
     conjunction: Any = _parsed(text)
-    _check_cost(reader, conjunction, long)
+    _check_cost(reader, field, conjunction, long)
     provider = _provider(reader, truncate=long == "cut")
     reading = Compel(provider.tokenizer, provider.text_encoder, device=reader.device)
     reading.conditioning_provider = provider
@@ -64,35 +59,9 @@ def read(reader: Reader, text: str, long: Long) -> Read:
     pooled = _pooled(reader, conjunction.prompts[0])
     for found in (states, pooled):
         if found is not None and not bool((found.abs() <= MOST).all()):  # nor is NaN
-            raise PromptSyntax([Fault("prompt", "prompt_syntax", "its weights are too large, or together nothing")])
+            raise PromptSyntax([Fault(field, PromptSyntax.code, "its weights are too large, or together nothing")])
     cut = long == "cut" and any(len(reader.tokens(_plain(one))) > reader.room for one in _prompts(conjunction))
     return Read(states, pooled, cut)
-
-
-def _faults(text: str) -> Iterator[tuple[int, str]]:
-    """Places that the parser would pass over, and why they are none."""
-    if len(text) > MOST_CHARACTERS:
-        yield MOST_CHARACTERS, f"a text with marks has at most {MOST_CHARACTERS} characters, this one has {len(text)}"
-    opened: list[int] = []
-    quoted: int | None = None
-    for mark in _MARK.finditer(text):
-        if mark[0] == '"':
-            quoted = mark.start() if quoted is None else None
-        elif mark[0] == "(":
-            opened.append(mark.start())
-            if len(opened) > MOST_NESTED:
-                yield mark.start(), f"over {MOST_NESTED} parentheses in each other"
-        elif mark[0] == ")":
-            if not opened:
-                yield mark.start(), "closes nothing; \\) is a plain parenthesis"
-                return
-            opened.pop()
-    if quoted is not None:
-        yield quoted, 'is not closed; \\" is a plain quotation mark'
-    yield from ((at, "is not closed; \\( is a plain parenthesis") for at in opened[:1])
-    if other := _OTHER_WEIGHT.search(text):
-        yield other.start(), "a weight is written behind the parenthesis: (word)1.5"
-    yield from ((text.index(word), reason) for word, reason in _REFUSED.items() if word in text)
 
 
 @lru_cache(maxsize=64)
@@ -101,6 +70,7 @@ def _parsed(text: str) -> Any:
     import pyparsing
     from compel.prompt_parser import PromptParser
 
+    text = marks.hidden(text)
     spaced = re.sub(r",(\S)", r", \1", text)  # as compel does
     if not text.strip():
         return PromptParser().parse_conjunction("")
@@ -114,9 +84,12 @@ def _parsed(text: str) -> Any:
         except (PromptParser.ParsingException, ValueError, RecursionError) as error:
             at = _OPERATOR.search(text)
             return at.start() if at else 0, f"cannot be read ({str(error)[:60]})"
-    if any(_OPERATOR.search(_plain(prompt)) for prompt in _prompts(found)):
-        at = _OPERATOR.search(text)
-        return at.start() if at else 0, 'cannot be read; such as ("a cat", "a dog").blend(0.7, 0.3)'
+    at = _OPERATOR.search(text)
+    if at and any(_AS_WORDS.search(_plain(prompt)) for prompt in _prompts(found)):
+        return at.start(), 'cannot be read; such as ("a cat", "a dog").blend(0.7, 0.3)'
+    for prompt in _prompts(found):
+        for one in prompt.children:
+            one.text = marks.revealed(one.text)
     return found
 
 
@@ -148,7 +121,7 @@ def _plain(prompt: Any) -> str:
     return " ".join(one.text for one in prompt.children if one.weight > 0)
 
 
-def _check_cost(reader: Reader, conjunction: Any, long: Long) -> None:
+def _check_cost(reader: Reader, field: str, conjunction: Any, long: Long) -> None:
     calls = 0
     for prompt in _prompts(conjunction):
         tokens = sum(len(reader.tokens(one.text)) for one in prompt.children)
@@ -156,7 +129,7 @@ def _check_cost(reader: Reader, conjunction: Any, long: Long) -> None:
         calls += chunks * (1 + sum(one.weight < 1 for one in prompt.children))
     if calls > MOST_READINGS:
         reason = f"takes {calls} readings of a text encoder, at most {MOST_READINGS}: use fewer weights below 1"
-        raise PromptSyntax([Fault("prompt", "prompt_syntax", reason)])
+        raise PromptSyntax([Fault(field, PromptSyntax.code, reason)])
 
 
 def _pooled(reader: Reader, part: Any) -> torch.Tensor | None:

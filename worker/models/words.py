@@ -32,8 +32,7 @@ class Words:
         if self.negative_prompt is None and self.negative_prompt_2:
             object.__setattr__(self, "negative_prompt", "")
 
-    def of(self, encoder: int) -> tuple[str, str | None]:
-        """The prompt and the negative one that an encoder reads, counted from 0."""
-        if encoder == 0:
-            return self.prompt, self.negative_prompt
-        return self.prompt_2 or self.prompt, self.negative_prompt_2 or self.negative_prompt
+    def fields(self, encoder: int) -> tuple[str, str]:
+        """Where the prompt and the negative one stand that an encoder reads, counted from 0."""
+        said = "prompt_2" if encoder and self.prompt_2 else "prompt"
+        return said, "negative_prompt_2" if encoder and self.negative_prompt_2 else "negative_prompt"

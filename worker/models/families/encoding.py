@@ -36,14 +36,13 @@ def encode(
     parts = [(getattr(pipe, tokenizer), getattr(pipe, encoder), layer, device) for tokenizer, encoder in encoders]
     skipping = [Reader(*part, words.clip_skip or 0) for part in parts]
     reading = [Reader(*part) for part in parts]
-    texts = [words.of(index) for index in range(len(parts))]
-    read = weighted.read if words.syntax == "compel" else Reader.read
     zeros = words.negative_prompt is None and pipe.config.get("force_zeros_for_empty_prompt", False)
     said, unsaid = [], []
-    for skips, reads, (prompt, negative) in zip(skipping, reading, texts, strict=True):  # each has to come but once
-        said.append(read(skips, prompt, words.long))
+    for index, (skips, reads) in enumerate(zip(skipping, reading, strict=True)):  # each has to come but once
+        prompt, negative = words.fields(index)
+        said.append(_read(skips, words, prompt))
         if words.guidance and not zeros:
-            unsaid.append(read(reads, negative or "", words.long))
+            unsaid.append(_read(reads, words, negative))
     length = max(words.length, *(one.states.shape[1] for one in (*said, *unsaid)))
     dtype = parts[-1][1].dtype
     found = {"prompt_embeds": _joined(skipping, said, length, dtype, device)}
@@ -53,6 +52,11 @@ def encode(
         )
     found |= _pooled(said[-1].pooled, unsaid[-1].pooled if unsaid else None, words)
     return Encoded(found, any(one.cut for one in (*said, *unsaid)))
+
+
+def _read(reader: Reader, words: Words, field: str) -> Read:
+    text = getattr(words, field) or ""
+    return weighted.read(reader, field, text, words.long) if words.syntax == "compel" else reader.read(text, words.long)
 
 
 def _joined(

@@ -8,6 +8,7 @@ import torch
 from darkroom.tasks.catalogue import Family
 from darkroom.tasks.errors import InvalidRequest
 from darkroom.worker.batching.placements import Ticket
+from darkroom.worker.errors import PromptSyntax
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.models.words import Words
 from tests.unit.worker.conftest import FAMILIES, Generators, ask, make, photo, same
@@ -118,6 +119,20 @@ def test_a_layer_of_the_text_encoder_has_to_be_left(generators: Generators, fami
     generator.prepare(ask(generator, clip_skip=most))
     with pytest.raises(InvalidRequest, match=f"3 layers: at most {most} can be passed over"):
         generator.prepare(ask(generator, clip_skip=most + 1))
+
+
+def test_all_that_is_wrong_with_the_words_is_named_at_once(generators: Generators) -> None:
+    generator = generators("sdxl")
+    texts = dict.fromkeys(("prompt", "negative_prompt", "prompt_2", "negative_prompt_2"), "a (b")
+    with pytest.raises(PromptSyntax) as caught:
+        generator.prepare(ask(generator, prompt_syntax="compel", **texts))
+    assert [fault.field for fault in caught.value.faults] == list(texts)
+    with pytest.raises(InvalidRequest) as both:
+        generator.prepare(ask(generator, prompt_syntax="compel", clip_skip=30, negative_prompt="a (b"))
+    assert [(fault.field, fault.code) for fault in both.value.faults] == [
+        ("clip_skip", "too_large"),
+        ("negative_prompt", "prompt_syntax"),
+    ]
 
 
 def test_only_the_second_negative_prompt_leaves_the_first_empty() -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from darkroom.tasks.catalogue import Family
 from darkroom.worker.batching.placements import Ticket
+from darkroom.worker.errors import PromptSyntax
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.kinds.interpolate import mixed, slerp
 from darkroom.worker.kinds.products import Produced
@@ -56,6 +57,24 @@ def test_the_ends_are_the_plain_pictures_to_the_bit(
     prompt = fields.get("prompt_to", fields.get("prompt", "a red fox"))
     assert same(last, make(generator, fields.get("seed_to", 1), **{**own, "prompt": prompt}))
     assert not (same(middle, first) or same(middle, last))
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"prompt_to": "a (b"}, ["prompt_to"]),
+        ({"prompt": "a (b", "prompt_to": "a (b", "negative_prompt": "c)"}, ["prompt", "negative_prompt", "prompt_to"]),
+        ({"prompt": "a (b", "seed_to": 2}, ["prompt"]),
+        ({"prompt_to": "(a)0 (b)0.1 " * 140}, ["prompt_to"]),
+    ],
+)
+def test_faults_of_both_ends_are_named_by_their_fields(
+    generators: Generators, fields: dict[str, Any], named: list[str]
+) -> None:
+    generator = generators("sd")
+    with pytest.raises(PromptSyntax) as caught:
+        generator.prepare(ask(generator, kind="interpolate", seed=1, frames=3, prompt_syntax="compel", **fields))
+    assert [fault.field for fault in caught.value.faults] == named
 
 
 def test_frames_come_nearer_to_the_end(generators: Generators) -> None:
