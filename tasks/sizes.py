@@ -75,15 +75,26 @@ def extension_faults(size: tuple[int | None, int | None], grown: tuple[int, int]
 
 def size_faults(width: int | None, height: int | None, offer: ModelOffer) -> Iterator[Fault]:
     """What keeps the model from making pictures of this size; a side that is None is the model's own."""
+    yield from side_faults("width", width, offer)
+    yield from side_faults("height", height, offer)
+    yield from area_faults(width, height, offer)
+
+
+def side_faults(field: str, side: int | None, offer: ModelOffer) -> Iterator[Fault]:
+    """What keeps the model from making pictures of which one side, named by its field, has so many pixels."""
+    limits = offer.limits
+    if side is None:
+        return
+    if side % limits.grid:
+        near = max(limits.grid, round(side / limits.grid) * limits.grid)
+        yield Fault(field, "off_grid", f"{side} is not a multiple of {limits.grid}; {near} is near")
+    if not limits.min_side <= side <= limits.max_side:
+        yield Fault(field, "out_of_range", f"{side} is not within {limits.min_side} to {limits.max_side} pixels")
+
+
+def area_faults(width: int | None, height: int | None, offer: ModelOffer) -> Iterator[Fault]:
+    """What keeps the model from making so many pixels; a side that is None is the model's own."""
     limits, defaults = offer.limits, offer.defaults
-    for field, side in (("width", width), ("height", height)):
-        if side is None:
-            continue
-        if side % limits.grid:
-            near = max(limits.grid, round(side / limits.grid) * limits.grid)
-            yield Fault(field, "off_grid", f"{side} is not a multiple of {limits.grid}; {near} is near")
-        if not limits.min_side <= side <= limits.max_side:
-            yield Fault(field, "out_of_range", f"{side} is not within {limits.min_side} to {limits.max_side} pixels")
     if not (width or height):
         return
     width, height = width or defaults.width, height or defaults.height

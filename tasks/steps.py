@@ -6,6 +6,11 @@ from darkroom.tasks.catalogue import MOST_STEPS, SCHEDULERS, ModelOffer
 from darkroom.tasks.errors import Fault
 
 
+def steps_left(steps: int, strength: float) -> int:
+    """How many of the steps a strength leaves, as diffusers' pipelines count them (`get_timesteps`)."""
+    return min(int(steps * strength), steps)
+
+
 def step_faults(field: str, steps: int, scheduler: str, offer: ModelOffer) -> Iterator[Fault]:
     """What keeps the model, or the scheduler of this id, from so many steps."""
     limit = offer.limits.max_steps

@@ -7,15 +7,17 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Annotated, Any
 
-from pydantic import BaseModel
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from darkroom.tasks.catalogue import Catalogue, ModelOffer
 from darkroom.tasks.errors import Fault, InvalidRequest
 from darkroom.tasks.needs import further_models, lean, needs_of
 from darkroom.tasks.requests import DEFAULT_KIND, KINDS, JobRequest, Request, parse_request
+from darkroom.tasks.requests.base import told
 
+_STRICT = ConfigDict(strict=True)
 MAX_REQUEST_BYTES = 320 * 1024  # as JSON; the largest data: URL has room in it
 
 
@@ -33,10 +35,13 @@ def resolve(
     catalogue: Catalogue,
     default_model: Callable[[], str | None],
     can: Callable[[str, Iterable[str]], bool] = lambda *_: True,
+    *,
+    kept: bool = False,
 ) -> Resolved:
     """Fills in every default and one seed per image. Raises InvalidRequest with every fault.
 
     `can`: whether a worker that is there has these needs for a model; what it lacks is not filled in where that helps.
+    `kept`: of a record or manifest, which may ask for things that have no say.
 
     Faults of form and against the catalogue are named together, as far as the fields can be read. A request object is
     looked at again: `model_copy` and lists that were changed in it pass every check by.
@@ -46,8 +51,7 @@ def resolve(
     offer = catalogue.get(name) if name else None
     if offer is None:
         raise InvalidRequest([_unknown_model(name, catalogue)])
-    faults = [*asked.faults(offer), *asked.faults_beside(offer, catalogue)]
-    if faults:
+    if faults := _faults_of(asked, offer, catalogue, kept=kept):
         raise InvalidRequest(faults)
     filled = asked.model_copy(update=asked.filled(offer))
     if not can(offer.name, needs_of(filled)):
@@ -69,11 +73,16 @@ def check_kept(request: Request, offer: ModelOffer, beside: Catalogue) -> None:
     ]
     if request.model not in (None, offer.name):
         faults.append(Fault("model", "not_served", f"is {request.model}, and the job waited for {offer.name}"))
-    faults += request.faults(offer)
+    faults += told(request.rules(offer))
     if beside.keys() >= set(further_models(request)):  # which of them is not served is said where it is looked for
-        faults += request.faults_beside(offer, beside)
+        faults += told(request.rules_beside(offer, beside))
     if faults:
         raise InvalidRequest(faults)
+
+
+def _faults_of(request: JobRequest, offer: ModelOffer, catalogue: Catalogue, *, kept: bool) -> list[Fault]:
+    idle = () if kept else request.idle(offer)
+    return [*told(request.rules(offer)), *told(request.rules_beside(offer, catalogue)), *told(idle)]
 
 
 def _given(request: JobRequest) -> dict[str, Any]:
@@ -122,7 +131,10 @@ def _unknown_model(name: str | None, catalogue: Catalogue) -> Fault:
 
 
 def _catalogue_faults_of(data: Mapping[str, Any], known: list[Fault], catalogue: Catalogue) -> list[Fault]:
-    """Faults against the catalogue of a mapping that is broken elsewhere: its unbroken fields are looked at."""
+    """Faults against the catalogue of a mapping that is broken elsewhere.
+
+    Its broken fields are left out of the request, so that no rule which looks at one has a say (`told`).
+    """
     broken = {fault.field.partition(".")[0] for fault in known}
     kind = KINDS.get(str(data.get("kind", DEFAULT_KIND)))
     if kind is None or "model" in broken or not isinstance(data.get("model"), str):
@@ -131,15 +143,14 @@ def _catalogue_faults_of(data: Mapping[str, Any], known: list[Fault], catalogue:
     if entry is None:
         return [_unknown_model(data["model"], catalogue)]
     whole = {k: _read(kind, k, v) for k, v in data.items() if k in kind.model_fields and k not in broken}
-    required = {k: None for k, field in kind.model_fields.items() if field.is_required()}
-    request = kind.model_construct(**{**required, **whole})
-    return [*request.faults(entry), *request.faults_beside(entry, catalogue)]
+    request = kind.model_construct(**whole)
+    for field in broken:
+        request.__dict__.pop(field, None)
+    return _faults_of(request, entry, catalogue, kept=False)
 
 
 def _read(kind: type[JobRequest], field: str, value: Any) -> Any:
-    """The value of an unbroken field; a mapping as the model that it is read as, where there is one."""
-    annotation = kind.model_fields[field].annotation
-    for part in get_args(annotation) or [annotation]:
-        if isinstance(value, Mapping) and isinstance(part, type) and issubclass(part, BaseModel):
-            return part.model_validate(dict(value))
-    return value
+    """The value of an unbroken field, as the request would have it: a mapping as a model, a sequence as a list."""
+    known = kind.model_fields[field]
+    whole: Any = Annotated[known.annotation, Field(), *known.metadata]
+    return TypeAdapter(whole, config=_STRICT).validate_python(value)

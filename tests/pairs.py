@@ -73,10 +73,6 @@ IDLE = {
     ("guidance rescale", "no guidance"): "the warning guidance_rescale_ignored says so",
     ("negative prompt", "no guidance"): "the warning negative_prompt_ignored says so",
     ("embeddings", "long prompt"): "a prompt beside embeddings is for people",
-    ("jpeg", "latents alone"): "there is no picture",
-    ("webp", "latents alone"): "there is no picture",
-    ("jpeg", "denoising end"): "there is no picture",
-    ("webp", "denoising end"): "there is no picture",
 }
 
 #: Pairs that are refused: the field at fault, and the technical reason, which docs/11-kinds.md tells.
@@ -92,6 +88,11 @@ REFUSED = {
     ("hires", "denoising end"): ("denoising_end", "unfinished image"),
     ("hires of latents", "denoising end"): ("denoising_end", "unfinished image"),
     ("DPM++ SDE", "denoising end"): ("denoising_end", "two stages"),
+    **{
+        (form, without): ("output_format", "none are kept")
+        for form in ("jpeg", "webp")
+        for without in ("latents alone", "denoising end")
+    },
 }
 
 

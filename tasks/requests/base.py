@@ -1,8 +1,9 @@
 """What every kind of job has: whose it is, when and where it runs, and how a kind answers for its own fields."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -17,6 +18,20 @@ Lane = Literal["interactive", "bulk"]
 Batching = Literal["auto", "solo"]
 
 KEPT = object()  # the context in which requests of records are validated
+
+#: The faults that one rule finds. It reads the request only when it is asked for them.
+Rule = Iterator[Fault]
+
+
+class Unread(Exception):
+    """A rule looked at a field that is at fault itself."""
+
+
+def told(rules: Iterable[Rule]) -> Iterator[Fault]:
+    """What the rules find, but for those that cannot be judged: they look at a field that is at fault itself."""
+    for rule in rules:
+        with suppress(Unread):
+            yield from rule
 
 
 class JobRequest(Checked):
@@ -85,13 +100,16 @@ class JobRequest(Checked):
         """Width and height of the pictures that are made, in pixels; 0 where nobody knows before they are."""
         return 0, 0
 
-    def faults(self, offer: ModelOffer) -> Iterator[Fault]:
-        """What the model does not do."""
-        if self.kind not in offer.kinds:
-            yield Fault("kind", "kind_not_supported", offer.does)
+    def rules(self, offer: ModelOffer) -> Iterator[Rule]:
+        """What the model does not do. Each rule is a generator of its own, and looks at as few fields as it can."""
+        yield self._kind_rule(offer)
 
-    def faults_beside(self, _offer: ModelOffer, _catalogue: Catalogue) -> Iterator[Fault]:
+    def rules_beside(self, _offer: ModelOffer, _catalogue: Catalogue) -> Iterator[Rule]:
         """What further models that the request names do not do, where `_offer` is its own model's."""
+        yield from ()
+
+    def idle(self, _offer: ModelOffer) -> Iterator[Rule]:
+        """What would have no say. Refused of callers alone: records and manifests of before may have it."""
         yield from ()
 
     def warnings(self, _offer: ModelOffer) -> Iterator[str]:
@@ -105,6 +123,22 @@ class JobRequest(Checked):
     def plainer(self) -> dict[str, Any]:
         """Of what `filled` decides the values to do with where no worker that is there has more."""
         return {}
+
+    if not TYPE_CHECKING:  # where it would stand for every name
+
+        def __getattr__(self, name: str) -> Any:
+            """Asked where there is no value: fields that could not be read are left out (`darkroom.tasks.validate`)."""
+            if name in type(self).model_fields:
+                raise Unread(name)
+            return super().__getattr__(name)
+
+    def readable(self, field: str) -> Any:
+        """The value of the field; None where it is at fault itself."""
+        return self.__dict__.get(field)
+
+    def _kind_rule(self, offer: ModelOffer) -> Rule:
+        if self.kind not in offer.kinds:
+            yield Fault("kind", "kind_not_supported", offer.does)
 
     @field_validator("finish_by")
     @classmethod

@@ -9,6 +9,7 @@ from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import Extent as Pair
 from darkroom.tasks.fields import Reference
+from darkroom.tasks.requests.base import Rule
 from darkroom.tasks.requests.checked import Checked
 from darkroom.tasks.requests.parts import FromPicture, Prompted, Sampled, Seeded
 from darkroom.tasks.sizes import extension_faults, size_faults
@@ -76,18 +77,16 @@ class Inpaint(Seeded, Sampled, FromPicture, Prompted):
     extend: Extend | None = Field(default=None, description="pixels of new ground by side: left=64,right=64")
     preserve_unmasked: bool = Field(default=True, description="keep the picture's own pixels outside of the mask")
 
-    def faults(self, offer: ModelOffer) -> Iterator[Fault]:
+    def rules(self, offer: ModelOffer) -> Iterator[Rule]:
         """What does not go together, too, and extensions that the model does not make."""
-        yield from super().faults(offer)
-        if self.mask is None and self.extend is None:
-            yield Fault("mask", "missing", "give a mask, or with extend new ground: nothing is to be made")
-        if self.mask is None and self.mask_channel != "auto":
-            yield Fault("mask_channel", "without_mask", "there is no mask to be read so")
-        if self.padding is not None and not self.preserve_unmasked:
-            yield Fault("padding", "not_preserved", "a part is put back into the picture, which must be preserved")
-        yield from self._work_faults(offer)
-        if self.extend:
-            yield from extension_faults((self.width, self.height), (self.extend.across, self.extend.down), offer)
+        yield from super().rules(offer)
+        yield from (self._mask_rule(), self._channel_rule(), self._padding_rule())
+        yield from (self._work_rule(), self._work_size_rule(offer), self._extension_rule(offer))
+
+    def idle(self, offer: ModelOffer) -> Iterator[Rule]:
+        """What is done to a picture that is not kept."""
+        yield from super().idle(offer)
+        yield self._idle_preserving_rule()
 
     def filled(self, offer: ModelOffer) -> dict[str, Any]:
         """Full strength: what is made anew is new. A part is worked at the model's size."""
@@ -96,11 +95,34 @@ class Inpaint(Seeded, Sampled, FromPicture, Prompted):
             return values
         return values | {"work_size": [offer.defaults.width, offer.defaults.height]}
 
-    def _work_faults(self, offer: ModelOffer) -> Iterator[Fault]:
+    def _mask_rule(self) -> Rule:
+        if self.mask is None and self.extend is None:
+            yield Fault("mask", "missing", "give a mask, or with extend new ground: nothing is to be made")
+
+    def _channel_rule(self) -> Rule:
+        if self.mask is None and self.mask_channel != "auto":
+            yield Fault("mask_channel", "without_mask", "there is no mask to be read so")
+
+    def _padding_rule(self) -> Rule:
+        if self.padding is not None and not self.preserve_unmasked:
+            yield Fault("padding", "not_preserved", "a part is put back into the picture, which must be preserved")
+
+    def _work_rule(self) -> Rule:
+        if self.work_size is not None and self.padding is None:
+            yield Fault("work_size", "without_padding", "is for work on a part of the picture: give padding, too")
+
+    def _work_size_rule(self, offer: ModelOffer) -> Rule:
         if self.work_size is None:
             return
-        if self.padding is None:
-            yield Fault("work_size", "without_padding", "is for work on a part of the picture: give padding, too")
         width, height = self.work_size
         for fault in size_faults(width, height, offer):
             yield Fault("work_size", fault.code, f"{fault.field}: {fault.message}")
+
+    def _extension_rule(self, offer: ModelOffer) -> Rule:
+        if self.extend:
+            yield from extension_faults((self.width, self.height), (self.extend.across, self.extend.down), offer)
+
+    def _idle_preserving_rule(self) -> Rule:
+        if not self.preserve_unmasked and "image" not in self.output:
+            reason = "is about the picture, and none is kept: add image to output, or leave it out"
+            yield Fault("preserve_unmasked", "no_picture", reason)

@@ -9,6 +9,7 @@ from pydantic import Field
 from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import MAX_SEED, Prompt, Seed
+from darkroom.tasks.requests.base import Rule
 from darkroom.tasks.requests.parts import Sampled, Sized
 from darkroom.tasks.requests.prompted import Worded
 
@@ -36,24 +37,38 @@ class Interpolate(Sampled, Sized, Worded):
         first = self.seed or 0
         return [first] * (self.frames - 1) + [first if self.seed_to is None else self.seed_to]
 
-    @property
-    def texts(self) -> dict[str, str]:
-        """The prompt of the last frame, too."""
-        return super().texts | ({"prompt_to": self.prompt_to} if self.prompt_to is not None else {})
-
     def seed_of(self, piece: int) -> int:
         """Of a frame."""
         return self.all_seeds[piece]
 
-    def faults(self, offer: ModelOffer) -> Iterator[Fault]:
-        """Too many frames, and two ends that are one. Where `frames` is at fault itself it is None."""
-        yield from super().faults(offer)
-        if (self.frames or 0) > (most := offer.limits.max_frames):
-            yield Fault("frames", "too_large", f"{offer.name} allows at most {most} frames a job")
-        if self.prompt_to is None and self.seed_to is None:
-            yield Fault("prompt_to", "missing", "give prompt_to, seed_to, or both: else all frames are the same")
+    def rules(self, offer: ModelOffer) -> Iterator[Rule]:
+        """Too many frames, and no second end."""
+        yield from super().rules(offer)
+        yield self._frames_rule(offer)
+        yield self._end_rule()
+
+    def idle(self, offer: ModelOffer) -> Iterator[Rule]:
+        """Two ends that are one."""
+        yield from super().idle(offer)
+        yield self._same_ends_rule()
 
     def filled(self, offer: ModelOffer) -> dict[str, Any]:
         """The seed, drawn where none was asked for."""
         seed = secrets.randbelow(MAX_SEED + 1) if self.seed is None else self.seed
         return super().filled(offer) | {"seed": seed}
+
+    def _frames_rule(self, offer: ModelOffer) -> Rule:
+        if self.frames > (most := offer.limits.max_frames):
+            yield Fault("frames", "too_large", f"{offer.name} allows at most {most} frames a job")
+
+    def _end_rule(self) -> Rule:
+        if self.prompt_to is None and self.seed_to is None:
+            yield Fault("prompt_to", "missing", "give prompt_to, seed_to, or both: else all frames are the same")
+
+    def _same_ends_rule(self) -> Rule:
+        given = {"prompt_to": (self.prompt_to, self.prompt), "seed_to": (self.seed_to, self.seed)}
+        ends = {field: end == begin for field, (end, begin) in given.items() if end is not None}
+        if ends and all(ends.values()):
+            for field in ends:
+                what = field.removesuffix("_to")
+                yield Fault(field, "same_ends", f"is the {what} that is begun with: all frames would be the same")

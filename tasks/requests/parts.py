@@ -9,10 +9,10 @@ from pydantic import Field, ValidationInfo, field_validator
 from darkroom.tasks.catalogue import NOT_OF_FAMILY, ModelOffer
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import MAX_SEED, Listed, Reference, Seed, Side
-from darkroom.tasks.requests.base import JobRequest, defaults
+from darkroom.tasks.requests.base import JobRequest, Rule, defaults
 from darkroom.tasks.requests.prompted import Prompted
 from darkroom.tasks.requests.sampled import Output, Sampled
-from darkroom.tasks.sizes import format_faults, size_faults
+from darkroom.tasks.sizes import area_faults, format_faults, side_faults
 
 __all__ = ["FromPicture", "Output", "OutputFormat", "Prompted", "Sampled", "Seeded", "Sized"]
 
@@ -44,16 +44,19 @@ class Seeded(JobRequest):
         """Of a picture."""
         return self.all_seeds[piece]
 
-    def faults(self, offer: ModelOffer) -> Iterator[Fault]:
+    def rules(self, offer: ModelOffer) -> Iterator[Rule]:
         """Too many images."""
-        yield from super().faults(offer)
-        if self.pieces > offer.limits.max_images:
-            yield Fault("num_images", "too_large", f"{offer.name} allows at most {offer.limits.max_images} a job")
+        yield from super().rules(offer)
+        yield self._images_rule(offer)
 
     def filled(self, offer: ModelOffer) -> dict[str, Any]:
         """Seeds for all, drawn where none was asked for."""
         seeds = self._drawn()
         return super().filled(offer) | {"seed": None, "seeds": seeds, "num_images": len(seeds)}
+
+    def _images_rule(self, offer: ModelOffer) -> Rule:
+        if self.pieces > offer.limits.max_images:
+            yield Fault("num_images", "too_large", f"{offer.name} allows at most {offer.limits.max_images} a job")
 
     def _drawn(self) -> list[int]:
         if self.seeds is not None:
@@ -81,10 +84,11 @@ class Extent(JobRequest):
     width: Side | None = Field(default=None, description="pixels, a multiple of 8")
     height: Side | None = Field(default=None, description="pixels, a multiple of 8")
 
-    def faults(self, offer: ModelOffer) -> Iterator[Fault]:
+    def rules(self, offer: ModelOffer) -> Iterator[Rule]:
         """Sizes that the model does not make."""
-        yield from super().faults(offer)
-        yield from size_faults(self.width, self.height, offer)
+        yield from super().rules(offer)
+        yield from (self._side_rule(side, offer) for side in ("width", "height"))
+        yield self._area_rule(offer)
 
     def extent(self, offer: ModelOffer) -> tuple[int, int]:
         """Width and height, 0 where they are the source picture's."""
@@ -98,16 +102,34 @@ class Extent(JobRequest):
         """The model's size."""
         return super().filled(offer) | defaults(self, offer, "width", "height")
 
+    def _side_rule(self, side: str, offer: ModelOffer) -> Rule:
+        yield from side_faults(side, getattr(self, side), offer)
+
+    def _area_rule(self, offer: ModelOffer) -> Rule:
+        yield from area_faults(self.width, self.height, offer)
+
 
 class Sized(Extent):
     """The size of a picture, and the format of its file."""
 
     output_format: OutputFormat = Field(default="png", description="the pictures' files")
 
-    def faults(self, offer: ModelOffer) -> Iterator[Fault]:
+    def rules(self, offer: ModelOffer) -> Iterator[Rule]:
         """Sizes that the format does not hold, too."""
-        yield from super().faults(offer)
+        yield from super().rules(offer)
+        yield self._format_rule(offer)
+
+    def idle(self, offer: ModelOffer) -> Iterator[Rule]:
+        """The format of files that are not made."""
+        yield from super().idle(offer)
+        yield self._idle_format_rule()
+
+    def _format_rule(self, offer: ModelOffer) -> Rule:
         yield from format_faults(self.output_format, *self.extent(offer))
+
+    def _idle_format_rule(self) -> Rule:
+        if self.output_format != "png" and "image" not in getattr(self, "output", ["image"]):
+            yield Fault("output_format", "no_picture", "is the pictures', and none are kept: add image to output")
 
 
 class OfPicture(Extent):
@@ -119,12 +141,10 @@ class OfPicture(Extent):
 
     image: Reference = Field(description="a storage key that the tenant may read, a data: URL, or an https: URL")
 
-    def faults(self, offer: ModelOffer) -> Iterator[Fault]:
+    def rules(self, offer: ModelOffer) -> Iterator[Rule]:
         """A size that is given by half, too."""
-        if (self.width is None) != (self.height is None):
-            missing = "width" if self.width is None else "height"
-            yield Fault(missing, "missing", "give width and height, or neither to keep the picture's own size")
-        yield from super().faults(offer)
+        yield self._both_sides_rule()
+        yield from super().rules(offer)
 
     def extent(self, _offer: ModelOffer) -> tuple[int, int]:
         """What was asked for; else nobody knows yet."""
@@ -133,6 +153,11 @@ class OfPicture(Extent):
     def filled(self, offer: ModelOffer) -> dict[str, Any]:
         """The size is the picture's, unless asked for."""
         return super().filled(offer) | {"width": self.width, "height": self.height}
+
+    def _both_sides_rule(self) -> Rule:
+        if (self.width is None) != (self.height is None):
+            missing = "width" if self.width is None else "height"
+            yield Fault(missing, "missing", "give width and height, or neither to keep the picture's own size")
 
 
 class FromPicture(OfPicture, Sized):
@@ -144,14 +169,17 @@ class FromPicture(OfPicture, Sized):
         default=None, ge=0, le=1, allow_inf_nan=False, description="0 keeps the picture, 1 ignores it"
     )
 
-    def faults(self, offer: ModelOffer) -> Iterator[Fault]:
+    def rules(self, offer: ModelOffer) -> Iterator[Rule]:
         """A strength at which nothing is left of the picture, for models that need one."""
-        yield from super().faults(offer)
-        if self.strength == 1 and "txt2img" in NOT_OF_FAMILY.get(offer.family, ((), ""))[0]:
-            yield Fault(
-                "strength", "too_large", f"is 1, which begins with noise alone: {NOT_OF_FAMILY[offer.family][1]}"
-            )
+        yield from super().rules(offer)
+        yield self._from_noise_rule(offer)
 
     def filled(self, offer: ModelOffer) -> dict[str, Any]:
         """The model's strength."""
         return super().filled(offer) | defaults(self, offer, "strength")
+
+    def _from_noise_rule(self, offer: ModelOffer) -> Rule:
+        if self.strength == 1 and "txt2img" in NOT_OF_FAMILY.get(offer.family, ((), ""))[0]:
+            yield Fault(
+                "strength", "too_large", f"is 1, which begins with noise alone: {NOT_OF_FAMILY[offer.family][1]}"
+            )

@@ -9,7 +9,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import Prompt, Reference, Text
-from darkroom.tasks.requests.base import JobRequest, defaults
+from darkroom.tasks.requests.base import JobRequest, Rule, defaults
 from darkroom.tasks.tokens import least_tokens, most_tokens
 
 Syntax = Literal["plain", "compel"]
@@ -66,19 +66,13 @@ class Worded(JobRequest):
     @property
     def texts(self) -> dict[str, str]:
         """What text encoders read, by the fields."""
-        named = {name: getattr(self, name) for name in TEXTS}
+        named = {name: getattr(self, name, None) for name in TEXTS}
         return {name: text for name, text in named.items() if text is not None}
 
-    def faults(self, offer: ModelOffer) -> Iterator[Fault]:
+    def rules(self, offer: ModelOffer) -> Iterator[Rule]:
         """Texts that are too long, and those for an encoder that the model lacks."""
-        yield from super().faults(offer)
-        most = offer.limits.max_prompt_chars
-        for field, text in self.texts.items():
-            if len(text) > most:
-                yield Fault(field, "too_long", f"{len(text)} characters, at most {most} are allowed")
-            if field.endswith("_2") and offer.family in ("sd", "sdxl-refiner"):
-                reason = f"{offer.name} is of the family {offer.family}, which has one text encoder"
-                yield Fault(field, "not_supported", reason)
+        yield from super().rules(offer)
+        yield from (self._text_rule(field, offer) for field in TEXTS if field in type(self).model_fields)
 
     def warnings(self, offer: ModelOffer) -> Iterator[str]:
         """`prompt_truncated`, `negative_prompt_ignored`.
@@ -128,6 +122,14 @@ class Worded(JobRequest):
             raise PydanticCustomError("missing", "field required")
         return prompt
 
+    def _text_rule(self, field: str, offer: ModelOffer) -> Rule:
+        text, most = getattr(self, field) or "", offer.limits.max_prompt_chars
+        if len(text) > most:
+            yield Fault(field, "too_long", f"{len(text)} characters, at most {most} are allowed")
+        if text and field.endswith("_2") and offer.family in ("sd", "sdxl-refiner"):
+            reason = f"{offer.name} is of the family {offer.family}, which has one text encoder"
+            yield Fault(field, "not_supported", reason)
+
     def _guided(self, offer: ModelOffer) -> bool:
         scale = offer.defaults.guidance_scale if self.guidance_scale is None else self.guidance_scale
         return scale > 1  # diffusers' rule
@@ -154,22 +156,23 @@ class Embedded(JobRequest):
 class Prompted(Worded, Embedded):
     """Words for what to make, or their embeddings."""
 
-    def faults(self, offer: ModelOffer) -> Iterator[Fault]:
+    def rules(self, offer: ModelOffer) -> Iterator[Rule]:
         """Words beside embeddings, which nobody would read."""
-        yield from super().faults(offer)
-        if self.prompt_embeds is None:
-            return
-        for name in (*TEXTS[1:], *HOW_READ):
-            if getattr(self, name) != type(self).model_fields[name].default:
-                reason = "prompt_embeds have been encoded: what is read, and how, was said to the job that made them"
-                yield Fault(name, "not_supported", reason)
+        yield from super().rules(offer)
+        beside = (name for name in (*TEXTS, *HOW_READ) if name != "prompt" and name in type(self).model_fields)
+        yield from (self._beside_embeds_rule(name) for name in beside)
 
     def _read(self, offer: ModelOffer) -> list[str]:
         """Nothing, where there are embeddings."""
         return [] if self.prompt_embeds is not None else super()._read(offer)
 
+    def _beside_embeds_rule(self, name: str) -> Rule:
+        if self.prompt_embeds is not None and getattr(self, name) != type(self).model_fields[name].default:
+            reason = "prompt_embeds have been encoded: what is read, and how, was said to the job that made them"
+            yield Fault(name, "not_supported", reason)
+
 
 #: The fields that say how texts are read.
 HOW_READ = ("clip_skip", "prompt_syntax", "long_prompt")
-#: The fields that hold what a text encoder reads.
-TEXTS = ("prompt", "negative_prompt", "prompt_2", "negative_prompt_2")
+#: The fields that hold what a text encoder reads; not every kind has the last one.
+TEXTS = ("prompt", "negative_prompt", "prompt_2", "negative_prompt_2", "prompt_to")

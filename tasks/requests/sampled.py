@@ -8,8 +8,8 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from darkroom.tasks.catalogue import SCHEDULERS, ModelOffer, scheduler_id
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import Corner, Extent, Listed, SchedulerName
-from darkroom.tasks.requests.base import JobRequest, defaults
-from darkroom.tasks.steps import step_faults
+from darkroom.tasks.requests.base import JobRequest, Rule, defaults
+from darkroom.tasks.steps import step_faults, steps_left
 
 #: Fields that only families with SDXL's size conditioning read (arXiv:2307.01952, 2.2).
 SIZE_CONDITIONS = ("original_size", "crop", "target_size")
@@ -50,29 +50,23 @@ class Sampled(JobRequest):
         default=["image"], min_length=1, description="what is kept of each image: image, latents, or both"
     )
 
-    def faults(self, offer: ModelOffer) -> Iterator[Fault]:
+    def rules(self, offer: ModelOffer) -> Iterator[Rule]:
         """Too many steps for model or scheduler, schedulers that do not fit, and what no pipeline would read."""
-        yield from super().faults(offer)
-        steps = self.num_inference_steps or offer.defaults.num_inference_steps
-        scheduler = scheduler_id(self.scheduler or offer.defaults.scheduler)
-        yield from step_faults("num_inference_steps", steps, scheduler, offer)
-        if self.scheduler is not None and scheduler not in offer.schedulers:
-            fitting = ", ".join(offer.schedulers)
-            reason = f"{SCHEDULERS[scheduler][0]} does not fit {offer.name}; there are: {fitting}"
-            yield Fault("scheduler", "scheduler_not_supported", reason)
-        if offer.family == "sd":
-            yield from self._not_for_sd(offer.name)
-        if offer.family == "sdxl-refiner" and self.target_size is not None:
-            yield Fault(
-                "target_size", "not_supported", f"{offer.name} is a refiner, which is told a score in its place"
-            )
+        yield from super().rules(offer)
+        yield self._steps_rule(offer)
+        yield self._scheduler_rule(offer)
+        yield from (self._told_size_rule(field, offer) for field in SIZE_CONDITIONS)
+        yield self._rescale_rule(offer)
 
     def warnings(self, offer: ModelOffer) -> Iterator[str]:
-        """`guidance_rescale_ignored`: without guidance there is nothing to bring back."""
+        """`guidance_rescale_ignored`: without guidance there is nothing to bring back. `no_steps`: none is left."""
         yield from super().warnings(offer)
         asked = getattr(self, "guidance_scale", None)
         if self.guidance_rescale and (offer.defaults.guidance_scale if asked is None else asked) <= 1:
             yield "guidance_rescale_ignored"
+        strength = getattr(self, "strength", None)
+        if strength is not None and not steps_left(self.asked_steps(offer), strength):
+            yield "no_steps"
 
     def filled(self, offer: ModelOffer) -> dict[str, Any]:
         """The model's steps and scheduler."""
@@ -85,11 +79,33 @@ class Sampled(JobRequest):
             raise ValueError("names one of them twice")
         return sorted(output)  # the order says nothing
 
-    def _not_for_sd(self, name: str) -> Iterator[Fault]:
-        for field in SIZE_CONDITIONS:
-            if getattr(self, field) is not None:
-                yield Fault(field, "not_supported", f"{name} is of the family sd, which is told of no sizes")
+    def asked_steps(self, offer: ModelOffer) -> int:
+        """As many as were asked for; else the model's own number."""
+        return self.num_inference_steps or offer.defaults.num_inference_steps
+
+    def asked_scheduler(self, offer: ModelOffer) -> str:
+        """The id of the one that was asked for; else of the model's own."""
+        return scheduler_id(self.scheduler or offer.defaults.scheduler)
+
+    def _steps_rule(self, offer: ModelOffer) -> Rule:
+        yield from step_faults("num_inference_steps", self.asked_steps(offer), self.asked_scheduler(offer), offer)
+
+    def _scheduler_rule(self, offer: ModelOffer) -> Rule:
+        if self.scheduler is not None and (scheduler := scheduler_id(self.scheduler)) not in offer.schedulers:
+            fitting = ", ".join(offer.schedulers)
+            reason = f"{SCHEDULERS[scheduler][0]} does not fit {offer.name}; there are: {fitting}"
+            yield Fault("scheduler", "scheduler_not_supported", reason)
+
+    def _told_size_rule(self, field: str, offer: ModelOffer) -> Rule:
+        if getattr(self, field) is None:
+            return
+        if offer.family == "sd":
+            yield Fault(field, "not_supported", f"{offer.name} is of the family sd, which is told of no sizes")
+        if offer.family == "sdxl-refiner" and field == "target_size":
+            yield Fault(field, "not_supported", f"{offer.name} is a refiner, which is told a score in its place")
+
+    def _rescale_rule(self, offer: ModelOffer) -> Rule:
         # diffusers 0.42: of the family's pipelines only the one that begins with noise takes it.
-        if self.guidance_rescale and "image" in self.inputs:
-            reason = f"{name} is of the family sd, which has it for pictures from a prompt alone"
+        if offer.family == "sd" and self.guidance_rescale and "image" in self.inputs:
+            reason = f"{offer.name} is of the family sd, which has it for pictures from a prompt alone"
             yield Fault("guidance_rescale", "not_supported", reason)

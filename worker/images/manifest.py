@@ -242,7 +242,7 @@ def _not_allowed(manifest: Manifest, catalogue: Catalogue) -> Iterable[str]:
         if known_as is not None and known_as.family != model.family:
             yield f"model.family: {model.family!r}, but {model.name} is of the family {known_as.family!r}"
     try:
-        resolve(manifest.request, catalogue, lambda: None)
+        resolve(manifest.request, catalogue, lambda: None, kept=True)
     except InvalidRequest as error:
         yield from (f"request.{fault}" for fault in error.faults)
     width, height = manifest.request.result_size(entry)

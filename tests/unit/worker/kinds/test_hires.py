@@ -51,12 +51,12 @@ def test_width_and_height_are_the_first_pass_and_the_result_is_on_the_grid(gener
 @pytest.mark.parametrize("strength", [0.0, 0.2])
 def test_where_no_step_is_left_the_larger_picture_goes_through_the_vae(generators: Generators, strength: float) -> None:
     """As in an img2img of it, but for what the scale of the latents rounds."""
-    sd = generators("sd")
+    sd, hires = generators("sd"), {"scale": 1.5, "strength": strength}
     larger = make(sd).resize((48, 48), Image.Resampling.LANCZOS)
     through = make(sd, 1, larger, strength=0.0)
-    apart = ImageChops.difference(make(sd, hires={**HIRES, "strength": strength}), through)
+    apart = ImageChops.difference(make(sd, hires=hires), through)
     assert max(most for _, most in apart.getextrema()) <= 1
-    assert progress(sd, scheduler="ddim", hires={**HIRES, "strength": strength}) == [(1, 3), (2, 3), (3, 3)]
+    assert progress(sd, scheduler="ddim", hires=hires) == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_at_full_strength_the_first_picture_has_no_say_but_in_the_noise(generators: Generators) -> None:
@@ -108,7 +108,7 @@ def test_latents_are_scaled_without_a_decode_in_between(
     hook = generator.model.components["vae"].decoder.register_forward_pre_hook(
         lambda _module, latents: decoded.append(tuple(latents[0].shape))
     )
-    wish = {**HIRES, "upscale": "latent", "strength": strength}
+    wish = {"scale": 1.5, "upscale": "latent", "strength": strength}
     try:
         picture = make(generator, on_step=lambda _step, _of, latents: given.append(latents), hires=wish)
     finally:
@@ -124,7 +124,8 @@ def test_latents_are_scaled_without_a_decode_in_between(
 def test_the_second_pass_is_what_an_img2img_of_the_scaled_latents_is(generators: Generators) -> None:
     """At one step less of noise it begins with them: the closer to none, the closer to what was scaled."""
     generator = generators("sdxl")
-    wishes = [{**HIRES, "upscale": "latent", "steps": 50, "strength": strength} for strength in (0.0, 0.04, 0.9)]
+    wish = {"scale": 1.5, "upscale": "latent"}
+    wishes = [{**wish, "strength": 0.0}, *({**wish, "steps": 50, "strength": strength} for strength in (0.04, 0.9))]
     none, little, much = (make(generator, scheduler="ddim", hires=wish) for wish in wishes)
     near, far = (sum(ImageStat.Stat(ImageChops.difference(none, other)).mean) for other in (little, much))
     assert 0 < near < far / 2
