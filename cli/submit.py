@@ -41,6 +41,11 @@ _WORDS = {
     "prompt_truncated": "the prompt is longer than the text encoder reads: its end is ignored",
     "guidance_rescale_ignored": "with a guidance scale of at most 1 there is nothing to rescale",
     "source_cropped": "the model makes no picture as long as the source: a part of it was cut off at both ends",
+    "no_steps": "none of the steps is left for {model} to make",
+    "no_hires_steps": "none of the steps is left for the second pass: the picture is only scaled up",
+    "hires_from_noise": "at strength 1 the second pass begins with noise alone: only the size is left of the first",
+    "refiner_ignored": "no step lies behind the refiner's start: it made nothing",
+    "denoising_end_ignored": "no step lies behind denoising_end: nothing is left out",
     "negative_prompt_ignored": "with a guidance scale of at most 1 the negative prompt has no say",
 }
 

@@ -1,5 +1,6 @@
 """What several models make of one image: the latents of one are gone on with by another."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -27,8 +28,10 @@ class HandingKind(Kind):
                 )
             conditioning, more = other.encode(prepared.asked)
             further[name] = Further(other, conditioning)
-            warnings += [warning for warning in more if warning not in warnings]
-        return replace(prepared, asked=_counted(prepared.asked, tools), further=further, warnings=warnings)
+            warnings += more
+        asked = _counted(prepared.asked, tools)
+        warnings = list(dict.fromkeys([*warnings, *_idle(asked, tools)]))
+        return replace(prepared, asked=asked, further=further, warnings=warnings)
 
 
 def _counted(asked: Asked, tools: Tools) -> Asked:
@@ -40,6 +43,19 @@ def _counted(asked: Asked, tools: Tools) -> Asked:
         return replace(asked, counted=tools.count_steps(asked), handed=handed)
     cut = asked.denoising_start is not None or asked.denoising_end is not None
     return replace(asked, counted=tools.count_steps(asked)) if cut else asked
+
+
+def _idle(asked: Asked, tools: Tools) -> Iterator[str]:
+    """What of the cut has no say: where a schedule's steps lie only its scheduler and its model's config tell."""
+    if asked.counted is None:
+        return
+    if not asked.counted:
+        yield "no_steps"
+    if asked.refiner:
+        if not asked.handed:
+            yield "refiner_ignored"
+    elif asked.denoising_end is not None and asked.counted == tools.count_steps(replace(asked, denoising_end=None)):
+        yield "denoising_end_ignored"
 
 
 def denoised(prepared: PreparedJob, run: Run, pipeline: str, **extent: Any) -> torch.Tensor:
@@ -54,5 +70,5 @@ def denoised(prepared: PreparedJob, run: Run, pipeline: str, **extent: Any) -> t
 
 def refiner_facts(prepared: PreparedJob) -> dict[str, object]:
     """What a picture's file says of it, as AUTOMATIC1111's web UI does."""
-    refiner = prepared.asked.refiner
-    return {"Refiner": refiner.model, "Refiner switch at": f"{refiner.start:g}"} if refiner else {}
+    refiner, handed = prepared.asked.refiner, prepared.asked.handed
+    return {"Refiner": refiner.model, "Refiner switch at": f"{refiner.start:g}"} if refiner and handed else {}

@@ -40,14 +40,18 @@ def scaled(latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def hires_facts(prepared: PreparedJob) -> dict[str, object]:
-    """What a picture's file says of its second pass, as AUTOMATIC1111's web UI does: the size is the first one's."""
-    asked = prepared.asked
-    if asked.hires is None:
+    """What a picture's file says of its second pass, as AUTOMATIC1111's web UI does: the size is the first one's.
+
+    Nothing is said of steps, of their model or of a scaling where there are none.
+    """
+    asked, hires, second = prepared.asked, prepared.asked.hires, prepared.asked.second
+    if hires is None or second is None:
         return {}
     size = {"Size": f"{asked.width}x{asked.height}"} if asked.width and asked.height else {}
-    return size | {
-        "Hires upscale": f"{asked.hires.scale:g}",
-        "Hires steps": asked.hires.steps or asked.num_inference_steps,
-        "Hires upscaler": asked.hires.upscale.capitalize(),
-        **({"Hires checkpoint": asked.hires.model} if asked.hires.model else {}),
+    return {
+        **size,
+        "Hires upscale": f"{hires.scale:g}",
+        **({"Hires steps": second.num_inference_steps} if second.steps else {}),
+        **({} if second.from_noise else {"Hires upscaler": hires.upscale.capitalize()}),
+        **({"Hires checkpoint": hires.model} if hires.model and second.steps else {}),
     }

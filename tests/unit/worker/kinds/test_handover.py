@@ -1,8 +1,6 @@
 """One image by two models: the halves are the whole, to the bit, and both are recorded."""
 
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,12 +16,12 @@ from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.errors import ManifestInvalid
 from darkroom.worker.images.differences import Difference
-from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.manifest import ImageRecord, Manifest, make_manifest, parse_manifest
 from darkroom.worker.images.pictures import encode, parameters_text
 from darkroom.worker.images.replay import Replay
 from darkroom.worker.images.steps import OnStep
-from tests.unit.worker.conftest import Generators, Models, ask, ignore, make, photo, same
+from tests.unit.worker.conftest import ask, ignore, make, photo, same
+from tests.unit.worker.kinds.conftest import Duo
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
@@ -34,17 +32,6 @@ pytestmark = [
 SINGLE = ("euler", "ddim", "euler_a", "ddpm", "lcm")
 MULTI = ("dpmpp_2m", "dpmpp_2m_karras", "dpmpp_2m_sde", "unipc")
 KEY = "inputs/default/it.png"
-
-Duo = Mapping[str, Generator]
-
-
-@pytest.fixture(scope="module")
-def duo(models: Models, generators: Generators, engine: Engine) -> Duo:
-    """SDXL, the same weights under another name, and a refiner."""
-    base = generators("sdxl")
-    twin = replace(models("sdxl"), entry=base.entry.model_copy(update={"name": "twin"}))
-    found = (base, Generator(twin, engine), generators("sdxl-refiner"))
-    return {generator.entry.name: generator for generator in found}
 
 
 def wish(duo: Duo, **fields: Any) -> Request:
