@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,7 +11,7 @@ from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import MAX_SEED, Prompt, Seed
 from darkroom.tasks.requests.base import Rule
 from darkroom.tasks.requests.parts import Sampled, Sized
-from darkroom.tasks.requests.prompted import Worded
+from darkroom.tasks.requests.prompted import TEXTS, Worded
 
 
 class Interpolate(Sampled, Sized, Worded):
@@ -19,6 +19,8 @@ class Interpolate(Sampled, Sized, Worded):
 
     The first and the last are the pictures that each end gives by itself.
     """
+
+    texts_by: ClassVar[tuple[str, ...]] = (*TEXTS, "prompt_to")
 
     kind: Literal["interpolate"] = "interpolate"
     frames: int = Field(ge=2, le=256, description="pictures, those of both ends among them")

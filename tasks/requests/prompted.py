@@ -19,10 +19,18 @@ LongPrompt = Literal["cut", "chunk"]
 MOST_CLIP_SKIP = 31
 
 
+#: The fields that say how texts are read.
+HOW_READ = ("clip_skip", "prompt_syntax", "long_prompt")
+#: The fields that hold what a text encoder reads.
+TEXTS = ("prompt", "negative_prompt", "prompt_2", "negative_prompt_2")
+
+
 class Worded(JobRequest):
     """Words for what to make, and how far they are followed."""
 
     about: ClassVar[str] = "words"
+    #: The fields that hold them, in this kind.
+    texts_by: ClassVar[tuple[str, ...]] = TEXTS
 
     prompt: Prompt | None = Field(default=None, validate_default=True, description="what to make")
     negative_prompt: Text | None = Field(
@@ -66,13 +74,13 @@ class Worded(JobRequest):
     @property
     def texts(self) -> dict[str, str]:
         """What text encoders read, by the fields."""
-        named = {name: getattr(self, name, None) for name in TEXTS}
+        named = {name: getattr(self, name) for name in self.texts_by}
         return {name: text for name, text in named.items() if text is not None}
 
     def rules(self, offer: ModelOffer) -> Iterator[Rule]:
         """Texts that are too long, and those for an encoder that the model lacks."""
         yield from super().rules(offer)
-        yield from (self._text_rule(field, offer) for field in TEXTS if field in type(self).model_fields)
+        yield from (self._text_rule(field, offer) for field in self.texts_by)
 
     def warnings(self, offer: ModelOffer) -> Iterator[str]:
         """`prompt_truncated`, `negative_prompt_ignored`.
@@ -159,8 +167,7 @@ class Prompted(Worded, Embedded):
     def rules(self, offer: ModelOffer) -> Iterator[Rule]:
         """Words beside embeddings, which nobody would read."""
         yield from super().rules(offer)
-        beside = (name for name in (*TEXTS, *HOW_READ) if name != "prompt" and name in type(self).model_fields)
-        yield from (self._beside_embeds_rule(name) for name in beside)
+        yield from (self._beside_embeds_rule(name) for name in (*TEXTS[1:], *HOW_READ))
 
     def _read(self, offer: ModelOffer) -> list[str]:
         """Nothing, where there are embeddings."""
@@ -170,9 +177,3 @@ class Prompted(Worded, Embedded):
         if self.prompt_embeds is not None and getattr(self, name) != type(self).model_fields[name].default:
             reason = "prompt_embeds have been encoded: what is read, and how, was said to the job that made them"
             yield Fault(name, "not_supported", reason)
-
-
-#: The fields that say how texts are read.
-HOW_READ = ("clip_skip", "prompt_syntax", "long_prompt")
-#: The fields that hold what a text encoder reads; not every kind has the last one.
-TEXTS = ("prompt", "negative_prompt", "prompt_2", "negative_prompt_2", "prompt_to")
