@@ -1,6 +1,7 @@
 """The fields of requests as options: made from the request classes, so that a new field is an option by itself."""
 
 import inspect
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -236,9 +237,12 @@ def _separate(given: Iterable[str]) -> list[str]:
 
 
 def kind_of(fields: Iterable[str]) -> str:
-    """The kind that is meant where none is named: the first that has all of the fields, else most of them."""
-    given = set(fields)
-    return max(KINDS, key=lambda kind: len(given & KINDS[kind].model_fields.keys()))
+    """The kind that is meant where none is named: the first that has all of the fields.
+
+    Where none has them all, it is the one that has most of them; a field says the more, the fewer kinds have it.
+    """
+    having = {name: [kind for kind, request in KINDS.items() if name in request.model_fields] for name in fields}
+    return max(KINDS, key=lambda kind: math.fsum(1 / len(kinds) for kinds in having.values() if kind in kinds))
 
 
 def moment(text: str) -> str:

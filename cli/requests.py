@@ -6,6 +6,7 @@ from typing import Any, BinaryIO
 from darkroom.cli.fields import kind_of
 from darkroom.cli.reading import read_json
 from darkroom.tasks import DarkroomError, Fault, InvalidRequest
+from darkroom.tasks.findings import in_words
 
 #: A request is at most 320 kB of JSON; a longer line is refused before it is parsed.
 MAX_LINE = 512 * 1024
@@ -40,5 +41,5 @@ def _request(line: bytes, defaults: Mapping[str, Any]) -> dict[str, Any] | Darkr
         if not isinstance(fields, dict):
             raise ValueError(f"a {type(fields).__name__}")
     except ValueError as error:
-        return InvalidRequest([Fault("request", "not_json", f"is no JSON object: {error}")])
+        return InvalidRequest([Fault("request", "not_json", f"is no JSON object: {in_words(error)}")])
     return with_kind({**defaults, **fields})

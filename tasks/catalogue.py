@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from darkroom.tasks.errors import DarkroomError
+from darkroom.tasks.findings import in_words
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Family = Literal["sdxl", "playground", "sd", "sdxl-refiner"]
@@ -207,8 +208,10 @@ def parse_catalogue(text: str, origin: str) -> dict[str, ModelEntry]:
     """Entries of one file: a JSON list of models. Raises CatalogueError with every fault."""
     try:
         data = json.loads(text.removeprefix("\ufeff"))  # the byte order mark that some editors write
-    except (ValueError, RecursionError) as error:
-        raise CatalogueError(f"{origin}: no JSON: {error}") from None
+    except RecursionError:
+        raise CatalogueError(f"{origin}: no JSON: nested too deep") from None
+    except ValueError as error:
+        raise CatalogueError(f"{origin}: no JSON: {in_words(error)}") from None
     try:
         entries = _File.model_validate(data).models
     except ValidationError as error:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, Json
 from pydantic_core import PydanticCustomError
 
 from darkroom.tasks.catalogue import SCHEDULERS, scheduler_id
+from darkroom.tasks.findings import in_words
 
 MAX_SEED = 2**53 - 1  # safe in JSON: the largest integer that every reader keeps exact
 MAX_METADATA_DEPTH = 50  # objects and lists in each other; readers in other languages go no deeper than 64
@@ -65,7 +66,7 @@ def _json_object(value: object) -> object:
     try:
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except ValueError as error:
-        raise PydanticCustomError("not_json", "cannot be written as JSON: {why}", {"why": _reason(error)}) from None
+        raise PydanticCustomError("not_json", "cannot be written as JSON: {why}", {"why": in_words(error)}) from None
     except TypeError:
         pass  # the type check that follows says where
     return value
@@ -82,11 +83,6 @@ def _deeper(value: object, most: int) -> bool:
 
 def _items(value: object) -> Any:
     return value.values() if isinstance(value, dict) else value
-
-
-def _reason(error: ValueError) -> str:
-    """Without the text at fault, which could not be shown."""
-    return "it has a lone surrogate" if isinstance(error, UnicodeError) else str(error).partition(";")[0]
 
 
 def _listed(value: object) -> object:

@@ -11,18 +11,38 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from darkroom.tasks.errors import Fault
 
+#: What pydantic says of Python, by its codes, in words for people.
+_WORDS = {
+    "model_type": "should be an object of named values",
+    "model_attributes_type": "should be an object of named values",
+    "string_unicode": "has a lone surrogate, which is no text",
+    "invalid-json-value": "is no value that JSON has",
+    "extra_forbidden": "there is no such field",
+}
 
-def faults_of(error: ValidationError, reasons: Mapping[str, str] = MappingProxyType({})) -> list[Fault]:
-    """One per field and cause. `reasons`: why some fields cannot be there."""
+
+def faults_of(error: ValidationError, absent: Mapping[str, Fault] = MappingProxyType({})) -> list[Fault]:
+    """One per field and cause. `absent`: what is said of fields that cannot be there, by their names."""
     found: dict[tuple[str, str], Fault] = {}
     for item in error.errors(include_url=False, include_input=False, include_context=False):
         message = str(item["msg"]).removeprefix("Value error, ")
         field = ".".join(_shown(str(part))[:100] for part in item["loc"]) or "request"
         code = "invalid_value" if item["type"] == "value_error" else item["type"]
-        if code == "extra_forbidden" and field in reasons:
-            code, message = "not_supported", reasons[field]
-        found.setdefault((field, message), Fault(field, code, message[:1].lower() + message[1:]))
+        message = _WORDS.get(code, message.replace(" after validation", ""))
+        fault = Fault(field, code, message[:1].lower() + message[1:])
+        found.setdefault((field, message), absent.get(field, fault) if code == "extra_forbidden" else fault)
     return list(found.values())
+
+
+def in_words(error: ValueError) -> str:
+    """What a text is not, where Python's own words would speak of Python, or quote what cannot be shown."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no text in UTF-8"
+    if isinstance(error, UnicodeError):
+        return "it has a lone surrogate"
+    if "integer string conversion" in str(error):
+        return "it has a number of thousands of digits"
+    return str(error).partition(";")[0]
 
 
 def quotable(error: ValidationError) -> ValidationError:

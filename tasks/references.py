@@ -118,6 +118,8 @@ def _check_https(url: str) -> None:
         parts = urlsplit(url)
         _ = parts.port  # raises where it is none
         host = (parts.hostname or "").encode("idna").decode()
+    except UnicodeError:
+        raise ReferenceFault("is a URL with a part of its host's name that is empty or too long") from None
     except ValueError as error:
         raise ReferenceFault(f"is a URL that cannot be read ({error})") from None
     if not host or "@" in parts.netloc:

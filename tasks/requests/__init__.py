@@ -5,7 +5,7 @@ no catalogue are found here, all at once. `Txt2Img(...)`, `parse_request` and th
 where pydantic is asked (`model_validate`, a TypeAdapter, another model, FastAPI), it raises its own ValidationError.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, get_args
 
 from pydantic import Discriminator, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
@@ -44,6 +44,20 @@ KINDS: dict[str, type[JobRequest]] = {kind.model_fields["kind"].default: kind fo
 DEFAULT_KIND = next(iter(KINDS))
 
 
+def _absent(name: str, kind: type[JobRequest]) -> Iterator[Fault]:
+    """The fields that only other kinds have, each with the reason, or with their names."""
+    for field in dict.fromkeys(field for other in KINDS.values() for field in other.model_fields):
+        if field in kind.without:
+            yield Fault(field, "not_supported", f"is not for {name}: {kind.without[field]}")
+        elif field not in kind.model_fields:
+            having = ", ".join(other for other, cls in KINDS.items() if field in cls.model_fields)
+            yield Fault(field, "extra_forbidden", f"is not for {name}, but for {having}")
+
+
+for _name, _kind in KINDS.items():
+    _kind.absent = {fault.field: fault for fault in _absent(_name, _kind)}
+
+
 def _of_a_kind(data: object, validate: ValidatorFunctionWrapHandler) -> object:
     try:
         return validate({"kind": DEFAULT_KIND, **data} if isinstance(data, dict) else data)
@@ -68,5 +82,5 @@ def parse_request(data: Any, *, kept: bool = False) -> Request:
     try:
         found: Request = KINDS[kind].model_validate(dict(data), context=KEPT if kept else None)  # type: ignore[assignment]
     except ValidationError as error:
-        raise InvalidRequest(faults_of(error, KINDS[kind].without)) from None
+        raise InvalidRequest(faults_of(error, KINDS[kind].absent)) from None
     return found

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWrapHandler, model_validator
 
-from darkroom.tasks.errors import InvalidRequest
+from darkroom.tasks.errors import Fault, InvalidRequest
 from darkroom.tasks.findings import faults_of, quotable
 
 
@@ -16,13 +16,15 @@ class Checked(BaseModel):
 
     #: Fields of others that this one cannot have, and why.
     without: ClassVar[Mapping[str, str]] = {}
+    #: What is said of fields that only others have; of kinds of jobs by `darkroom.tasks.requests`.
+    absent: ClassVar[Mapping[str, Fault]] = {}
 
     def __init__(self, **fields: Any) -> None:
         """Raises InvalidRequest with every fault."""
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            raise InvalidRequest(faults_of(error, self.without)) from None
+            raise InvalidRequest(faults_of(error, self.absent)) from None
 
     # Pydantic calls an `__init__` of ours for models within models, too, unless it bears the mark of its own.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]

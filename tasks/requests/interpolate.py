@@ -1,7 +1,7 @@
 """Pictures on the way from one prompt, or one seed, to another."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -21,6 +21,10 @@ class Interpolate(Sampled, Sized, Worded):
     """
 
     texts_by: ClassVar[tuple[str, ...]] = (*TEXTS, "prompt_to")
+    without: ClassVar[Mapping[str, str]] = {
+        "num_images": "the frames are its pictures",
+        "seeds": "it goes from one seed to seed_to",
+    }
 
     kind: Literal["interpolate"] = "interpolate"
     frames: int = Field(ge=2, le=256, description="pictures, those of both ends among them")

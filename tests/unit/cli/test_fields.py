@@ -5,7 +5,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
-from darkroom.cli.fields import FieldOption, given_fields, kind_option
+from darkroom.cli.fields import FieldOption, given_fields, kind_of, kind_option
 from darkroom.cli.screen import described
 from darkroom.tasks import Fault, InvalidRequest, Txt2Img, parse_request
 
@@ -66,7 +66,7 @@ def test_help_names_the_parts_with_their_bounds(frame: FieldOption) -> None:
     ("text", "said"),
     [
         ("width=9", "--frame: width: input should be less than or equal to 4"),
-        ("nails=3", "--frame: nails: extra inputs are not permitted"),
+        ("nails=3", "--frame: nails: there is no such field"),
         ("wood=ebony", "--frame: wood: input should be 'oak' or 'pine'"),
         ("oak", "--frame: give NAME=VALUE,..., each once, or JSON"),
         ("wood=oak,wood=pine", "--frame: give NAME=VALUE,..., each once, or JSON"),
@@ -91,11 +91,27 @@ def test_a_list_of_a_field_is_told_of_by_its_number() -> None:
         ("crop", "5,a", "--crop: 1: input should be a valid integer"),
         ("refiner", "0.5", "--refiner: give NAME=VALUE,..., each once, or JSON; there are: model, start"),
         ("hires", "upscale=2", "--hires: upscale: input should be 'lanczos' or 'latent'; by how much is scale=2"),
-        ("hires", "upscaler=latent", "--hires: upscaler: extra inputs are not permitted; did you mean upscale?"),
-        ("refiner", "name=a", "--refiner: name: extra inputs are not permitted; there are: model, start"),
+        ("hires", "upscaler=latent", "--hires: upscaler: there is no such field; did you mean upscale?"),
+        ("refiner", "name=a", "--refiner: name: there is no such field; there are: model, start"),
     ],
 )  # fmt: skip
 def test_faults_say_what_an_option_takes(option: str, text: str, said: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         parse_request({"prompt": "a", **given_fields({option: text})})
     assert said in [described(fault) for fault in caught.value.faults]
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({"prompt", "frames", "num_images"}, "interpolate"),
+        ({"prompt", "frames", "seeds"}, "interpolate"),
+        ({"prompt", "image", "mask", "hires"}, "inpaint"),
+        ({"prompt", "num_images", "seeds"}, "txt2img"),
+        ({"prompt", "image"}, "img2img"),
+        ({"image", "nonsense"}, "img2img"),
+        ({"nonsense"}, "txt2img"),
+    ],
+)
+def test_the_kind_that_is_meant_is_that_of_the_rarest_fields(fields: set[str], kind: str) -> None:
+    assert kind_of(fields) == kind

@@ -35,7 +35,7 @@ def test_frames_have_the_first_seed_and_the_last_one_its_own() -> None:
         ({"seed_to": 1, "frames": 1}, "frames", "greater_than_equal"),
         ({"seed_to": 1, "frames": 500}, "frames", "less_than_equal"),
         ({"seed_to": 1, "frames": 65}, "frames", "too_large"),
-        ({"seed_to": 1, "num_images": 2}, "num_images", "extra_forbidden"),
+        ({"seed_to": 1, "num_images": 2}, "num_images", "not_supported"),
         ({"prompt_to": " "}, "prompt_to", "invalid_value"),
         ({"prompt_to": "x" * 1001}, "prompt_to", "too_long"),
     ],
