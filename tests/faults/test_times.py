@@ -204,10 +204,16 @@ def test_the_password_is_put_right(many: Place, times: Times) -> None:
 
 def test_storage_is_back(many: Place, times: Times) -> None:
     many.ready(2)
-    heard = many.workers.logs().count("storage.away")
+
+    def heard(what: str) -> int:
+        return many.workers.logs().count(f"storage.{what}")
+
+    # Of the time before: a worker that has not yet heard that storage is back says nothing of it being away again.
+    until(lambda: heard("away") == heard("back"), "both workers have their storage")
+    before = heard("away")
     many.storage.down()
     handle = many.submit()
-    until(lambda: many.workers.logs().count("storage.away") > heard, "its worker waits for storage")
+    until(lambda: heard("away") > before, "its worker waits for storage")
     began = time.time()
     many.storage.up()
     times.took("storage is back … a picture that waited is stored", nth(handle, "job.succeeded").time - began, 10)
