@@ -74,7 +74,8 @@ def test_the_doctor_explains_jobs_in_trouble(call: Call, given_up: str, hand: Ha
         waiting, running = (client.submit({"prompt": "a cat", "model": "playground-v2.5"}).id for _ in range(2))
         hand.claim(running, lease=-60)
         told = [check["message"] for check in call("doctor", "--json").json["checks"] if check["part"] == "jobs"]
-        for words in ("1 were given up", "1 wait in playground-v2.5:interactive, and no worker", "1 have lost their worker"):
+        waits = "1 wait in playground-v2.5:interactive, and no worker"
+        for words in ("1 were given up", waits, "1 have lost their worker"):
             assert any(words in message for message in told), told
         for job_id in (waiting, running):
             assert client.cancel(job_id) == "canceled"
