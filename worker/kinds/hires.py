@@ -47,10 +47,12 @@ def hires_facts(prepared: PreparedJob) -> dict[str, object]:
     asked, hires, second = prepared.asked, prepared.asked.hires, prepared.asked.second
     if hires is None or second is None:
         return {}
-    size = {"Size": f"{asked.width}x{asked.height}"} if asked.width and asked.height else {}
+    if asked.width and asked.height:
+        scaled = {"Size": f"{asked.width}x{asked.height}", "Hires upscale": f"{hires.scale:g}"}
+    else:  # of a source's own size: the text has the result's, which a reader of "Hires upscale" would scale again
+        scaled = {"Hires scale": f"{hires.scale:g}"}
     return {
-        **size,
-        "Hires upscale": f"{hires.scale:g}",
+        **scaled,
         **({"Hires steps": second.num_inference_steps} if second.steps else {}),
         **({} if second.from_noise else {"Hires upscaler": hires.upscale.capitalize()}),
         **({"Hires checkpoint": hires.model} if hires.model and second.steps else {}),

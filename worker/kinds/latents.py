@@ -51,6 +51,8 @@ def read_latents(data: bytes, asked: Asked, space: LatentSpace) -> torch.Tensor:
 
 def _unfinished(about: Mapping[str, object], asked: Asked) -> list[str]:
     end = about.get(ENDED)
+    if end is None and asked.denoising_start is not None:
+        return ["their denoising has ended, and there is nothing to go on with: an img2img with a strength takes them"]
     if end is None or not asked.scheduler or end == asked.denoising_start:  # to look at any can be decoded
         return []
     return [f"their denoising ended at {end}: go on from there, with denoising_start {end}"]

@@ -184,6 +184,11 @@ def test_a_refiner_in_a_job_of_its_own_is_the_one_of_one_job(duo: Duo) -> None:
     assert same(duo["tiny-sdxl-refiner"].autoencoder.picture(refined), picture)
 
 
+def test_finished_latents_are_not_gone_on_with(duo: Duo) -> None:
+    with pytest.raises(InputUnfit, match="their denoising has ended"):
+        gone_on(duo, "twin", left(duo), denoising_start=0.6)
+
+
 @pytest.mark.parametrize("fields", [{"denoising_start": 0.7}, {"strength": 0.5}])
 def test_unfinished_latents_are_gone_on_with_from_where_they_ended(duo: Duo, fields: dict[str, Any]) -> None:
     with pytest.raises(InputUnfit, match=r"ended at 0.8: go on from there, with denoising_start 0.8"):

@@ -213,5 +213,5 @@ def test_a_file_tells_of_it_as_others_read_it(generators: Generators) -> None:
     )
     prepared = sd.prepare(ask(sd, image="inputs/default/it.png", strength=0.7, hires=HIRES))
     text = parameters_text(prepared.asked, 7, (48, 48), "tiny", prepared.kind.facts(prepared))
-    assert "Size: 48x48, Model: tiny, Denoising strength: 0.7, Hires upscale: 1.5," in text
+    assert "Size: 48x48, Model: tiny, Denoising strength: 0.7, Hires scale: 1.5," in text
     assert "Hires strength: 0.5" in text
