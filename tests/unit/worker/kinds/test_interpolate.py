@@ -63,7 +63,7 @@ def test_the_ends_are_the_plain_pictures_to_the_bit(
     ("fields", "named"),
     [
         ({"prompt_to": "a (b"}, ["prompt_to"]),
-        ({"prompt": "a (b", "prompt_to": "a (b", "negative_prompt": "c)"}, ["prompt", "negative_prompt", "prompt_to"]),
+        ({"prompt": "a (b", "prompt_to": "d (b", "negative_prompt": "c)"}, ["prompt", "negative_prompt", "prompt_to"]),
         ({"prompt": "a (b", "seed_to": 2}, ["prompt"]),
         ({"prompt_to": "(a)0 (b)0.1 " * 140}, ["prompt_to"]),
     ],
