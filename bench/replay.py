@@ -85,7 +85,7 @@ def _kinds(draw: random.Random, entry: ModelEntry, latents: str, embeddings: str
         lambda: prompted(kind="inpaint", image=_picture(draw), extend={"left": 16}, width=None, height=None),
         lambda: prompted(prompt="a (red)1.4 fox in (deep)0.5 snow", prompt_syntax="compel"),
         lambda: _encoded_before(prompted(prompt_embeds=embeddings)),
-        lambda: prompted(denoising_end=0.5, output=["latents"], scheduler=draw.choice(("euler", "dpmpp_2m", "unipc"))),
+        lambda: prompted(denoising_end=0.5, output=["latents"], scheduler=draw.choice(("euler", "dpmpp_2m", "ddim"))),
         lambda: _interpolated(prompted(prompt_to="a blue bird")),
         lambda: {name: value for name, value in prompted(kind="embed").items() if name in Embed.model_fields},
         lambda: {"kind": "encode", "image": _picture(draw), "model": entry.name},
