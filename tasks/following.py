@@ -8,8 +8,8 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from typing import Generic, Protocol, Self, TypeVar
 
 from darkroom.tasks.errors import ClientClosed, QueueBroken, QueueUnavailable
 from darkroom.tasks.redis_io import AsyncIO, BlockingIO, Operation
@@ -34,6 +34,38 @@ def _closing_told(io: BlockingIO | AsyncIO) -> Iterator[None]:
         if closed != io.closed:
             raise ClientClosed(CLOSED) from None
         raise
+
+
+class _Closes(Protocol):
+    closed: int  # how often
+
+
+R = TypeVar("R", bound=_Closes)
+
+
+class _Follower(Generic[R]):
+    """What both readings share; a context manager that ends it. `ring` is called when there is something to look at."""
+
+    def __init__(self, reader: R, source: Source, ring: Callable[[], None]) -> None:
+        self._reader, self._closed = reader, reader.closed
+        self._watcher = Watcher(source, Batch([], START), ring)
+
+    def _began(self, batch: Batch) -> Batch:
+        """With the batch that the follower read first."""
+        self._watcher.cursor, self._watcher.behind = batch.cursor, batch.more
+        return batch
+
+    def _check(self) -> None:
+        """Raises ClientClosed, once, where the client was closed since this began: also before it was in the list."""
+        if self._closed != self._reader.closed:
+            self._closed, self._watcher.error = self._reader.closed, None
+            raise ClientClosed(CLOSED)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._watcher.leave()
 
 
 class SharedReader:
@@ -92,18 +124,16 @@ class SharedReader:
         self.watchlist().fail(ClientClosed(CLOSED))
 
 
-class Reading:
+class Reading(_Follower[SharedReader]):
     """One follower of one stream; a context manager that ends it."""
 
     def __init__(self, reader: SharedReader, source: Source) -> None:
-        self._reader, self._bell, self._closed = reader, threading.Event(), reader.closed
-        self._watcher = Watcher(source, Batch([], START), self._bell.set)
+        self._bell = threading.Event()
+        super().__init__(reader, source, self._bell.set)
 
     def begin(self, operation: Operation[Batch]) -> Batch:
         """The first batch, which the operation gets; what follows it comes next. Raises as `next`."""
-        batch = self._reader.run(operation)
-        self._watcher.cursor, self._watcher.behind = batch.cursor, batch.more
-        return batch
+        return self._began(self._reader.run(operation))
 
     def next(self, timeout: float = LONGEST) -> Batch:
         """What comes next, in one batch; after `timeout` seconds, an hour at most, an empty one.
@@ -123,18 +153,6 @@ class Reading:
             self._reader.attend(watchlist)
             if not self._bell.wait(min(timeout, LONGEST)):
                 return Batch([], self._watcher.cursor)
-
-    def _check(self) -> None:
-        """Raises ClientClosed, once, where the client was closed since this began: also before it was in the list."""
-        if self._closed != self._reader.closed:
-            self._closed, self._watcher.error = self._reader.closed, None
-            raise ClientClosed(CLOSED)
-
-    def __enter__(self) -> "Reading":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._watcher.leave()
 
 
 class AsyncSharedReader:
@@ -192,18 +210,16 @@ class AsyncSharedReader:
                 await self._task
 
 
-class AsyncReading:
+class AsyncReading(_Follower[AsyncSharedReader]):
     """As Reading, awaited."""
 
     def __init__(self, reader: AsyncSharedReader, source: Source) -> None:
-        self._reader, self._bell, self._closed = reader, asyncio.Event(), reader.closed
-        self._watcher = Watcher(source, Batch([], START), self._bell.set)
+        self._bell = asyncio.Event()
+        super().__init__(reader, source, self._bell.set)
 
     async def begin(self, operation: Operation[Batch]) -> Batch:
         """As Reading.begin."""
-        batch = await self._reader.run(operation)
-        self._watcher.cursor, self._watcher.behind = batch.cursor, batch.more
-        return batch
+        return self._began(await self._reader.run(operation))
 
     async def next(self, timeout: float = LONGEST) -> Batch:
         """As Reading.next."""
@@ -223,15 +239,3 @@ class AsyncReading:
                     await self._bell.wait()
             except TimeoutError:
                 return Batch([], self._watcher.cursor)
-
-    def _check(self) -> None:
-        """Raises ClientClosed, once, where the client was closed since this began: also before it was in the list."""
-        if self._closed != self._reader.closed:
-            self._closed, self._watcher.error = self._reader.closed, None
-            raise ClientClosed(CLOSED)
-
-    def __enter__(self) -> "AsyncReading":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._watcher.leave()
