@@ -1,4 +1,4 @@
-"""The models that can be asked for: what each allows, its defaults, and where its weights come from.
+"""The models and LoRAs that can be asked for: what each allows, its defaults, and where its weights come from.
 
 Built-in entries are data (`catalogue.json`); an operator adds entries in a file of the same form, and every worker
 publishes the entries it serves, so that a producer validates against what is really there. What an entry is made of
@@ -7,13 +7,25 @@ lies in files of its own, and is found here, too.
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
+from darkroom.tasks.adapters import LoraEntry
+from darkroom.tasks.derived import (
+    TAKEN,
+    CatalogueFault,
+    base_faults,
+    followed,
+    lora_faults,
+    relation_faults,
+    with_bases,
+)
 from darkroom.tasks.entries import Catalogue, Defaults, Limits, ModelEntry, ModelOffer
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.families import NOT_OF_FAMILY, Family, Kind, ModelName
@@ -28,6 +40,7 @@ __all__ = [
     "BundledSource",
     "Catalogue",
     "CatalogueError",
+    "Contents",
     "Defaults",
     "Family",
     "FileSource",
@@ -35,14 +48,20 @@ __all__ = [
     "HubSource",
     "Kind",
     "Limits",
+    "LoraEntry",
     "ModelEntry",
     "ModelName",
     "ModelOffer",
     "builtin_catalogue",
+    "builtin_contents",
     "load_catalogue",
-    "parse_catalogue",
+    "load_contents",
+    "load_loras",
     "scheduler_id",
 ]
+
+Entry = TypeVar("Entry", ModelEntry, LoraEntry)
+_FORM = 'the form is {"models": [...], "loras": [...]}'
 
 
 class CatalogueError(DarkroomError):
@@ -53,61 +72,121 @@ class CatalogueError(DarkroomError):
 
 
 class _File(Strict):
-    models: list[ModelEntry]
+    models: list[ModelEntry] = Field(default=[])
+    loras: list[LoraEntry] = Field(default=[])
 
-    @field_validator("models")
+    @field_validator("models", "loras")
     @classmethod
-    def _no_name_twice(cls, models: list[ModelEntry]) -> list[ModelEntry]:
-        names = Counter(model.name for model in models)
+    def _no_name_twice(cls, entries: list[Entry]) -> list[Entry]:
+        names = Counter(entry.name for entry in entries)
         if twice := [name for name, times in names.items() if times > 1]:
             raise ValueError(f"named twice: {', '.join(twice)}")
-        return models
+        return entries
 
 
-def parse_catalogue(text: str, origin: str) -> dict[str, ModelEntry]:
-    """Entries of one file: a JSON list of models. Raises CatalogueError with every fault."""
-    try:
-        data = json.loads(text.removeprefix("\ufeff"))  # the byte order mark that some editors write
-    except RecursionError:
-        raise CatalogueError(f"{origin}: no JSON: nested too deep") from None
-    except ValueError as error:
-        raise CatalogueError(f"{origin}: no JSON: {in_words(error)}") from None
-    try:
-        entries = _File.model_validate(data).models
-    except ValidationError as error:
-        faults = "; ".join(f"{_place(e['loc'], data)}: {e['msg']}" for e in error.errors(include_url=False))
-        raise CatalogueError(f"{origin}: {faults}", hint='the form is {"models": [...]}') from None
-    return {entry.name: entry for entry in entries}
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """All that a catalogue has, by name."""
 
-
-def _place(location: tuple[int | str, ...], data: Any) -> str:
-    """`models.NAME.defaults.width`: the name says more than the entry's number, where there is one."""
-    parts = list(location) or ["the file"]
-    if len(parts) > 1 and isinstance(entry := data["models"][parts[1]], dict):
-        parts[1] = entry.get("name", parts[1])
-    return ".".join(map(str, parts))
+    models: dict[str, ModelEntry]
+    loras: dict[str, LoraEntry]
 
 
 @cache
+def builtin_contents() -> Contents:
+    """What Darkroom knows out of the box."""
+    text = files("darkroom.tasks").joinpath("catalogue.json").read_text()
+    return _checked(_parsed(text, "catalogue.json", {}), Contents({}, {}), "catalogue.json")
+
+
 def builtin_catalogue() -> dict[str, ModelEntry]:
     """The models that Darkroom knows out of the box."""
-    return parse_catalogue(files("darkroom.tasks").joinpath("catalogue.json").read_text(), "catalogue.json")
+    return builtin_contents().models
 
 
-def load_catalogue(path: Path | None) -> dict[str, ModelEntry]:
-    """Built-in entries, and over them the operator's file. Relative paths in it are relative to the file."""
+def load_contents(path: Path | None) -> Contents:
+    """Built-in entries, and over them the operator's file. Relative paths in it are relative to the file.
+
+    Raises CatalogueError with every fault.
+    """
+    under = builtin_contents()
     if path is None:
-        return dict(builtin_catalogue())
+        return Contents(dict(under.models), dict(under.loras))
     try:
         text = path.read_text("utf-8")
     except UnicodeDecodeError:
         raise CatalogueError(f"{path}: is no UTF-8 text") from None
     except OSError as error:
         raise CatalogueError(f"{path}: {error.strerror}", hint="check DARKROOM_CATALOGUE") from None
-    own = parse_catalogue(text, str(path))
-    return {**builtin_catalogue(), **{name: _anchored(entry, path.parent) for name, entry in own.items()}}
+    own = _parsed(text, str(path), under.models)
+    anchored = Contents(
+        {name: _anchored(entry, path.parent) for name, entry in own.models.items()},
+        {name: _anchored(entry, path.parent) for name, entry in own.loras.items()},
+    )
+    return _checked(anchored, under, str(path))
 
 
-def _anchored(entry: ModelEntry, base: Path) -> ModelEntry:
+def load_catalogue(path: Path | None) -> dict[str, ModelEntry]:
+    """The models of `load_contents`."""
+    return load_contents(path).models
+
+
+def load_loras(path: Path | None) -> dict[str, LoraEntry]:
+    """The LoRAs of `load_contents`."""
+    return load_contents(path).loras
+
+
+def _parsed(text: str, origin: str, under: Mapping[str, ModelEntry]) -> Contents:
+    """The entries of one file, each by itself."""
+    try:
+        data = json.loads(text.removeprefix("\ufeff"))  # the byte order mark that some editors write
+    except RecursionError:
+        raise CatalogueError(f"{origin}: no JSON: nested too deep") from None
+    except ValueError as error:
+        raise CatalogueError(f"{origin}: no JSON: {in_words(error)}") from None
+    if isinstance(data, dict) and not data.keys() & _File.model_fields.keys():
+        raise CatalogueError(f"{origin}: has neither models nor LoRAs", hint=_FORM)
+    models = data.get("models") if isinstance(data, dict) else None
+    models = models if isinstance(models, list) else []
+    try:
+        found = _File.model_validate({**data, "models": with_bases(models, under)} if models else data)
+    except ValidationError as error:
+        raise _refused(origin, [*_faults(error, data), *base_faults(models, under)]) from None
+    if faults := list(base_faults(models, under)):
+        raise _refused(origin, faults)
+    return Contents({one.name: one for one in found.models}, {one.name: one for one in found.loras})
+
+
+def _checked(own: Contents, under: Contents, origin: str) -> Contents:
+    """One over the other. Raises CatalogueError for entries of the upper one that do not go together."""
+    loras = {**under.loras, **own.loras}
+    models = {**followed(under.models, own.models, loras), **own.models}
+    faults = [fault for entry in own.models.values() for fault in relation_faults(entry, models, loras)]
+    faults += [fault for lora in own.loras.values() for fault in lora_faults(lora, models)]
+    if faults:
+        raise _refused(origin, faults)
+    return Contents(models, loras)
+
+
+def _faults(error: ValidationError, data: Any) -> Iterator[CatalogueFault]:
+    for item in error.errors(include_url=False):
+        place = item["loc"] or ("the file",)
+        if len(place) < 2:
+            yield tuple(map(str, place)), item["msg"]
+            continue
+        entry = data[place[0]][place[1]]
+        name = entry.get("name", place[1]) if isinstance(entry, dict) else place[1]
+        if isinstance(entry, dict) and "base" in entry and place[2:3] and place[2] in TAKEN and place[2] not in entry:
+            continue  # the base's, of which it is told there
+        yield (str(place[0]), str(name), *map(str, place[2:])), item["msg"]
+
+
+def _refused(origin: str, faults: Iterable[CatalogueFault]) -> CatalogueError:
+    """`models.NAME.defaults.width`: the name says more than the entry's number, where there is one."""
+    told = "; ".join(f"{'.'.join(place)}: {why}" for place, why in faults)
+    return CatalogueError(f"{origin}: {told}", hint=_FORM)
+
+
+def _anchored(entry: Entry, base: Path) -> Entry:
     paths = {k: base / getattr(entry.source, k) for k in ("path", "config") if hasattr(entry.source, k)}
     return entry.model_copy(update={"source": entry.source.model_copy(update=paths)})

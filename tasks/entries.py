@@ -5,8 +5,9 @@ from typing import Annotated, Any, Self, get_args
 
 from pydantic import Field, model_validator
 
+from darkroom.tasks.adapters import MOST_LORAS, LoraOffer, LoraUse
 from darkroom.tasks.families import NOT_OF_FAMILY, Family, Kind, ModelName
-from darkroom.tasks.schedulers import MOST_STEPS, SCHEDULERS
+from darkroom.tasks.schedulers import MOST_STEPS, SCHEDULERS, SchedulerConfig
 from darkroom.tasks.sources import BundledSource, FileSource, FolderSource, HubSource, Strict
 
 
@@ -32,10 +33,15 @@ class Limits(Strict):
     max_images: int = Field(default=16, ge=1, le=256)
     max_prompt_chars: int = Field(default=4000, ge=1, le=10_000)
     max_frames: int = Field(default=64, ge=2, le=256)
+    max_lora_rank: int = Field(default=128, ge=1, le=1024, description="of all LoRAs of an image together")
 
 
 class ModelOffer(Strict):
-    """What a producer must know of a model to ask for it; workers publish this much."""
+    """What a producer must know of a model to ask for it; workers publish this much.
+
+    A model with a `base` is that one with LoRAs of its own (`own_loras`), which are on in every picture. `loras` are
+    those that requests may name: a worker fills them in with what it has for the model.
+    """
 
     name: ModelName
     family: Family
@@ -46,6 +52,9 @@ class ModelOffer(Strict):
     description: str = ""
     license: str = ""
     prompt_tokens: int = Field(default=75, ge=1, description="tokens of the prompt that the text encoders read")
+    base: ModelName | None = None
+    own_loras: list[LoraUse] = Field(default=[], max_length=MOST_LORAS)
+    loras: list[LoraOffer] = Field(default=[])
 
     @model_validator(mode="before")
     @classmethod
@@ -91,9 +100,26 @@ class ModelOffer(Strict):
 
 
 class ModelEntry(ModelOffer):
-    """One model of the catalogue: the offer, and where its weights come from."""
+    """One model of the catalogue: the offer, where its weights come from, and what it wants of schedulers.
+
+    Family and source of a model with a base are the base's.
+    """
 
     source: Annotated[HubSource | FolderSource | FileSource | BundledSource, Field(discriminator="type")]
+    scheduler_config: SchedulerConfig = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_uses_among_offers(cls, fields: Any) -> Any:
+        named = fields.get("loras") if isinstance(fields, dict) else None
+        if isinstance(named, list) and any(isinstance(one, dict) and "sha256" not in one for one in named):
+            raise ValueError("`loras` are what a worker finds on its machine; a model's own are its `own_loras`")
+        return fields
+
+    @property
+    def weights(self) -> str:
+        """The name under which its files lie and are pinned: the base's, where there is one."""
+        return self.base or self.name
 
     def offer(self) -> ModelOffer:
         """The entry without its source: paths of this machine are nobody else's business."""

@@ -1,9 +1,9 @@
 """Where the weights of a catalogue's entries come from."""
 
-from pathlib import Path
-from typing import Literal
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from darkroom.tasks.families import ModelName
 
@@ -31,7 +31,7 @@ class FolderSource(Strict):
 
 
 class BundledSource(Strict):
-    """A model that comes with the worker: its weights lie in the installed package."""
+    """What comes with the worker: its weights lie in the installed package."""
 
     type: Literal["bundled"] = "bundled"
     name: ModelName
@@ -43,3 +43,31 @@ class FileSource(Strict):
     type: Literal["file"] = "file"
     path: Path
     config: Path
+
+
+def _safe_format(path: PurePath) -> PurePath:
+    if path.suffix != ".safetensors":
+        raise ValueError("is no .safetensors file: other formats can run code when they are loaded")
+    return path
+
+
+def _inside(name: str) -> str:
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise ValueError("leads out of the repository")
+    return str(_safe_format(PurePosixPath(name)))
+
+
+class WeightsHubSource(Strict):
+    """One file of a public repository on the Hugging Face hub; commit and digest are pinned at the first pull."""
+
+    type: Literal["hub"] = "hub"
+    repo: str
+    file: Annotated[str, AfterValidator(_inside)]
+    revision: str = "main"
+
+
+class WeightsFileSource(Strict):
+    """One `.safetensors` file of this machine."""
+
+    type: Literal["file"] = "file"
+    path: Annotated[Path, AfterValidator(_safe_format)]

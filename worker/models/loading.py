@@ -5,6 +5,7 @@ the family, never by a name in the model's files; nothing is unpickled, nothing 
 """
 
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +73,9 @@ def load_model(
     Raises a ModelError, or OutOfMemory where the device does not hold it.
     """
     spec = family(entry.family)
+    if entry.own_loras:
+        named = ", ".join(use.name for use in entry.own_loras)
+        raise ModelIncompatible(f"{entry.name} has LoRAs of its own, {named}, and this worker applies none", hint="")
     if "compile" in placement.speedups and os.access(settings.models_dir, os.W_OK):
         # Beside the models, which outlive a container; torch's own choice is a temporary folder.
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(settings.models_dir / ".compiled"))
@@ -180,4 +184,10 @@ def _scheduler(entry: ModelEntry, verified: VerifiedModel) -> Any:
     if layout.single:
         config = as_trained(config, spec, verified.headers[layout.single.name], layout.configs)
     with one_door(entry.name, path):
-        return spec.schedulers[config["_class_name"]].from_config(config)
+        return spec.schedulers[config["_class_name"]].from_config(with_changes(config, entry.scheduler_config))
+
+
+def with_changes(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A scheduler's config with these values over its own, as chosen ones: other schedulers take them over, too."""
+    unchosen = [name for name in config.get("_use_default_values", ()) if name not in changes]
+    return {**config, **changes, **({"_use_default_values": unchosen} if unchosen else {})}

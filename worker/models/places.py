@@ -18,7 +18,7 @@ def pin_of(entry: ModelEntry, settings: WorkerSettings) -> LockedModel | None:
     source = entry.source
     if isinstance(source, BundledSource):
         return read_lock(_PACKAGE / source.name).models.get(source.name)
-    locked = read_lock(settings.models_dir).models.get(entry.name)
+    locked = read_lock(settings.models_dir).models.get(entry.weights)
     if locked and isinstance(source, HubSource):
         asked = (source.repo, source.revision, source.variant)
         return locked if (locked.source, locked.asked, locked.variant) == asked else None
@@ -31,7 +31,7 @@ def folder_of(entry: ModelEntry, settings: WorkerSettings, revision: str) -> Pat
         case BundledSource(name=name):
             return _PACKAGE / name
         case HubSource():
-            return settings.models_dir / entry.name / revision
+            return settings.models_dir / entry.weights / revision
         case FileSource(config=config):
             return config
         case source:

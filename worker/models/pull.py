@@ -122,7 +122,7 @@ def _pin(
     locked = LockedModel(
         source=source.repo, asked=source.revision, revision=remote.revision, variant=source.variant, files=files
     )
-    return pin(settings.models_dir, entry.name, locked)
+    return pin(settings.models_dir, entry.weights, locked)
 
 
 def _check_remote(name: str, files: dict[str, LockedFile], remote: RemoteModel) -> None:

@@ -98,7 +98,7 @@ def _pin(entry: ModelEntry, settings: WorkerSettings) -> LockedModel | None:
     if found is None and isinstance(source, HubSource):
         wanted = f"{source.repo} at {source.revision}" + (f", variant {source.variant}" if source.variant else "")
         raise ModelMissing(
-            f"model {entry.name} ({wanted}) was not pulled", hint=f"run `darkroom models pull {entry.name}`"
+            f"model {entry.name} ({wanted}) was not pulled", hint=f"run `darkroom models pull {entry.weights}`"
         )
     if found is None and isinstance(source, BundledSource):
         raise ModelMissing(
@@ -124,7 +124,7 @@ def _pin_local(
     assert isinstance(entry.source, FolderSource | FileSource)
     hashed = hash_files(layout.files, progress)
     source = str(entry.source.path.absolute())
-    locked = pin_first(settings.models_dir, entry.name, LockedModel(source=source, files=hashed))
+    locked = pin_first(settings.models_dir, entry.weights, LockedModel(source=source, files=hashed))
     if locked.files != hashed:  # another worker pinned the name a moment ago, for other files
         raise ModelDigestMismatch(f"model {entry.name}: pinned for other files, those of {locked.source}")
     return {name: file.sha256 for name, file in hashed.items()}

@@ -98,7 +98,7 @@ def test_every_mapping_is_a_request_or_is_refused(data: dict[Any, Any]) -> None:
     assert resolve(read, CATALOGUE, lambda: None).filled == found.filled
     check_kept(read, found.offer, CATALOGUE)
     assert len(digest(found.asked)) == 64
-    assert {"negative_prompt_ignored"} >= set(read.warnings(found.offer))
+    assert {"negative_prompt_ignored", "no_steps"} >= set(read.warnings(found.offer))
 
 
 @settings(max_examples=60, deadline=None)

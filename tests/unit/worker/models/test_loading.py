@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from safetensors.torch import load_file, save_file
 
 from darkroom.tasks.catalogue import Family, FolderSource
@@ -21,12 +22,13 @@ from darkroom.worker.errors import (
     ModelUnsafe,
     OutOfMemory,
 )
+from darkroom.worker.images.schedulers import make_scheduler
 from darkroom.worker.models import loading
 from darkroom.worker.models.device import Placement
 from darkroom.worker.models.door import one_door
 from darkroom.worker.models.families import family
 from darkroom.worker.models.layout import folder_layout
-from darkroom.worker.models.loading import load_model
+from darkroom.worker.models.loading import load_model, with_changes
 from darkroom.worker.models.lockfile import read_lock
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
@@ -310,3 +312,26 @@ def test_errors_become_ours_at_one_door(raised: Exception, becomes: type[Excepti
     with pytest.raises(becomes) as caught, one_door("m"):
         raise raised
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_made_of_another_has_its_files_and_its_pin(
+    tiny_models: TinyModels, settings: WorkerSettings, placement: Placement
+) -> None:
+    entry = tiny_models("sdxl")
+    load_model(entry, placement, settings)
+    changes = {"timestep_spacing": "trailing"}
+    derived = entry.model_copy(update={"name": "quick", "base": entry.name, "scheduler_config": changes})
+    model = load_model(derived, placement, settings)
+    assert read_lock(settings.models_dir).models.keys() == {entry.name}
+    template = model.components["scheduler"]
+    assert template.config.timestep_spacing == "trailing"
+    for name in ("euler", "lcm", "ddim"):  # a value that was chosen: other schedulers have it, too
+        assert make_scheduler(name, template, "sdxl", 0).config.timestep_spacing == "trailing"
+
+
+def test_changes_of_a_schedulers_config_count_as_chosen() -> None:
+    config = {"_use_default_values": ["steps_offset", "clip_sample"], "steps_offset": 0, "clip_sample": True}
+    found = with_changes(config, {"steps_offset": 1})
+    assert found == {"_use_default_values": ["clip_sample"], "steps_offset": 1, "clip_sample": True}
+    assert DDIMScheduler.from_config(found).config.steps_offset == 1
+    assert with_changes({"steps_offset": 0}, {}) == {"steps_offset": 0}

@@ -99,6 +99,19 @@ def test_a_model_that_was_not_pulled_says_how(hub: Hub, settings: WorkerSettings
     assert caught.value.hint == f"run `darkroom models pull {entry.name}`"
 
 
+def test_a_model_made_of_another_is_pulled_with_it(hub: Hub, settings: WorkerSettings, placement: Placement) -> None:
+    entry, remote = hub("sd")
+    derived = entry.model_copy(update={"name": "quick", "base": entry.name})
+    with pytest.raises(ModelMissing) as caught:
+        load_model(derived, placement, settings)
+    assert caught.value.hint == f"run `darkroom models pull {entry.name}`"
+    locked = fetch(derived, remote, settings)
+    assert read_lock(settings.models_dir).models == {entry.name: locked}
+    remote.asked.clear()
+    assert fetch(entry, remote, settings) == locked
+    assert remote.asked == []
+
+
 def test_the_second_pull_asks_nothing_when_all_is_there(hub: Hub, settings: WorkerSettings) -> None:
     entry, remote = hub("sd")
     first = fetch(entry, remote, settings)

@@ -1,0 +1,71 @@
+"""LoRAs: as a catalogue names them, as a model has them of its own, and as workers offer them."""
+
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from darkroom.tasks.families import Family, ModelName
+from darkroom.tasks.sources import BundledSource, Strict, WeightsFileSource, WeightsHubSource
+
+MOST_LORAS = 8  # of one image, besides the model's own
+MOST_SCALE = 10.0
+
+#: The same form as the names of models; the two are apart.
+AdapterName = ModelName
+Scale = Annotated[float, Field(ge=-MOST_SCALE, le=MOST_SCALE, allow_inf_nan=False)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class LoraUse(Strict):
+    """A LoRA that is on in every picture of a model."""
+
+    name: AdapterName
+    scale: Scale = 1.0
+
+
+class LoraOffer(Strict):
+    """What a worker has for a model. `rank` is the largest of its layers; `text`: it changes text encoders, too."""
+
+    name: AdapterName
+    sha256: Sha256
+    rank: int = Field(ge=1)
+    text: bool = False
+    scale: Scale = 1.0
+    description: str = ""
+    license: str = ""
+
+
+class LoraEntry(Strict):
+    """One LoRA of the catalogue: the families that it fits, and where its file comes from.
+
+    `models`: those that it is for, where it does not suit every model of its families; models made of one of them
+    count as it. `scale` is what suits it, for people: requests have their own. `sha256`: the file has to have it.
+    """
+
+    name: AdapterName
+    families: list[Family] = Field(min_length=1)
+    models: list[ModelName] = Field(default=[])
+    source: Annotated[WeightsHubSource | WeightsFileSource | BundledSource, Field(discriminator="type")]
+    scale: Scale = 1.0
+    description: str = ""
+    license: str = ""
+    sha256: Sha256 | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_family(cls, fields: Any) -> Any:
+        """`family` stands for a list of one."""
+        if not isinstance(fields, dict) or "family" not in fields:
+            return fields
+        if "families" in fields:
+            raise ValueError("`family` and `families` at once")
+        rest = {name: value for name, value in fields.items() if name != "family"}
+        return {**rest, "families": [fields["family"]]}
+
+    def misfit(self, model: str, family: str, base: str | None) -> str:
+        """Why it cannot be on in pictures of the model; empty where it can."""
+        if family not in self.families:
+            return f"is for the family {' or '.join(self.families)}, and {model} is of {family}"
+        if self.models and not {model, base} & set(self.models):
+            return f"is for {' or '.join(self.models)}, not for {model}"
+        return ""
