@@ -42,6 +42,7 @@ ROOMS = (
     "delivery",
     "images",
     "kinds",
+    "adapters",
     "models",
     "batching",
     "failures",
