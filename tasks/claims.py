@@ -239,8 +239,12 @@ def serve(
         offer.name: json.dumps({"offer": offer.model_dump(mode="json"), "has": sorted(mine.get(offer.name, ()))})
         for offer in offers
     }
-    published = [part for offer in offers for part in (offer.name, released(offer), offer.model_dump_json())]
+    published = [part for offer in offers for part in _published(offer)]
     yield script("serve", worker, json.dumps({**about, "serves": serves}), ttl, *published)
+
+
+def _published(offer: ModelOffer) -> tuple[str, str, str, str]:
+    return offer.name, "1" if offer.base else "", released(offer), offer.model_dump_json()
 
 
 def retire(worker: str, models: Sequence[str]) -> Operation[None]:

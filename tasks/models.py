@@ -9,7 +9,7 @@ from typing import Any
 from darkroom.tasks.catalogue import Catalogue, ModelOffer, builtin_catalogue
 from darkroom.tasks.errors import Fault, InvalidRequest
 from darkroom.tasks.needs import value_need
-from darkroom.tasks.offers import joint, read, released
+from darkroom.tasks.offers import agreed_loras, joint, read, released
 from darkroom.tasks.redis_io import Operation, script
 from darkroom.tasks.requests import KINDS
 
@@ -39,18 +39,27 @@ class Market:
         return about_the_model and time.monotonic() - self.read_at > 0.5
 
     def sole_model(self) -> str | None:
-        """The model that a request means when it names none: the only one that is served."""
-        served = [name for name, workers in self.workers.items() if workers]
+        """The model that a request means when it names none: the only one that is served.
+
+        One with a base is not counted: it is another quality, and meant by its name alone.
+        """
+        served = [name for name in self._served() if not (name in self.offers and self.offers[name].base)]
         return served[0] if len(served) == 1 else None
 
     def meant(self) -> str:
         """The model that a request means when it names none. Raises InvalidRequest where that is not one."""
         if sole := self.sole_model():
             return sole
-        served = sorted(name for name, workers in self.workers.items() if workers)
+        served = sorted(self._served())
         known = ", ".join(served or sorted(self.offers))
-        why = "several models are served: name one of" if served else "no model is served now: name one to wait for, of"
+        why = "no model is served now: name one to wait for, of"
+        if served:
+            several = len(served) > 1
+            why = "several models are served: name one of" if several else "what is served is meant by its name alone:"
         raise InvalidRequest([Fault("model", "missing", f"{why} {known}")])
+
+    def _served(self) -> list[str]:
+        return [name for name, workers in self.workers.items() if workers]
 
     def can(self, model: str, needs: Iterable[str] = ()) -> bool:
         """Whether one worker that is there now has all of this for the model."""
@@ -97,12 +106,12 @@ class _Word:
 def _offer(last: bytes, whole: bytes, words: Sequence[_Word]) -> ModelOffer:
     """`last` and `whole`: what was published last as the first release reads it, and in full. Raises ValueError."""
     said = [word.offer for word in words if word.offer]
-    if said and all(word.offer for word in words):
-        return joint(said)
-    found = None if not whole else read(whole)
-    if found and not said and read(released(found)) == read(last):
-        return found
-    return joint([*said, read(last)]) if said else _open(read(last))
+    if said:
+        silent = [] if len(said) == len(words) else [read(last)]
+        loras = agreed_loras([word.offer for word in words if word.offer and "loras" in word.has])
+        return joint([*said, *silent]).model_copy(update={"loras": loras})
+    found = read(whole) if whole else None
+    return found if found and read(released(found)) == read(last) else _open(read(last))
 
 
 def _open(offer: ModelOffer) -> ModelOffer:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, get_args
 
+from darkroom.tasks.adapters import LoraOffer, LoraUse
 from darkroom.tasks.catalogue import SCHEDULERS, Kind, Limits, ModelOffer
 from darkroom.tasks.needs import RELEASED_VALUES, value_need
 
@@ -61,6 +62,13 @@ def joint(offers: Sequence[ModelOffer]) -> ModelOffer:
     return first
 
 
+def agreed_loras(offers: Sequence[ModelOffer]) -> list[LoraOffer]:
+    """Those that all of these workers have under one name, and as one file: a job may be given to any of them."""
+    held = [{lora.name: lora.sha256 for lora in offer.loras} for offer in offers]
+    first = offers[0].loras if offers else []
+    return [lora for lora in first if all(one.get(lora.name) == lora.sha256 for one in held)]
+
+
 def _part(name: str) -> Any:
     return ModelOffer.model_fields[name].annotation
 
@@ -72,6 +80,9 @@ def _narrowed(
     found = {name: value for name, value in data.items() if name in fields[""]}
     for part in ("defaults", "limits"):
         found[part] = {name: value for name, value in found.get(part, {}).items() if name in fields[part]}
+    for lora_field, known in (("loras", LoraOffer), ("own_loras", LoraUse)):
+        if lora_field in found:
+            found[lora_field] = [{n: v for n, v in one.items() if n in known.model_fields} for one in found[lora_field]]
     found["schedulers"] = [name for name in found["schedulers"] if name in schedulers]
     found["kinds"] = [name for name in found.get("kinds", RELEASED_VALUES["kind"]) if name in kinds]
     if found["schedulers"] and found["defaults"].get("scheduler") not in found["schedulers"]:

@@ -36,8 +36,9 @@ def workers_up() -> Operation[list[Worker]]:
     models = yield command("HKEYS", Key("models"))
     names: set[bytes] = set()
     for model in models:
-        serving = yield command("ZRANGE", Key(f"serving:{model.decode(errors='replace')}"), 0, -1, alone=True)
-        names.update(() if isinstance(serving, QueueBroken) else serving)
+        for kind in ("serving", "serving_derived"):
+            serving = yield command("ZRANGE", Key(f"{kind}:{model.decode(errors='replace')}"), 0, -1, alone=True)
+            names.update(() if isinstance(serving, QueueBroken) else serving)
     found = []
     for name in sorted(member.decode(errors="replace") for member in names):
         word = yield command("GET", Key(f"worker:{name}"), alone=True)

@@ -7,11 +7,19 @@ local function said_of(worker, model)
   return type(text) == "string" and text or ""
 end
 
+local function workers_of(model)
+  local found = try("ZRANGEBYSCORE", key("serving", model), now(), "+inf") or {}
+  for _, worker in ipairs(try("ZRANGEBYSCORE", key("serving_derived", model), now(), "+inf") or {}) do
+    table.insert(found, worker)
+  end
+  return found
+end
+
 local found = {}
 local models = redis.call("HGETALL", key("models"))
 for i = 1, #models, 2 do
   local model, words, seen = models[i], {}, {}
-  local workers = try("ZRANGEBYSCORE", key("serving", model), now(), "+inf") or {}
+  local workers = workers_of(model)
   for _, worker in ipairs(workers) do
     local text = said_of(worker, model)
     if not seen[text] then table.insert(words, text) end

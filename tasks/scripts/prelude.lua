@@ -26,6 +26,8 @@
 --   models                   hash    name -> offer (JSON) of every model that was served, as the first release reads it
 --   offers                   hash    the same in full
 --   serving:{model}          zset    workers that serve it, by the end of their word; expires
+--   serving_derived:{model}  zset    the same of a model with a base: the first release would count it as one of those that
+--                                    a request means which names none
 --   wake:{client}            stream  ends the blocking read of a client that is to follow more streams; expires
 --   worker:{name}            string  what a worker says of itself (JSON), expires
 --   store                    hash    id of the mark that the store of all objects has; made: once it lies there

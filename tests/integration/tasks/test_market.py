@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from darkroom.tasks import Darkroom, InvalidRequest, TaskSettings, claims
+from darkroom.tasks.adapters import LoraOffer
 from darkroom.tasks.catalogue import ModelOffer, builtin_catalogue
 from darkroom.tasks.models import Market
 from tests.integration.hand import Hand
@@ -113,6 +114,56 @@ def test_a_producer_of_the_first_release_reads_what_is_published(square: Square)
     square.serve("new", "glow", max_steps=60)
     (text,) = square.raw.hvals(f"{square.prefix}models")
     assert ModelOffer.model_validate_json(text).limits.max_steps == 60
+
+
+def test_loras_are_those_that_all_have_who_know_them(square: Square) -> None:
+    def serve(worker: str, *has: str, **digests: str) -> None:
+        found = [LoraOffer(name=name, sha256=digest * 64, rank=8) for name, digest in digests.items()]
+        square.hand.io.run(claims.serve(worker, {}, 60, [OFFER.model_copy(update={"loras": found})], {"ours": has}))
+
+    def there() -> list[str]:
+        return [lora.name for lora in square.market().offers["ours"].loras]
+
+    serve("a", "loras", pen="a", ink="b")
+    assert there() == ["pen", "ink"]
+    serve("b", "glow")
+    square.serve_as_before("old")
+    assert there() == ["pen", "ink"]
+    serve("c", "loras", pen="a", ink="c")
+    assert there() == ["pen"]
+    for worker in "abc":
+        square.retire(worker)
+    square.hand.io.run(claims.retire("old", ["ours"]))
+    assert there() == ["pen", "ink"]  # as the last of them said it, for jobs that wait
+
+
+def test_a_model_with_a_base_is_meant_by_its_name_alone(square: Square) -> None:
+    quick = OFFER.model_copy(update={"name": "quick", "base": "ours"})
+    square.hand.io.run(claims.serve("a", {}, 60, [OFFER, quick], {}))
+    market = square.market()
+    assert market.workers == {"ours": 1, "quick": 1}
+    assert market.sole_model() == "ours"
+    assert square.client.submit({"prompt": "a cat", "model": "quick"}).warnings == []
+    assert square.client.submit({"prompt": "a cat"}).submitted.model == "ours"
+    square.hand.io.run(claims.retire("a", ["ours", "quick"]))
+    square.hand.io.run(claims.serve("b", {}, 60, [quick], {}))
+    assert square.market().sole_model() is None
+    with pytest.raises(InvalidRequest, match="what is served is meant by its name alone: quick"):
+        square.client.submit({"prompt": "a cat"})
+
+
+def test_the_first_release_does_not_count_a_model_with_a_base(square: Square) -> None:
+    """It looks for the workers of a model under this name."""
+    quick = OFFER.model_copy(update={"name": "quick", "base": "ours"})
+    square.hand.io.run(claims.serve("a", {}, 60, [OFFER, quick], {}))
+    counted = {
+        name
+        for name in square.raw.hkeys(f"{square.prefix}models")
+        if square.raw.zcard(f"{square.prefix}serving:{name}")
+    }
+    assert counted == {"ours"}
+    text = square.raw.hget(f"{square.prefix}models", "quick")
+    assert ModelOffer.model_validate_json(text or "").name == "quick"
 
 
 @pytest.mark.parametrize(

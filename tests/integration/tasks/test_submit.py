@@ -89,7 +89,7 @@ def test_warnings(client: Darkroom, hand: Hand) -> None:
 
 
 def test_a_request_that_names_no_model(face: Faces, task_settings: TaskSettings, hand: Hand) -> None:
-    with pytest.raises(InvalidRequest, match="no model is served now: name one to wait for, of playground"):
+    with pytest.raises(InvalidRequest, match="no model is served now: name one to wait for, of lcm-sd"):
         face(task_settings).submit(Txt2Img(prompt="a cat"))
     hand.serve("mine")
     assert face(task_settings).submit(Txt2Img(prompt="a cat")).get().model == "mine"

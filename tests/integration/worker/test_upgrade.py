@@ -3,6 +3,7 @@
 import json
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import redis
 from darkroom.storage import StorageSettings, open_store
 from darkroom.tasks import JobHandle, State, TaskSettings
 from darkroom.tasks.catalogue import ModelEntry
+from darkroom.tasks.claims import serve
 from darkroom.tasks.offers import RELEASED_OFFER
+from darkroom.tasks.redis_io import BlockingIO
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.manifest import parse_manifest
 from darkroom.worker.images.pictures import encode
@@ -159,3 +162,17 @@ def test_a_worker_of_the_last_release_looks_after_what_it_cannot_run(
         with later_worker(studio):
             succeeded(studio, job)
     all_is_well(studio, raw, task_settings.redis_prefix)
+
+
+def test_a_producer_of_the_last_release_that_names_no_model_means_none_with_a_base(
+    studio: Studio, last: LastRelease, task_settings: TaskSettings, entry: ModelEntry
+) -> None:
+    """Whoever serves one beside its base changes nothing for it; by name it can have it."""
+    quick = entry.offer().model_copy(update={"name": "quick", "base": entry.name})
+    with closing(BlockingIO(task_settings)) as io:
+        io.run(serve("here", {}, 60, [entry.offer(), quick], {}))
+    asked = [{"prompt": "a red fox"}, plain(model="quick")]
+    told = last.produce(studio, asked)
+    assert [studio.client.get(job).model for job in told["jobs"]] == [entry.name, "quick"]
+    assert told["warnings"][0] == []
+    assert told["workers"] == {entry.name: 1, "quick": 0}

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from darkroom.tasks.adapters import LoraOffer, LoraUse
 from darkroom.tasks.catalogue import Limits, ModelOffer, builtin_catalogue
 from darkroom.tasks.needs import RELEASED_VALUES
-from darkroom.tasks.offers import RELEASED_OFFER, agreed, joint, read, released
+from darkroom.tasks.offers import RELEASED_OFFER, agreed, agreed_loras, joint, read, released
 
 OFFER = builtin_catalogue()["sdxl"].offer()
 
@@ -54,10 +55,37 @@ def test_an_offer_of_a_later_release_is_read_without_what_is_not_known_here() ->
     assert read(json.dumps(later)) == OFFER
 
 
+def test_loras_are_for_those_who_know_them() -> None:
+    ours = LoraOffer(name="pen", sha256="a" * 64, rank=8)
+    later = of_a_later_release(
+        loras=[{**ours.model_dump(), "glow": 1}], own_loras=[{"name": "quick", "scale": 1, "glow": 1}], base="sdxl"
+    )
+    found = read(json.dumps(later))
+    assert (found.loras, found.own_loras, found.base) == ([ours], [LoraUse(name="quick")], "sdxl")
+    assert not {"loras", "own_loras", "base"} & json.loads(released(found)).keys()
+
+
+def test_workers_agree_on_loras_of_one_name_and_one_file() -> None:
+    def worker(**digests: str) -> ModelOffer:
+        found = [LoraOffer(name=name, sha256=digest * 64, rank=8) for name, digest in digests.items()]
+        return OFFER.model_copy(update={"loras": found})
+
+    one, other = worker(pen="a", ink="b", wax="c"), worker(wax="c", ink="d", pen="a")
+    assert [lora.name for lora in agreed_loras([one, other])] == ["pen", "wax"]
+    assert agreed_loras([one]) == one.loras
+    assert agreed_loras([one, worker()]) == agreed_loras([]) == []
+
+
 @pytest.mark.parametrize("text", ["", "7", "[]", "null", "{}", '{"defaults": 1}', "[" * 100_000, '{"schedulers": 3}'])
 def test_what_is_no_offer_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError):
         read(text)
+
+
+@pytest.mark.parametrize("loras", [7, [7], [{"name": "pen"}], "pen", None])
+def test_loras_that_are_none_are_a_value_error(loras: Any) -> None:
+    with pytest.raises(ValueError):
+        read(json.dumps(of_a_later_release(loras=loras)))
 
 
 def test_of_unlike_workers_that_may_be_asked_which_all_can_do() -> None:
