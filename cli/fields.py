@@ -22,11 +22,13 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _MORE = {
     "output_format": ", or by --save",
     "seed": "; repeat it: one per image",
+    "loras": "; :SCALE says how much of it; repeat it for more",
     "start_by": ": ISO 8601 with a zone, or +SECONDS",
 }
 _INPUT = "a file (uploaded), a storage key, a data: or https: URL"
 #: The argument, and what an option by another name stands for.
 _NO_OPTIONS = ("prompt", "kind", "seeds")
+_WRITTEN = {"loras": "NAME[:SCALE]"}
 _METAVARS = {"integer": "INTEGER", "number": "FLOAT", "object": "JSON", "array": "TEXT"}
 
 
@@ -124,7 +126,7 @@ class FieldOption:
             return "TIME"
         if "properties" in self.schema:
             return "NAME=VALUE,..."
-        return _METAVARS.get(str(self.schema.get("type")))
+        return _WRITTEN.get(self.name) or _METAVARS.get(str(self.schema.get("type")))
 
 
 @cache

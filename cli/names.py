@@ -11,6 +11,7 @@ FLAGS = {
     "num_images": ("--num-images", "-n"),
     "output_format": ("--format",),
     "seeds": ("--seed",),
+    "loras": ("--lora",),
 }
 
 #: A field's own name, where its option has another one: it is taken, too.

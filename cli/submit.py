@@ -46,6 +46,7 @@ _WORDS = {
     "hires_from_noise": "at strength 1 the second pass begins with noise alone: only the size is left of the first",
     "refiner_ignored": "no step lies behind the refiner's start: it made nothing",
     "denoising_end_ignored": "no step lies behind denoising_end: nothing is left out",
+    "lora_text_ignored": "the embeddings are encoded: what the LoRA changes of the text encoders has no say",
     "negative_prompt_ignored": "with a guidance scale of at most 1 the negative prompt has no say",
 }
 

@@ -53,6 +53,7 @@ from darkroom.tasks.requests import (
 )
 from darkroom.tasks.requests.handover import Refiner
 from darkroom.tasks.requests.hires import Hires
+from darkroom.tasks.requests.loras import Lora
 from darkroom.tasks.results import StoredFile, StoredImage
 from darkroom.tasks.settings import TaskSettings
 
@@ -85,6 +86,7 @@ __all__ = [
     "JobNotFinished",
     "JobNotFound",
     "JobResult",
+    "Lora",
     "Market",
     "ModelOffer",
     "Outcome",

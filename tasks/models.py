@@ -35,7 +35,7 @@ class Market:
 
     def stale_for(self, error: InvalidRequest) -> bool:
         """Whether the refusal may be this reading's fault: a model came up since. Twice a second at most."""
-        about_the_model = any(fault.field in ("model", "kind") for fault in error.faults)
+        about_the_model = any(fault.field.partition(".")[0] in ("model", "kind", "loras") for fault in error.faults)
         return about_the_model and time.monotonic() - self.read_at > 0.5
 
     def sole_model(self) -> str | None:

@@ -10,11 +10,12 @@ from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import MAX_SEED, Prompt, Seed
 from darkroom.tasks.requests.base import Rule
+from darkroom.tasks.requests.loras import Adapted
 from darkroom.tasks.requests.parts import Sampled, Sized
 from darkroom.tasks.requests.prompted import TEXTS, Worded
 
 
-class Interpolate(Sampled, Sized, Worded):
+class Interpolate(Sampled, Sized, Adapted, Worded):
     """Make pictures on the way between two prompts, two seeds, or both.
 
     The first and the last are the pictures that each end gives by itself.

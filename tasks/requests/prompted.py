@@ -10,6 +10,7 @@ from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import Prompt, Reference, Text
 from darkroom.tasks.requests.base import JobRequest, Rule, defaults
+from darkroom.tasks.requests.loras import Adapted
 from darkroom.tasks.tokens import least_tokens, most_tokens
 
 Syntax = Literal["plain", "compel"]
@@ -161,8 +162,8 @@ class Embedded(JobRequest):
     )
 
 
-class Prompted(Worded, Embedded):
-    """Words for what to make, or their embeddings."""
+class Prompted(Adapted, Worded, Embedded):
+    """Words for what to make, or their embeddings, and LoRAs."""
 
     def rules(self, offer: ModelOffer) -> Iterator[Rule]:
         """Words beside embeddings, which nobody would read."""

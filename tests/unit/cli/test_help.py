@@ -37,6 +37,7 @@ def test_help_puts_options_under_what_they_are_for(help_at_80: str) -> None:
         "Arguments",
         "Options",
         "Words, for txt2img, img2img, inpaint, interpolate, embed",
+        "LoRAs, for txt2img, img2img, inpaint, interpolate, embed",
         "Size and file, for txt2img, img2img, inpaint, encode, interpolate",
         "Denoising, for txt2img, img2img, inpaint, interpolate",
         "Number and seeds of pictures, for txt2img, img2img, inpaint, interpolate",

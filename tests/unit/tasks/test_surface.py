@@ -40,6 +40,7 @@ def test_public_names() -> None:
         "JobNotFinished",
         "JobNotFound",
         "JobResult",
+        "Lora",
         "Market",
         "ModelOffer",
         "Outcome",
