@@ -6,6 +6,8 @@ header as JSON, then the tensors' bytes without gaps.
 
 import json
 import math
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,12 +81,19 @@ class WeightsFile:
 
 def inspect_weights(path: Path) -> WeightsFile:
     """Read and check the header. Raises ModelCorrupt, and OSError where the file cannot be read."""
-    size = path.stat().st_size
     with path.open("rb") as file:
-        start = file.read(8)
-        length = int.from_bytes(start, "little")
-        _check_start(path, start, length, size)
-        header = _parse(path, file.read(length))
+        return read_header(path, file.read, os.fstat(file.fileno()).st_size)
+
+
+def read_header(path: Path, read: Callable[[int], bytes], size: int) -> WeightsFile:
+    """The header of an open file of `size` bytes, which is left where the tensors' bytes begin. Raises ModelCorrupt.
+
+    The tensors are in the order of their bytes, which leave no gaps: what follows is theirs, one after the other.
+    """
+    start = read(8)
+    length = int.from_bytes(start, "little")
+    _check_start(path, start, length, size)
+    header = _parse(path, read(length))
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ModelCorrupt(f"{path}: its metadata is not a table of texts")
