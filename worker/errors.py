@@ -9,6 +9,12 @@ WorkerError
 │   ├── ModelUnsafe           model_unsafe             pickle formats, or code in the repository
 │   ├── LockInvalid           model_lock_invalid       the lock file cannot be read or written
 │   └── ModelIncompatible     model_incompatible       not of the entry's family, or its files make no picture
+├── AdapterError                                       a LoRA or another adapter cannot be used
+│   ├── AdapterMissing        adapter_missing          its file is not on this machine, or cannot be read
+│   ├── AdapterCorrupt        adapter_corrupt          truncated, not what its header says, or numbers that are none
+│   ├── AdapterDigestMismatch adapter_digest_mismatch  its file is not the one that was asked for
+│   ├── AdapterUnsafe         adapter_unsafe           a pickle
+│   └── AdapterIncompatible   adapter_incompatible     not made for this model, or of a kind that is not run
 ├── DeviceUnavailable         device_unavailable       no such device, or it cannot do what was asked of it
 ├── MetricsUnavailable        metrics_unavailable      metrics cannot be served at the host and port of the settings
 ├── ConsumerFailed            consumer_failed    (r)   Celery stopped taking messages by itself
@@ -84,6 +90,48 @@ class ModelIncompatible(ModelError):
 
     code = "model_incompatible"
     hint = "check `family` in the catalogue entry"
+
+
+class AdapterError(WorkerError):
+    """A LoRA or another adapter cannot be used."""
+
+    code = "adapter_error"
+    exit_code = 4
+
+
+class AdapterMissing(AdapterError):
+    """Its file is not on this machine, or cannot be read."""
+
+    code = "adapter_missing"
+    hint = "check its path in your catalogue file"
+
+
+class AdapterCorrupt(AdapterError):
+    """A file is truncated, not what its header says, or holds numbers that are none."""
+
+    code = "adapter_corrupt"
+    hint = "delete the file and fetch it again"
+
+
+class AdapterDigestMismatch(AdapterError):
+    """A file is not the one that was asked for."""
+
+    code = "adapter_digest_mismatch"
+    hint = "restore the file; if the change is wanted, start the worker again and submit a new job"
+
+
+class AdapterUnsafe(AdapterError):
+    """Pickle formats can run code when loaded."""
+
+    code = "adapter_unsafe"
+    hint = "convert it to .safetensors"
+
+
+class AdapterIncompatible(AdapterError):
+    """Not made for this model, or of a kind that is not run."""
+
+    code = "adapter_incompatible"
+    hint = "use a plain LoRA that was trained for this model's family"
 
 
 class DeviceUnavailable(WorkerError):

@@ -73,11 +73,12 @@ def _renamed(key: str, table: dict[str, str]) -> str:
 
 
 def _unet(unet: Any) -> Tensors:
-    layers = unet.config.layers_per_block + 1
-    return {_unet_key(key, layers, unet.config.up_block_types): value for key, value in unet.state_dict().items()}
+    return {unet_key(key, unet): value for key, value in unet.state_dict().items()}
 
 
-def _unet_key(key: str, layers: int, up_types: tuple[str, ...]) -> str:
+def unet_key(key: str, unet: Any) -> str:
+    """One name."""
+    layers, up_types = unet.config.layers_per_block + 1, unet.config.up_block_types
     if found := re.match(r"(down|up)_blocks\.(\d+)\.(resnets|attentions)\.(\d+)\.(.*)", key):
         side, block, part, index, rest = found[1], int(found[2]), found[3], int(found[4]), found[5]
         number = block * layers + index + (1 if side == "down" else 0)
