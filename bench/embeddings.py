@@ -9,7 +9,7 @@ from darkroom.tasks.catalogue import builtin_catalogue
 from darkroom.tasks.requests import Request
 from darkroom.tasks.validate import resolve
 from darkroom.worker.batching.placements import Ticket
-from darkroom.worker.images.embeddings import EmbeddingCache
+from darkroom.worker.caches import Cache
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.models.device import choose_placement
 from darkroom.worker.models.loading import load_model
@@ -34,7 +34,7 @@ def measure() -> list[Row]:
         for number in range(ROUNDS):
             prompt = f"a red star on a blue background, {number}"
             file = _embedded(generator, prompt)
-            generator.embeddings = EmbeddingCache()
+            generator.embeddings = Cache()
             ways: dict[str, Way] = {
                 "encoded": ({"prompt": prompt}, {}),
                 "stored": ({"prompt_embeds": KEY}, {"prompt_embeds": file}),

@@ -14,7 +14,7 @@ from darkroom.tasks.catalogue import Family, ModelEntry
 from darkroom.tasks.validate import resolve
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Ticket
-from darkroom.worker.images.embeddings import EmbeddingCache
+from darkroom.worker.caches import Cache
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.kinds.products import Produced
 from darkroom.worker.models.device import Placement
@@ -83,7 +83,7 @@ class Models:
         request = resolve({**fields, **keys}, offers, lambda: None).filled
         generators = {generator.entry.name: generator for generator in self._together(row, sort, mode)}
         for generator in generators.values():
-            generator.embeddings = EmbeddingCache()
+            generator.embeddings = Cache()
         generator = generators[fields["model"]]
         prepared = generator.prepare(request, generators)
         sources = prepared.kind.read(prepared, {name: self._input(value, sort) for name, value in stands.items()})

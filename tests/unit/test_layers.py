@@ -48,6 +48,7 @@ ROOMS = (
     "failures",
     "errors",
     "settings",
+    "caches",
     "spans",
 )
 

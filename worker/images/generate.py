@@ -25,10 +25,10 @@ from darkroom.worker.batching.stacking import Call
 from darkroom.worker.batching.streams import used_here
 from darkroom.worker.batching.threads import set_threads
 from darkroom.worker.batching.warming import warm_buckets
+from darkroom.worker.caches import Cache
 from darkroom.worker.errors import PromptSyntax
 from darkroom.worker.failures import failures_become_ours
 from darkroom.worker.images.autoencoder import Autoencoder
-from darkroom.worker.images.embeddings import EmbeddingCache
 from darkroom.worker.images.schedulers import check_schedulers, count_steps, make_scheduler
 from darkroom.worker.images.steps import OnStep, Steps
 from darkroom.worker.images.trial import blame, check_steps
@@ -69,7 +69,7 @@ class Generator:
         scale = LatentScale.of(self._vae.config, normalised=model.family.normalises_latents)
         self._autoencoder = Autoencoder(self._vae, self._encoding.image_processor, scale)
         self.texts = TextSpace.of(model)
-        self.embeddings = EmbeddingCache[Encoded]()
+        self.embeddings = Cache[Encoded]()
 
     @property
     def entry(self) -> ModelEntry:

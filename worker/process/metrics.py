@@ -14,8 +14,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from darkroom.worker.batching.stats import EngineStats
+from darkroom.worker.caches import Cache
 from darkroom.worker.errors import MetricsUnavailable
-from darkroom.worker.images.embeddings import EmbeddingCache
 
 PROCESSES = 64  # of one host that may serve metrics, each at the next free port
 
@@ -26,7 +26,7 @@ class EngineCollector(Collector):
     def __init__(
         self,
         engine: Callable[[], EngineStats],
-        prompts: Mapping[str, EmbeddingCache[Any]],
+        prompts: Mapping[str, Cache[Any]],
         repairs: Mapping[str, int] = MappingProxyType({}),
         store_usable: Callable[[], bool] = lambda: True,
     ) -> None:

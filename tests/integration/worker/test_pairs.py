@@ -18,10 +18,10 @@ from darkroom.tasks import InvalidRequest, Job, State, TaskSettings
 from darkroom.tasks.catalogue import SCHEDULERS, Family
 from darkroom.tasks.claims import serve
 from darkroom.worker.batching.engine import Engine
+from darkroom.worker.caches import Cache
 from darkroom.worker.delivery.drain import Drain
 from darkroom.worker.delivery.leases import LeaseKeeper
 from darkroom.worker.delivery.runner import JobRunner
-from darkroom.worker.images.embeddings import EmbeddingCache
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.manifest import parse_manifest
 from darkroom.worker.images.pictures import encode
@@ -91,7 +91,7 @@ class Bench:
     def amid(self, ability: Ability, then: Callable[[], object]) -> Iterator[None]:
         """The block's job is interrupted once, in the midst of a call of the model."""
         generator = self.desk.around.generators[self.fields(ability)["model"]]
-        generator.embeddings = EmbeddingCache()
+        generator.embeddings = Cache()
         module, calls = _busy(ability, generator.model.components), count()
         done = DONE.get(ability.name, 1)
 

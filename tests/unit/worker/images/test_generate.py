@@ -1,9 +1,6 @@
 """Ends of the ranges, steps, prompts, sizes."""
 
-import threading
-import time
 from collections.abc import Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,7 +11,6 @@ from darkroom.tasks.catalogue import Family
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.graphs import Graphs
 from darkroom.worker.batching.stacking import Tree
-from darkroom.worker.images.embeddings import EmbeddingCache
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.pictures import encode
 from darkroom.worker.kinds.sources import prepare_source
@@ -220,35 +216,3 @@ def test_nothing_writes_to_kept_embeddings(generators: Generators, family: Famil
         for source in (None, photo()):
             make(generator, 1, source, prompt="an owl", guidance_scale=guidance)
         assert all(torch.equal(kept[name], tensor) for name, tensor in before.items())
-
-
-def test_only_the_newest_embeddings_are_kept() -> None:
-    cache = EmbeddingCache[int](most=2)
-    assert [cache.get(key, lambda key=key: len(key)) for key in ("a", "bb", "a", "ccc", "bb")] == [1, 2, 1, 3, 2]  # type: ignore[misc]
-    assert (cache.hits, cache.misses) == (1, 4)
-    assert cache.get("ccc", lambda: 0) == 3
-
-
-def test_who_asks_for_a_prompt_that_is_being_encoded_waits_for_it() -> None:
-    cache, started, gate = EmbeddingCache[int](), threading.Event(), threading.Event()
-    encoded: list[int] = []
-
-    def encode(number: int, *, fails: bool = False) -> int:
-        encoded.append(number)
-        started.set()
-        gate.wait()
-        if fails:
-            raise ValueError(number)
-        return number
-
-    with ThreadPoolExecutor(4) as pool:
-        first = pool.submit(cache.get, "fox", lambda: encode(0, fails=True))
-        started.wait()
-        others = [pool.submit(cache.get, "fox", lambda number=number: encode(number)) for number in (1, 2, 3)]  # type: ignore[misc]
-        while cache.hits < 3:
-            time.sleep(0.001)
-        gate.set()
-        with pytest.raises(ValueError, match="0"):
-            first.result()
-        found = [other.result() for other in others]
-    assert len(encoded) == 2 and found == [encoded[1]] * 3

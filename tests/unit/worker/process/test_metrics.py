@@ -10,8 +10,8 @@ import torch
 from prometheus_client.parser import text_string_to_metric_families
 
 from darkroom.worker.batching.engine import Engine
+from darkroom.worker.caches import Cache
 from darkroom.worker.errors import MetricsUnavailable
-from darkroom.worker.images.embeddings import EmbeddingCache
 from darkroom.worker.process.metrics import EngineCollector, metrics_server
 
 
@@ -39,7 +39,7 @@ def read(port: int) -> dict[str, float]:
 
 
 def test_what_was_done_can_be_read(engine: Engine, port: int) -> None:
-    prompts: EmbeddingCache[Any] = EmbeddingCache()
+    prompts: Cache[Any] = Cache()
     for _ in range(3):
         prompts.get("a star", lambda: 1)
     collector = EngineCollector(engine.stats, {"tiny": prompts}, {"lease_missing": 2})
