@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from darkroom.worker.batching.graphs import Graphs
 from darkroom.worker.batching.pace import Pace
 from darkroom.worker.batching.placements import Place, Places, Ticket
 from darkroom.worker.batching.policy import Policy
-from darkroom.worker.batching.stacking import Call, concatenated, run_plainly, run_stacked
+from darkroom.worker.batching.stacking import Call, Widths, concatenated, run_plainly, run_stacked, widest
 from darkroom.worker.batching.stats import EngineStats
 from darkroom.worker.failures import let_go, tells_of_memory
 from darkroom.worker.spans import span
@@ -44,11 +45,11 @@ class Batches:
         if len(batch) == 1:
             ((call, ticket),) = batch
             script = ticket.script.next(call.rows) if ticket.script else None
-            return [self._alone(call, script or self._planned(call.group, call.rows, bucket))]
+            return [self._alone(call, script or self._planned(call, call.rows, bucket, call.widths))]
         calls = [call for call, _ in batch]
         places = list(_places(calls, bucket))
         try:
-            results = self._model_call(calls, bucket, 0)
+            results = self._model_call(calls, bucket, 0, widest(calls))
         except BaseException as error:  # noqa: BLE001 - this thread has to live on
             let_go(error)
             memory = tells_of_memory(error)
@@ -75,7 +76,7 @@ class Batches:
         try:
             if call.group is None:
                 self._stats.ran(call.rows, call.rows)
-                return Outcome(call.run(), (Place(call.rows, 0, call.rows),))
+                return Outcome(call.run(), (Place(call.rows, 0, call.rows, call.widths),))
             return self._in_parts(call, list(places))
         except BaseException as error:  # noqa: BLE001 - the caller gets it; this thread has to live on
             return Outcome(error=error)
@@ -88,30 +89,33 @@ class Batches:
         while planned:
             place = planned.pop(0)
             try:
-                results += self._model_call([call.part(start, start + place.rows)], place.bucket, place.first)
+                part = call.part(start, start + place.rows)
+                results += self._model_call([part], place.bucket, place.first, place.widths)
             except BaseException as error:
                 if place.bucket == 1 or not tells_of_memory(error):
                     raise
                 let_go(error)
                 self._limit(call.group, place.bucket)
-                planned = list(self._planned(call.group, call.rows - start, 0))
+                planned = list(self._planned(call, call.rows - start, 0, place.widths))
                 continue
             done.append(place)
             start += place.rows
         return Outcome(concatenated(results), tuple(done))
 
-    def _planned(self, group: Hashable, rows: int, bucket: int) -> Places:
-        """Places of one call's rows: all in `bucket` if it holds them, else in as few parts as the cap allows."""
+    def _planned(self, call: Call, rows: int, bucket: int, widths: Widths) -> Places:
+        """Places of the call's last rows: all in `bucket` if it holds them, else in as few parts as the cap allows."""
+        group = call.group
         most = self._policy.cap(group)
         if rows <= min(most, bucket):
-            return (Place(bucket, 0, rows),)
+            return (Place(bucket, 0, rows, widths),)
         sizes = [min(most, rows - start) for start in range(0, rows, most)]
-        return tuple(Place(self._policy.bucket_for(group, size), 0, size) for size in sizes)
+        return tuple(Place(self._policy.bucket_for(group, size), 0, size, widths) for size in sizes)
 
-    def _model_call(self, calls: list[Call], bucket: int, first: int) -> list[Any]:
+    def _model_call(self, calls: list[Call], bucket: int, first: int, widths: Widths) -> list[Any]:
         group, device = calls[0].group, calls[0].device
-        with span(f"batch {bucket}"), self._capacity.measured(group, bucket, device):
-            results = self._pace.run(lambda: run_stacked(calls, bucket, first, self._run), group, bucket, device)
+        with span(f"batch {bucket}"), self._capacity.measured(group, bucket, device, widths):
+            run = partial(run_stacked, calls, bucket, first, self._run, widths)
+            results = self._pace.run(run, group, bucket, device)
         self._stats.ran(bucket, sum(call.rows for call in calls))
         self._stats.cap = self._policy.cap(group)
         return results
@@ -130,7 +134,7 @@ class Batches:
 
 
 def _places(calls: Sequence[Call], bucket: int) -> Iterator[Place]:
-    first = 0
+    first, widths = 0, widest(calls)
     for call in calls:
-        yield Place(bucket, first, call.rows)
+        yield Place(bucket, first, call.rows, widths)
         first += call.rows

@@ -18,21 +18,26 @@ class Capacity:
 
     def __init__(self, limit: Callable[[Hashable, int], None], share: float = SHARE) -> None:
         self._limit, self._share = limit, share
-        self._largest: dict[Hashable, Measured] = {}
+        self._largest: dict[tuple[Hashable, tuple[int, ...]], Measured] = {}
 
-    def measured(self, group: Hashable, bucket: int, device: torch.device) -> AbstractContextManager[None]:
-        """Around one model call. Reads the allocator's books only, so nothing waits for the GPU."""
-        if device.type != "cuda" or bucket <= self._largest.get(group, (0, 0))[0]:
+    def measured(
+        self, group: Hashable, bucket: int, device: torch.device, widths: tuple[int, ...] = ()
+    ) -> AbstractContextManager[None]:
+        """Around one model call. Reads the allocator's books only, so nothing waits for the GPU.
+
+        Calls with extras of other widths take other memory: the least that fits of them is what fits of the group.
+        """
+        if device.type != "cuda" or bucket <= self._largest.get((group, widths), (0, 0))[0]:
             return nullcontext()
-        return self._measured(group, bucket, device)
+        return self._measured(group, bucket, device, widths)
 
     @contextmanager
-    def _measured(self, group: Hashable, bucket: int, device: torch.device) -> Iterator[None]:
-        before = self._largest.get(group, (0, 0))
+    def _measured(self, group: Hashable, bucket: int, device: torch.device, widths: tuple[int, ...]) -> Iterator[None]:
+        before = self._largest.get((group, widths), (0, 0))
         torch.cuda.reset_peak_memory_stats(device)
         there = torch.cuda.memory_allocated(device)
         yield
-        now = self._largest[group] = bucket, torch.cuda.max_memory_allocated(device) - there
+        now = self._largest[group, widths] = bucket, torch.cuda.max_memory_allocated(device) - there
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         if before[0]:
             room = torch.cuda.mem_get_info(device)[0] + idle

@@ -1,7 +1,8 @@
 """What an image wishes of the engine, and where its denoiser calls were placed: enough to run each of them again.
 
-A row's bits depend on the bucket that it ran in and on its place there, not on its company. The record is a text of
-runs: `28x8:2 2x4:0` is 28 calls whose rows began at row 2 of a bucket of 8, then two at the start of a bucket of 4;
+A row's bits depend on the bucket that it ran in, on its place there, and on how wide the extras were that the call had
+for any of its rows, not on its company. The record is a text of runs: `28x8:2 2x4:0` is 28 calls whose rows began at
+row 2 of a bucket of 8, then two at the start of a bucket of 4; `8:2@4.0.1` is one with extras 4, 0 and 1 wide;
 `1:0:1+1:0:1` is one call that memory forced apart, with the rows of each part.
 """
 
@@ -13,17 +14,19 @@ from typing import Any, NamedTuple
 MAX_BUCKET = 64
 MAX_LENGTH = 100_000  # characters of one image's record
 
-_PART = r"[1-9][0-9]{0,2}:[0-9]{1,3}(:[1-9][0-9]{0,2})?"
+_WIDTHS = r"(@[0-9]{1,3}(\.[0-9]{1,3}){0,7})?"
+_PART = rf"[1-9][0-9]{{0,2}}:[0-9]{{1,3}}(:[1-9][0-9]{{0,2}})?{_WIDTHS}"
 _RUN = rf"([1-9][0-9]{{0,5}}x)?{_PART}(\+{_PART})*"
 PATTERN = rf"^({_RUN}( {_RUN})*)?$"
 
 
 class Place(NamedTuple):
-    """Some rows of a call: `rows` from row `first` on, in a model call of `bucket` rows."""
+    """Some rows of a call: `rows` from row `first` on, in a model call of `bucket` rows; `widths` are its extras'."""
 
     bucket: int
     first: int
     rows: int
+    widths: tuple[int, ...] = ()
 
 
 Places = tuple[Place, ...]  # of one call: one, or several where memory forced it apart
@@ -69,7 +72,8 @@ class Ticket:
 
     `urgent` goes before what is not; `solo` calls go alone, in the smallest bucket; a `script` repeats recorded places.
     `waited` counts the seconds in which the engine stood still so that others could join this image's calls. `on_call`
-    hears of each call (`darkroom.worker.batching.stacking.Call`) before it waits.
+    hears of each call (`darkroom.worker.batching.stacking.Call`) before it waits; `on_wait` is asked now and then while
+    the image waits for something else than a call, and may raise.
     """
 
     def __init__(
@@ -79,20 +83,32 @@ class Ticket:
         solo: bool = False,
         script: Script | None = None,
         on_call: Callable[[Any], None] = lambda _: None,
+        on_wait: Callable[[], None] = lambda: None,
     ) -> None:
-        self.urgent, self.script, self.on_call = urgent, script, on_call
+        self.urgent, self.script, self.on_call, self.on_wait = urgent, script, on_call, on_wait
         self.solo = solo or script is not None
         self.placements = Placements()
         self.waited = 0.0
 
 
 def _run(times: int, places: Places) -> str:
-    parts = [f"{place.bucket}:{place.first}" + (f":{place.rows}" if len(places) > 1 else "") for place in places]
+    parts = [_part(place, with_rows=len(places) > 1) for place in places]
     return (f"{times}x" if times > 1 else "") + "+".join(parts)
+
+
+def _part(place: Place, *, with_rows: bool) -> str:
+    rows = f":{place.rows}" if with_rows else ""
+    widths = "@" + ".".join(map(str, place.widths)) if place.widths else ""
+    return f"{place.bucket}:{place.first}{rows}{widths}"
 
 
 def _calls(record: str) -> Iterator[Places]:
     for run in record.split():
         times, _, parts = run.rpartition("x")
-        places = tuple(Place(*map(int, f"{part}:0".split(":")[:3])) for part in parts.split("+"))
-        yield from repeat(places, int(times or 1))
+        yield from repeat(tuple(map(_place, parts.split("+"))), int(times or 1))
+
+
+def _place(part: str) -> Place:
+    where, _, widths = part.partition("@")
+    bucket, first, rows = map(int, f"{where}:0".split(":")[:3])
+    return Place(bucket, first, rows, tuple(map(int, widths.split("."))) if widths else ())

@@ -82,6 +82,7 @@ class Policy:
         self._buckets = tuple(sorted(buckets))
         self._max_rows, self._window, self._patience = max_rows, window, patience
         self._groups: dict[Hashable, _Group] = {}  # the least recently used first
+        self._dropped: dict[Hashable, tuple[int, ...]] = {}  # by kin, in their order
         self._gaps: deque[float] = deque([0.0], maxlen=GAPS)  # a caller
         self._running: tuple[_Group, int] | None = None  # the newest batch and its calls, until it has ended
         self._callers = 1  # of the newest batch that has ended
@@ -126,22 +127,30 @@ class Policy:
         mine = self._group(group)
         mine.buckets = _up_to(mine.buckets, rows)
 
-    def drop(self, bucket: int) -> None:
-        """Use it no more, whatever the group; but the last one stays."""
-        self._buckets = _without(self._buckets, bucket)
-        for group in self._groups.values():
-            group.buckets = _without(group.buckets, bucket)
+    def drop(self, bucket: int, group: Hashable) -> None:
+        """Use it no more for this group and its kin, which begin with the same module; but the last one stays."""
+        kin = _kin(group)
+        self._dropped[kin] = (*self._dropped.get(kin, ()), bucket)
+        for name, found in self._groups.items():
+            if _kin(name) == kin:
+                found.buckets = _without(found.buckets, bucket)
 
     def cap(self, group: Hashable) -> int:
         """The most rows of one model call; a bucket."""
         return self._group(group).cap
 
-    def bucket_for(self, group: Hashable, rows: int) -> int:  # noqa: ARG002 - the cap does not matter
+    def bucket_for(self, group: Hashable, rows: int) -> int:
         """The smallest bucket that holds the rows, though memory may not; the largest where none does."""
-        return _smallest(self._buckets, rows)
+        return _smallest(self._usable(group), rows)
+
+    def _usable(self, group: Hashable) -> tuple[int, ...]:
+        found = self._buckets
+        for bucket in self._dropped.get(_kin(group), ()):
+            found = _without(found, bucket)
+        return found
 
     def _group(self, name: Hashable) -> _Group:
-        found = self._groups.pop(name, None) or _Group(_up_to(self._buckets, self._max_rows))
+        found = self._groups.pop(name, None) or _Group(_up_to(self._usable(name), self._max_rows))
         self._groups[name] = found
         if len(self._groups) > GROUPS:
             del self._groups[next(iter(self._groups))]
@@ -194,6 +203,10 @@ def _first_part(group: _Group, calls: Sequence[Waiting]) -> tuple[int, int]:
         found.append((round(seconds, 6), -count, bucket))
     _, count, bucket = min(found)
     return -count, bucket
+
+
+def _kin(group: Hashable) -> Hashable:
+    return group[0] if isinstance(group, tuple) and group else group
 
 
 def _smallest(buckets: Sequence[int], rows: int) -> int:

@@ -4,6 +4,7 @@ Every image has a pipeline of its own; all of them hold these proxies, which han
 modules without parameters, so that a pipeline finds its device by them and cannot move the real ones.
 """
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from diffusers.models.modeling_outputs import AutoencoderKLOutput
 
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Ticket
+from darkroom.worker.batching.stacking import Extra
 from darkroom.worker.errors import GenerationFailed
 
 
@@ -45,11 +47,22 @@ class _Proxy(torch.nn.Module):
 
 
 class DenoiserProxy(_Proxy):
-    """The denoiser, as the image of one ticket sees it; the one place where calls of several images are stacked."""
+    """The denoiser, as the image of one ticket sees it; the one place where calls of several images are stacked.
 
-    def __init__(self, real: Any, engine: Engine, device: torch.device, ticket: Ticket) -> None:
+    `called` is what is called in its place, with the argument `extras` more: what the image brings for so many rows.
+    """
+
+    def __init__(
+        self,
+        real: Any,
+        engine: Engine,
+        device: torch.device,
+        ticket: Ticket,
+        called: Callable[..., Any] | None = None,
+        extras: Callable[[int], tuple[Extra, ...]] = lambda _: (),
+    ) -> None:
         super().__init__(real, engine, device)
-        self._ticket = ticket
+        self._ticket, self._called, self._extras = ticket, called, extras
 
     @property
     def add_embedding(self) -> Any:
@@ -58,7 +71,10 @@ class DenoiserProxy(_Proxy):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The real denoiser's result: noise for latents (rows, 4, h/8, w/8), two rows an image under guidance."""
-        return self._engine.denoise(self.real, args, kwargs, self._ticket)
+        if self._called is None:
+            return self._engine.denoise(self.real, args, kwargs, self._ticket)
+        rows = len(args[0] if args else kwargs["sample"])
+        return self._engine.denoise(self._called, args, {**kwargs, "extras": self._extras(rows)}, self._ticket)
 
 
 class VaeProxy(_Proxy):

@@ -1,12 +1,13 @@
 """Calls of a denoiser as trees of tensors: which may share a model call, and how that call is put together and divided.
 
-A call's arguments are dicts, lists and tuples, nested as they come (SDXL's added conditions, IP-Adapter's embeddings,
-ControlNet's residuals). Tensors whose first dimension is that of the sample are rows, the time step is one value a row,
-everything else has to be equal in all calls of a group.
+A call's arguments are dicts, lists and tuples, nested as they come (SDXL's added conditions, ControlNet's residuals).
+Tensors whose first dimension is that of the sample are rows, the time step is one value a row, everything else has to
+be equal in all calls of a group. What a call may have or lack, and still share a model call, is an `Extra`.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, repeat, zip_longest
 from typing import Any, Self
 
 import torch
@@ -15,6 +16,7 @@ Tree = tuple[tuple[Any, ...], dict[str, Any]]  # positional and named arguments
 Join = Callable[[list[torch.Tensor]], torch.Tensor]
 Change = Callable[[torch.Tensor], torch.Tensor]
 Run = Callable[[Callable[..., Any], Tree, Hashable], Any]  # a module, its arguments, and what all such calls share
+Widths = tuple[int, ...]  # of a call's extras, in their order; those at the end that are 0 are left out
 
 _PLAIN = (bool, int, float, str, type(None))  # what a result may hold besides tensors
 _LISTS = (list, tuple)  # a union of them would be made anew at each of hundreds of questions
@@ -22,6 +24,26 @@ _LISTS = (list, tuple)  # a union of them would be made anew at each of hundreds
 
 class _Unstackable(Exception):
     """The arguments hold something that is neither rows nor comparable."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Extra:
+    """An argument that a call may do without, such as an image's LoRAs: rows, of which `width` columns say something.
+
+    `tensors` are (rows, most, ...) each, as wide in all calls. Of several calls' rows the widest counts: the module is
+    given so many columns of each tensor, or all of what is `whole`, or None where no call has any. So what is beyond a
+    call's own width must say nothing.
+    """
+
+    tensors: tuple[torch.Tensor, ...]
+    width: int = 0
+    whole: bool = False
+
+    def columns(self, width: int) -> tuple[torch.Tensor, ...] | None:
+        """What the module is given of it in a call of this width."""
+        if not width or self.whole:
+            return self.tensors if width else None
+        return tuple(tensor[:, :width] for tensor in self.tensors)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,31 +55,41 @@ class Call:
     rows: int
     group: Hashable | None
     device: torch.device
+    widths: Widths = ()
 
     @classmethod
     def of(cls, module: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Self:
         """The call `module(*args, **kwargs)`; its first tensor is the sample (rows, ...)."""
         sample = next(tensors_of([args, kwargs]), None)
+        widths = shortest([extra.width for extra in extras_of([args, kwargs])])
         if sample is None or not sample.dim():
-            return cls(module, (args, kwargs), 1, None, torch.device("cpu"))
+            return cls(module, (args, kwargs), 1, None, torch.device("cpu"), widths)
         rows = len(sample)
         tree = _with_time_steps(args, kwargs, sample)
         try:
-            return cls(module, tree, rows, (id(module), _signature(tree, rows)), sample.device)
+            return cls(module, tree, rows, (id(module), _signature(tree, rows)), sample.device, widths)
         except _Unstackable:
-            return cls(module, (args, kwargs), rows, None, sample.device)
+            return cls(module, (args, kwargs), rows, None, sample.device, widths)
 
     def run(self) -> Any:
         """The module's own result, on the arguments as they are."""
-        args, kwargs = self.tree
+        args, kwargs = self.as_wide(self.widths)
         return self.module(*args, **kwargs)
+
+    def as_wide(self, widths: Widths) -> Tree:
+        """The arguments with the extras as the module takes them, so wide each."""
+        if not any(True for _ in extras_of(self.tree)):
+            return self.tree
+        left = chain(widths, repeat(0))
+        found: Tree = _with_extras(self.tree, lambda extra: extra.columns(next(left)))
+        return found
 
     def part(self, start: int, stop: int) -> Self:
         """The same call for some of its rows."""
         if (start, stop) == (0, self.rows):
             return self
         tree = changed(self.tree, lambda tensor: tensor[start:stop])
-        return type(self)(self.module, tree, stop - start, self.group, self.device)
+        return replace(self, tree=tree, rows=stop - start)
 
 
 def run_plainly(module: Callable[..., Any], tree: Tree, _key: Hashable) -> Any:
@@ -73,16 +105,25 @@ def run_plainly(module: Callable[..., Any], tree: Tree, _key: Hashable) -> Any:
     return changed(result, _free)
 
 
-def run_stacked(calls: Sequence[Call], bucket: int, first: int = 0, run: Run = run_plainly) -> list[Any]:
+def widest(calls: Sequence[Call]) -> Widths:
+    """How wide the extras are of a model call for all of these."""
+    return shortest([max(column) for column in zip_longest(*(call.widths for call in calls), fillvalue=0)])
+
+
+def run_stacked(
+    calls: Sequence[Call], bucket: int, first: int = 0, run: Run = run_plainly, widths: Widths | None = None
+) -> list[Any]:
     """One model call of `bucket` rows; each call's rows of the result (slices of one tensor), in the order of `calls`.
 
     The calls' rows begin at row `first`; rows of nobody are copies of the first call's first. All have one group.
+    `widths` of extras: those of the widest calls, unless told otherwise.
     Raises TypeError where the result is not made of rows, and what the module raises.
     """
-    module, key = calls[0].module, (calls[0].group, bucket)
+    wide = widest(calls) if widths is None else widths
+    module, key, trees = calls[0].module, (calls[0].group, bucket, wide), [call.as_wide(wide) for call in calls]
     if len(calls) == 1 and calls[0].rows == bucket:
-        return [run(module, changed(calls[0].tree, _copied), key)]
-    result = run(module, joined([call.tree for call in calls], lambda tensors: _column(tensors, bucket, first)), key)
+        return [run(module, changed(trees[0], _copied), key)]
+    result = run(module, joined(trees, lambda tensors: _column(tensors, bucket, first)), key)
     found, start = [], first
     for call in calls:
         found.append(_rows_of(result, start, start + call.rows, bucket))
@@ -111,6 +152,8 @@ def changed(tree: Any, change: Change) -> Any:
     """The tree with other tensors; its dicts and lists are new ones."""
     if isinstance(tree, torch.Tensor):
         return change(tree)
+    if isinstance(tree, Extra):
+        return replace(tree, tensors=tuple(map(change, tree.tensors)))
     if isinstance(tree, dict):
         return _like(tree, {name: changed(child, change) for name, child in tree.items()})
     if isinstance(tree, _LISTS):
@@ -140,6 +183,34 @@ def tensors_of(tree: Any) -> Iterator[torch.Tensor]:
             yield from tensors_of(child)
 
 
+def extras_of(tree: Any) -> Iterator[Extra]:
+    """All extras, in their order."""
+    if isinstance(tree, Extra):
+        yield tree
+    elif isinstance(tree, dict):
+        for child in tree.values():
+            yield from extras_of(child)
+    elif isinstance(tree, _LISTS):
+        for child in tree:
+            yield from extras_of(child)
+
+
+def shortest(widths: Sequence[int]) -> Widths:
+    """Without what is 0 at the end: a call without extras says nothing of them."""
+    last = max((place for place, width in enumerate(widths, 1) if width), default=0)
+    return tuple(widths[:last])
+
+
+def _with_extras(tree: Any, change: Callable[[Extra], Any]) -> Any:
+    if isinstance(tree, Extra):
+        return change(tree)
+    if isinstance(tree, dict):
+        return _like(tree, {name: _with_extras(child, change) for name, child in tree.items()})
+    if isinstance(tree, _LISTS):
+        return _like(tree, [_with_extras(child, change) for child in tree])
+    return tree
+
+
 def _with_time_steps(args: tuple[Any, ...], kwargs: dict[str, Any], sample: torch.Tensor) -> Tree:
     """The arguments with one time step a row, in float32: schedulers count in other types, denoisers embed in this.
 
@@ -164,6 +235,8 @@ def _signature(tree: Any, rows: int) -> Hashable:
         if not shape or shape[0] != rows:
             raise _Unstackable
         return shape[1:], tree.dtype, tree.device
+    if isinstance(tree, Extra):
+        return Extra, tree.whole, tuple([_signature(tensor, rows) for tensor in tree.tensors])
     if isinstance(tree, dict):
         return type(tree), tuple([(name, _signature(child, rows)) for name, child in tree.items()])
     if isinstance(tree, _LISTS):

@@ -7,7 +7,7 @@ import structlog
 import torch
 
 from darkroom.worker.batching.engine import Engine
-from darkroom.worker.batching.placements import Script, Ticket
+from darkroom.worker.batching.placements import Place, Placements, Script, Ticket
 from darkroom.worker.batching.stacking import Call, Tree, changed
 
 VARIATION = 0.1  # of standard deviation; rows that were alike would hide that they changed places
@@ -30,16 +30,19 @@ def warm_buckets(engine: Engine, call: Call, most_seconds: float) -> None:
         if now - began + 2 * (now - last) > most_seconds:  # twice the rows take at most twice as long
             break
         last = now
-        with engine.image(script=Script(f"3x{bucket}:0")) as ticket:
+        wanted = Placements()
+        for _ in range(3):
+            wanted.add([Place(bucket, 0, bucket, call.widths)])
+        with engine.image(script=Script(str(wanted))) as ticket:
             same, moved = _compared(engine, call, bucket, ticket)
-        if str(ticket.placements) != f"3x{bucket}:0":
+        if str(ticket.placements) != str(wanted):
             break  # memory does not suffice; the engine has taken note of it
         tried += 1
         seconds = round(time.monotonic() - last, 2)
         structlog.get_logger().info("batch.bucket_tried", bucket=bucket, seconds=seconds)  # compiling takes minutes
         company += [] if same else [bucket]
         place += [] if moved else [bucket]
-    _drop(engine, {*company, *(place if 2 * len(place) < tried else [])})
+    _drop(engine, call, {*company, *(place if 2 * len(place) < tried else [])})
 
 
 def _buckets(engine: Engine, call: Call) -> list[int]:
@@ -47,9 +50,9 @@ def _buckets(engine: Engine, call: Call) -> list[int]:
     return sorted({engine.call(engine.policy.bucket_for, call.group, count) for count in rows})
 
 
-def _drop(engine: Engine, buckets: set[int]) -> None:
+def _drop(engine: Engine, call: Call, buckets: set[int]) -> None:
     for bucket in sorted(buckets):
-        engine.call(engine.policy.drop, bucket)
+        engine.call(engine.policy.drop, bucket, call.group)
         structlog.get_logger().warning("batch.bucket_dropped", bucket=bucket)
 
 

@@ -263,16 +263,27 @@ def test_a_limit_of_memory_holds_from_then_on_and_only_gets_less() -> None:
 
 def test_a_dropped_bucket_is_not_used() -> None:
     policy = informed(LAUNCHES)
-    policy.drop(4)
+    policy.drop(4, "a")
     assert policy.choose(calls(2), {}, 0.0) == Batch((0, 1), 8)
     assert policy.bucket_for("a", 3) == 8
-    policy.drop(32)
-    assert policy.cap("a") == policy.cap("new") == 16
+    policy.drop(32, "a")
+    assert policy.cap("a") == 16
     done = Simulation(policy, table(LAUNCHES), crowd(steps=5)).run()
     assert not {4, 32} & set(done.buckets)
     for bucket in BUCKETS:
-        policy.drop(bucket)
+        policy.drop(bucket, "a")
     assert policy.bucket_for("a", 40) == policy.cap("a") == 16
+
+
+def test_a_dropped_bucket_is_dropped_for_all_calls_of_the_same_module() -> None:
+    policy = Policy()
+    policy.limit((1, "small"), 16)
+    policy.drop(8, (1, "large"))
+    assert policy.bucket_for((1, "large"), 5) == policy.bucket_for((1, "new"), 5) == 16
+    policy.drop(16, (1, "large"))
+    assert policy.cap((1, "small")) == 4
+    assert policy.bucket_for((2, "large"), 5) == 8
+    assert policy.cap((2, "large")) == 32
 
 
 def test_a_worker_may_set_its_largest_batch() -> None:

@@ -1,6 +1,6 @@
 """Warm-up of the buckets: measured, checked, and ended where time or memory ends."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 
 import pytest
 import torch
@@ -24,9 +24,9 @@ class Watched(Policy):
         self.measured.append(bucket)
         super().ran(group, bucket, seconds)
 
-    def drop(self, bucket: int) -> None:
+    def drop(self, bucket: int, group: Hashable) -> None:
         self.dropped.append(bucket)
-        super().drop(bucket)
+        super().drop(bucket, group)
 
 
 class Denoiser:
@@ -71,12 +71,13 @@ def test_every_bucket_is_measured(engine: Engine, policy: Watched) -> None:
 
 def test_a_bucket_in_which_the_place_counts_is_dropped(engine: Engine, policy: Watched) -> None:
     with capture_logs() as logs:
-        warm_buckets(engine, call(Denoiser(place=(4,))), 60)
+        warm_buckets(engine, first := call(Denoiser(place=(4,))), 60)
     assert policy.dropped == [4]
     found = [(line["event"], line["bucket"]) for line in logs]
     tried = [("batch.bucket_tried", bucket) for bucket in (1, 2, 4, 8)]
     assert found == [*tried, ("batch.bucket_dropped", 4)]
-    assert engine.policy.bucket_for(None, 3) == 8
+    assert engine.policy.bucket_for(first.group, 3) == 8
+    assert engine.policy.bucket_for(call(Denoiser()).group, 3) == 4
 
 
 def test_where_it_counts_in_most_they_are_kept(engine: Engine, policy: Watched) -> None:
