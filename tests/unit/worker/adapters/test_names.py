@@ -57,6 +57,15 @@ def test_names_that_sd_scripts_writes_for_sdxl() -> None:
     assert {name: layer.path for name, layer in found.items() if layer} == known
 
 
+def test_all_layers_of_sdxl_have_names_of_the_original_release() -> None:
+    """Held against the names under which the tests write whole models, which diffusers reads."""
+    unet = sdxl()
+    layers = ModelLayers({"unet": unet})
+    for path, layer in layers.parts["unet"].items():
+        name = unet_key(f"{path}.weight", unet).removesuffix(".weight")
+        assert layers.find("unet", name) == layers.find("unet", name.replace(".", "_")) == layer
+
+
 @pytest.mark.parametrize("family", ["sd", "sdxl", "sdxl-refiner"])
 def test_no_two_layers_share_a_name(models: Models, family: Family) -> None:
     components = models(family).components
