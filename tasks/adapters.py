@@ -1,6 +1,6 @@
 """LoRAs: as a catalogue names them, as a model has them of its own, and as workers offer them."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -61,6 +61,12 @@ class LoraEntry(Strict):
             raise ValueError("`family` and `families` at once")
         rest = {name: value for name, value in fields.items() if name != "family"}
         return {**rest, "families": [fields["family"]]}
+
+    @model_validator(mode="after")
+    def _bundled_by_digest(self) -> Self:
+        if isinstance(self.source, BundledSource) and self.sha256 is None:
+            raise ValueError("what comes with Darkroom is pinned here: `sha256` is missing")
+        return self
 
     def misfit(self, model: str, family: str, base: str | None) -> str:
         """Why it cannot be on in pictures of the model; empty where it can."""

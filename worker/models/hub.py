@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import tqdm
 
-from darkroom.tasks.catalogue import HubSource
+from darkroom.tasks.sources import HubSource, WeightsHubSource
 from darkroom.worker.errors import ModelError, ModelMissing
 from darkroom.worker.models.digests import ByteCounter, Progress
 from darkroom.worker.models.door import first_line
@@ -56,7 +56,7 @@ def list_remote(repo: str, revision: str) -> RemoteModel:
 
 
 @contextmanager
-def hub_door(source: HubSource) -> Iterator[None]:
+def hub_door(source: HubSource | WeightsHubSource) -> Iterator[None]:
     """Errors of the hub and of the way there become ModelMissing with what to do."""
     try:
         yield
@@ -66,7 +66,7 @@ def hub_door(source: HubSource) -> Iterator[None]:
         raise _ours(source, error) from error
 
 
-def _ours(source: HubSource, error: Exception) -> ModelMissing:
+def _ours(source: HubSource | WeightsHubSource, error: Exception) -> ModelMissing:
     repo = source.repo
     if isinstance(error, GatedRepoError):
         page = f"https://huggingface.co/{repo}"
@@ -83,7 +83,7 @@ def _ours(source: HubSource, error: Exception) -> ModelMissing:
         return ModelMissing(f"{error.filename or repo}: {error.strerror}", hint="the models folder must be writable")
     offline = isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError)
     hint = "check the network and HF_HUB_OFFLINE" if offline else "check the network"
-    hint += "; or copy the model's folder here and name it in your catalogue file"
+    hint += "; or copy the files here and name their place in your catalogue file"
     return ModelMissing(f"the hub cannot be reached for {repo}: {first_line(error)}", hint=hint)
 
 

@@ -6,7 +6,7 @@ from darkroom.tasks.catalogue import BundledSource, FileSource, HubSource, Model
 from darkroom.worker.models.lockfile import LockedModel, read_lock
 from darkroom.worker.settings import WorkerSettings
 
-_PACKAGE = Path(__file__).parents[1]  # darkroom/worker, where bundled models lie
+PACKAGE = Path(__file__).parents[1]  # darkroom/worker, where bundled models lie
 
 
 def pin_of(entry: ModelEntry, settings: WorkerSettings) -> LockedModel | None:
@@ -17,7 +17,7 @@ def pin_of(entry: ModelEntry, settings: WorkerSettings) -> LockedModel | None:
     """
     source = entry.source
     if isinstance(source, BundledSource):
-        return read_lock(_PACKAGE / source.name).models.get(source.name)
+        return read_lock(PACKAGE / source.name).models.get(source.name)
     locked = read_lock(settings.models_dir).models.get(entry.weights)
     if locked and isinstance(source, HubSource):
         asked = (source.repo, source.revision, source.variant)
@@ -29,7 +29,7 @@ def folder_of(entry: ModelEntry, settings: WorkerSettings, revision: str) -> Pat
     """The folder in the diffusers layout; of a model in one file, that of its configs and tokenizers."""
     match entry.source:
         case BundledSource(name=name):
-            return _PACKAGE / name
+            return PACKAGE / name
         case HubSource():
             return settings.models_dir / entry.weights / revision
         case FileSource(config=config):

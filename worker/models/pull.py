@@ -48,12 +48,12 @@ def pull(
         folder = folder_of(entry, settings, remote.revision)
         wanted = wanted_files(spec, list(remote.files), source.variant)
         size = sum(remote.files[name].bytes for name in wanted)
-        _check_space(folder, size)
+        check_space(folder, size)
         snapshot(
             repo_id=source.repo,
             revision=remote.revision,
             local_dir=folder,
-            allow_patterns=[_literal(name) for name in wanted],
+            allow_patterns=[literal(name) for name in wanted],
             tqdm_class=byte_bar(size, progress),
         )
         return _pin(entry, settings, remote, pinned, progress)
@@ -135,17 +135,18 @@ def _check_remote(name: str, files: dict[str, LockedFile], remote: RemoteModel) 
             raise ModelDigestMismatch(f"model {name}: {file} is not of the repository", hint="delete it and pull again")
 
 
-def _check_space(folder: Path, needed: int) -> None:
+def check_space(folder: Path, needed: int) -> None:
+    """Raises ModelMissing where the disk has no room for so many bytes in this folder."""
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.exists() else 0
     free = shutil.disk_usage(existing).free
     if needed - there > free:
         raise ModelMissing(
-            f"the model takes {(needed - there) / 1e9:.1f} GB more, {existing} has {free / 1e9:.1f} GB free",
+            f"it takes {(needed - there) / 1e9:.1f} GB more, {existing} has {free / 1e9:.1f} GB free",
             hint="make room, or set DARKROOM_MODELS_DIR to a larger disk",
         )
 
 
-def _literal(name: str) -> str:
+def literal(name: str) -> str:
     """The name as a pattern that matches it alone."""
     return re.sub(r"([*?[])", r"[\1]", name)

@@ -152,6 +152,7 @@ def test_a_fault_of_the_base_is_told_there_alone(tmp_path: Path) -> None:
         ({"source": {"type": "hub", "repo": "a/b", "file": "x.bin"}}, "is no .safetensors file"),
         ({"source": {"type": "hub", "repo": "a/b"}}, "source.hub.file"),
         ({"source": {"type": "bundled", "name": "../x"}}, "source.bundled.name"),
+        ({"source": {"type": "bundled", "name": "x"}}, "`sha256` is missing"),
         ({"source": {"type": "folder", "path": "x"}}, "source"),
         ({"models": ["mein"]}, "loras.quick.models: no model 'mein' is in the catalogue (did you mean mine?)"),
         ({"models": ["sdxl"]}, "loras.quick.models: sdxl is of the family sdxl, and the LoRA for sd"),
