@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from darkroom.cli.errors import FileFault
+from darkroom.cli.fetching import fetching
+from darkroom.cli.market import market_if_heard
 from darkroom.cli.options import AsJson, Catalogue, ModelsDir, set_environment
 from darkroom.cli.reading import local_path
 from darkroom.cli.screen import Screen, pairs, size, table
-from darkroom.tasks import Darkroom, ModelOffer, QueueError
-from darkroom.tasks.catalogue import ModelEntry, load_catalogue
+from darkroom.tasks import Market, ModelOffer
+from darkroom.tasks.catalogue import Contents, ModelEntry, load_catalogue, load_contents
+from darkroom.tasks.sources import WeightsHubSource
 from darkroom.worker.errors import ModelMissing, ModelUnknown, ModelUnsafe
 from darkroom.worker.settings import WorkerSettings
 
@@ -29,37 +31,41 @@ PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
 def list_models(*, catalogue: Catalogue = None, models_dir: ModelsDir = None, as_json: AsJson = False) -> None:
     """List the catalogue: defaults, licence, whether the weights are here, and how many workers serve each model."""
     screen, settings = Screen(as_json=as_json), _settings(catalogue, models_dir)
-    entries = load_catalogue(settings.catalogue)
-    try:
-        with Darkroom() as client:
-            market = client.models()
-        offers, workers = {**market.offers, **entries}, market.workers
-        has = {name: market.has(name) for name in offers}
-    except QueueError as error:
-        screen.note(f"which are served is not known: {error.message}")
-        offers, workers, has = dict(entries), None, {}
-    states = _states(entries, settings)
-    documents = [_document(offers[name], states.get(name), workers, has.get(name, [])) for name in sorted(offers)]
+    contents, market = load_contents(settings.catalogue), market_if_heard(screen, "served")
+    states = _states(contents, settings)
+    names = sorted({*contents.models, *(market.offers if market else ())})
+    documents = [_document(name, contents.models.get(name), states.get(name), market) for name in names]
     screen.result({"models": documents}, models_table(documents))
 
 
 @app.command(epilog="Example: darkroom models pull sdxl")
 def pull(name: str, *, catalogue: Catalogue = None, models_dir: ModelsDir = None, as_json: AsJson = False) -> None:
-    """Fetch a model from the Hugging Face hub at one commit, check every file, and pin its digests."""
+    """Fetch a model from the Hugging Face hub at one commit, check every file, and pin its digests.
+
+    Of a model that is made of another one that is fetched, and the LoRAs that it has of its own.
+    """
     screen, settings = Screen(as_json=as_json), _settings(catalogue, models_dir)
-    entry = _entry(name, load_catalogue(settings.catalogue))
+    contents = load_contents(settings.catalogue)
+    entry = _entry(name, contents.models)
+    from darkroom.worker.adapters.pull import pull_lora
     from darkroom.worker.models.pull import pull as fetch  # loads torch and the hub's library
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    quiet = not screen.err.is_terminal
-    with Progress(
-        *columns, TimeRemainingColumn(), console=screen.err, redirect_stdout=False, disable=quiet
-    ) as progress:
-        told = _Phases(progress, name)
+    with fetching(screen, entry.weights) as told:
         locked = fetch(entry, settings, progress=told)
+    own = [contents.loras[use.name] for use in entry.own_loras]
+    for lora in (one for one in own if isinstance(one.source, WeightsHubSource)):
+        with fetching(screen, lora.name) as told:
+            pull_lora(lora, settings, progress=told)
     count, amount = len(locked.files), sum(file.bytes for file in locked.files.values())
     screen.result(
-        {"name": name, "source": locked.source, "revision": locked.revision, "files": count, "bytes": amount},
+        {
+            "name": name,
+            "source": locked.source,
+            "revision": locked.revision,
+            "files": count,
+            "bytes": amount,
+            "loras": [one.name for one in own],
+        },
         f"{name}: {count} files, {size(amount)}, at {locked.revision} in {settings.models_dir}",
     )
 
@@ -81,20 +87,6 @@ def inspect(
     )
 
 
-class _Phases:
-    """Bytes fetched, then from 0 again those verified: a bar each."""
-
-    def __init__(self, progress: Progress, name: str) -> None:
-        self._progress, self._name, self._done = progress, name, 0
-        self._tasks = [progress.add_task(f"{name}: fetch", total=None)]
-
-    def __call__(self, done: int, total: int) -> None:
-        if done < self._done:
-            self._tasks.append(self._progress.add_task(f"{self._name}: verify", total=total))
-        self._done = done
-        self._progress.update(self._tasks[-1], completed=done, total=total)
-
-
 def _settings(catalogue: str | None, models_dir: str | None) -> WorkerSettings:
     set_environment(catalogue=catalogue, models_dir=models_dir)
     return WorkerSettings()
@@ -106,32 +98,49 @@ def _entry(name: str, catalogue: Mapping[str, ModelEntry]) -> ModelEntry:
     return catalogue[name]
 
 
-def _states(entries: Mapping[str, ModelEntry], settings: WorkerSettings) -> dict[str, str]:
+def _states(contents: Contents, settings: WorkerSettings) -> dict[str, str]:
     """Where the worker's libraries are not installed, no model can be either."""
     try:
-        from darkroom.cli.doctor.inventory import holding  # needs filelock
+        from darkroom.cli.doctor.inventory import HERE, holding, lora_holding  # needs filelock
     except ModuleNotFoundError:
         return {}
-    return {name: holding(entry, settings).state for name, entry in entries.items()}
+    loras = {name: lora_holding(lora, settings).state for name, lora in contents.loras.items()}
+    found: dict[str, str] = {}
+    for name, entry in contents.models.items():
+        parts = [holding(entry, settings).state, *(loras[use.name] for use in entry.own_loras)]
+        found[name] = next((state for state in parts if state not in HERE), parts[0])
+    return found
 
 
-def _document(
-    offer: ModelOffer, state: str | None, workers: Mapping[str, int] | None, has: list[str]
-) -> dict[str, Any]:
-    served = None if workers is None else workers.get(offer.name, 0)
+def _document(name: str, entry: ModelEntry | None, state: str | None, market: Market | None) -> dict[str, Any]:
+    """As the catalogue of this machine has it, else as workers do; LoRAs are the workers' alone."""
+    said = market.offers.get(name) if market else None
+    offer = entry or said
+    assert offer is not None
     shown = offer.model_dump(mode="json", include=set(ModelOffer.model_fields))
-    return {**shown, "state": state or "not here", "workers": served, "has": has}
+    loras = [lora.model_dump(mode="json") for lora in said.loras] if said else []
+    served = None if market is None else market.workers.get(name, 0)
+    has = market.has(name) if market else []
+    return {**shown, "loras": loras, "state": state or "not here", "workers": served, "has": has}
 
 
 def models_table(documents: Iterable[Mapping[str, Any]]) -> RenderableType:
     """A line a model. What its workers have is left to --json and `darkroom doctor`: it is long, and theirs alone."""
-    rows = ((d["name"], d["family"], d["state"], _workers(d), _defaults(d), d["license"]) for d in documents)
-    heads = ("NAME", "FAMILY", "WEIGHTS", "WORKERS", "DEFAULTS", "LICENCE")
-    return table(*heads, rows=rows, spare=("LICENCE", "DEFAULTS", "FAMILY"))
+    rows = (
+        (d["name"], d["family"], d["state"], _workers(d), _loras(d), d["base"] or "-", _defaults(d), d["license"])
+        for d in documents
+    )
+    heads = ("NAME", "FAMILY", "WEIGHTS", "WORKERS", "LORAS", "BASE", "DEFAULTS", "LICENCE")
+    return table(*heads, rows=rows, spare=("LICENCE", "DEFAULTS", "BASE", "LORAS", "FAMILY"))
 
 
 def _workers(document: Mapping[str, Any]) -> str:
     return "?" if document["workers"] is None else str(document["workers"])
+
+
+def _loras(document: Mapping[str, Any]) -> str:
+    """How many requests may name; what is not served has none."""
+    return str(len(document["loras"])) if document["workers"] else _workers(document)
 
 
 def _defaults(document: Mapping[str, Any]) -> str:

@@ -124,6 +124,8 @@ def models(*, digests: bool) -> Iterator[Check]:
     from darkroom.cli.doctor.inventory import holding
 
     for name, entry in sorted(entries.items()):
+        if entry.base:  # its files are the base's, and LoRAs
+            continue
         held = holding(entry, settings)
         if held.state == "missing" or held.wrong:
             yield _incomplete(name, entry, held.wrong)

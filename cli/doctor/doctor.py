@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from darkroom.cli.doctor import checks, queue_checks
+from darkroom.cli.doctor import checks, lora_checks, queue_checks
 from darkroom.cli.doctor.check import Check
 from darkroom.cli.errors import EXIT_FAILED
 from darkroom.cli.options import AsJson, Catalogue, ModelsDir, set_environment
@@ -21,7 +21,10 @@ def doctor(
     models_dir: ModelsDir = None,
     as_json: AsJson = False,
 ) -> int:
-    """Check versions, server, workers, jobs, storage, models, devices, and say what to do. Exits 1 if one is broken."""
+    """Check versions, server, workers, jobs, storage, models, LoRAs, devices, and say what to do.
+
+    Exits 1 if one is broken.
+    """
     screen = Screen(as_json=as_json)
     set_environment(catalogue=catalogue, models_dir=models_dir)
     found: list[Check] = []
@@ -43,6 +46,7 @@ def _all(*, digests: bool) -> Iterator[Check]:
     yield from checks.guarded("jobs", queue_checks.jobs)
     yield from checks.guarded("storage", checks.storage)
     yield from checks.guarded("models", lambda: checks.models(digests=digests))
+    yield from checks.guarded("loras", lambda: lora_checks.loras(digests=digests))
     yield from checks.guarded("device", checks.device)
 
 

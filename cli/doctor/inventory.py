@@ -4,17 +4,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from darkroom.tasks.adapters import LoraEntry
 from darkroom.tasks.catalogue import BundledSource, FileSource, HubSource, ModelEntry
+from darkroom.tasks.sources import WeightsHubSource
+from darkroom.worker.adapters.places import path_of_lora, pin_of_lora
 from darkroom.worker.models.lockfile import LOCAL, LockedModel
 from darkroom.worker.models.places import folder_of, pin_of
 from darkroom.worker.settings import WorkerSettings
 
 State = Literal["pulled", "incomplete", "not pulled", "local", "missing", "bundled"]
 
+HERE: tuple[State, ...] = ("pulled", "local", "bundled")
+
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """One model here: `bytes` pinned, `wrong` the files that lack or have another size."""
+    """One model or LoRA here: `bytes` pinned, `wrong` the files that lack or have another size."""
 
     state: State
     revision: str = ""
@@ -35,6 +40,24 @@ def holding(entry: ModelEntry, settings: WorkerSettings) -> Holding:
     if locked is None or isinstance(source, FileSource):  # the files of one file's configs lie elsewhere
         return Holding("local", LOCAL, _bytes(locked), locked=locked)
     return _held("local", locked, source.path)
+
+
+def lora_holding(entry: LoraEntry, settings: WorkerSettings) -> Holding:
+    """What is here of one LoRA. Raises LockInvalid."""
+    locked = pin_of_lora(entry, settings)
+    path = path_of_lora(entry, settings, locked)
+    if path is None:
+        return Holding("not pulled")
+    state: State = "bundled"
+    if not isinstance(entry.source, BundledSource):
+        state = "pulled" if isinstance(entry.source, WeightsHubSource) else "local"
+    there, revision = _size(path), locked.revision if locked else LOCAL
+    pinned = next(iter(locked.files.values())).bytes if locked else there
+    if there < 0:
+        return Holding("incomplete" if state == "pulled" else "missing", revision, pinned, (str(path),), locked=locked)
+    if there != pinned:
+        return Holding("incomplete", revision, pinned, (str(path),), locked=locked)
+    return Holding(state, revision, pinned, files=((path.name, path),), locked=locked)
 
 
 def _held(state: State, locked: LockedModel, folder: Path) -> Holding:

@@ -109,10 +109,12 @@ OFFER: dict[str, Any] = {
     "state": "not pulled",
     "workers": 2,
     "has": ["kind:inpaint"] * 30,
+    "loras": [{"name": "pen"}] * 3,
+    "base": None,
     "defaults": {"width": 1024, "height": 1024, "num_inference_steps": 50, "guidance_scale": 3.0, "scheduler": "ddim"},
     "license": "https://example.org/a/long/way/to/the/licence/of/this/model",
 }
-HEADS = ["NAME", "FAMILY", "WEIGHTS", "WORKERS", "DEFAULTS", "LICENCE"]
+HEADS = ["NAME", "FAMILY", "WEIGHTS", "WORKERS", "LORAS", "BASE", "DEFAULTS", "LICENCE"]
 
 
 def lines_at(width: int, shown: RenderableType) -> list[str]:
@@ -122,12 +124,13 @@ def lines_at(width: int, shown: RenderableType) -> list[str]:
     return captured.get().splitlines()
 
 
-@pytest.mark.parametrize(("width", "columns"), [(60, 4), (80, 5), (200, 6), (UNLIMITED, 6)])
+@pytest.mark.parametrize(("width", "columns"), [(50, 4), (60, 5), (80, 6), (100, 7), (200, 8), (UNLIMITED, 8)])
 def test_a_narrow_terminal_lists_fewer_things_of_models_and_cuts_none(width: int, columns: int) -> None:
     """What workers have is long, and said elsewhere."""
     head, line, *_ = lines_at(width, models_table([OFFER]))
     assert head.split() == HEADS[:columns]
     assert line.split()[:5] == ["playground-v2.5", "playground", "not", "pulled", "2"]
+    assert columns < 5 or line.split()[5] == "3"
     assert len(line) <= width
 
 

@@ -1,0 +1,225 @@
+"""`darkroom loras`: what can be named in requests, fetching files, and looking into them."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Group, RenderableType
+
+from darkroom.cli.fetching import fetching
+from darkroom.cli.market import market_if_heard
+from darkroom.cli.models import PICKLES
+from darkroom.cli.options import AsJson, Catalogue, ModelsDir, set_environment
+from darkroom.cli.reading import local_path
+from darkroom.cli.screen import Screen, pairs, size, table
+from darkroom.tasks import Market
+from darkroom.tasks.adapters import LoraEntry
+from darkroom.tasks.catalogue import load_loras
+from darkroom.tasks.misspelt import did_you_mean
+from darkroom.worker.errors import AdapterError, AdapterMissing
+from darkroom.worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from darkroom.cli.doctor.inventory import Holding
+    from darkroom.worker.adapters.facts import LoraFacts
+
+app = typer.Typer(help="LoRAs: what there is, fetching files, and looking into them.", no_args_is_help=True)
+
+
+@app.command("list", epilog="Example: darkroom loras list --json")
+def list_loras(*, catalogue: Catalogue = None, models_dir: ModelsDir = None, as_json: AsJson = False) -> None:
+    """List the LoRAs of catalogue and workers: for which models, whether the file is here, rank and licence."""
+    screen, settings = Screen(as_json=as_json), _settings(catalogue, models_dir)
+    entries, market = load_loras(settings.catalogue), market_if_heard(screen, "offered")
+    names = sorted({*entries, *_offered(market)})
+    documents = [_document(name, entries.get(name), market, settings) for name in names]
+    screen.result({"loras": documents}, loras_table(documents))
+
+
+@app.command(epilog="Example: darkroom loras show lcm-sdxl")
+def show(name: str, *, catalogue: Catalogue = None, models_dir: ModelsDir = None, as_json: AsJson = False) -> None:
+    """Show all that the catalogue and the workers say of one LoRA."""
+    screen, settings = Screen(as_json=as_json), _settings(catalogue, models_dir)
+    entries, market = load_loras(settings.catalogue), market_if_heard(screen, "offered")
+    if name not in _offered(market):
+        _entry(name, entries)
+    document = _document(name, entries.get(name), market, settings)
+    screen.result(
+        document, pairs([(key, _in_words(value)) for key, value in document.items() if value not in ("", None)])
+    )
+
+
+@app.command(epilog="Example: darkroom loras pull lcm-sdxl")
+def pull(name: str, *, catalogue: Catalogue = None, models_dir: ModelsDir = None, as_json: AsJson = False) -> None:
+    """Fetch a LoRA's file from the Hugging Face hub at one commit, check it, and pin its digest."""
+    screen, settings = Screen(as_json=as_json), _settings(catalogue, models_dir)
+    entry = _entry(name, load_loras(settings.catalogue))
+    from darkroom.worker.adapters.pull import pull_lora  # loads torch and the hub's library
+
+    with fetching(screen, name) as told:
+        found = pull_lora(entry, settings, progress=told)
+    amount = found.path.stat().st_size
+    screen.result(
+        {"name": name, "path": str(found.path), "revision": found.revision, "sha256": found.sha256, "bytes": amount},
+        f"{name}: {size(amount)}, at {found.revision} in {settings.models_dir}",
+    )
+
+
+@app.command(epilog="Examples: darkroom loras inspect lcm-sdxl; darkroom loras inspect pen.safetensors")
+def inspect(
+    lora: Annotated[str, typer.Argument(metavar="PATH|NAME", help="A .safetensors file, or a LoRA of the catalogue.")],
+    *,
+    catalogue: Catalogue = None,
+    models_dir: ModelsDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a LoRA's file says of itself, from its header; nothing is loaded or run."""
+    path = _path(lora, _settings(catalogue, models_dir))
+    from darkroom.worker.adapters.facts import inspect_lora  # loads torch
+
+    facts = inspect_lora(path)
+    Screen(as_json=as_json).result(_facts_document(facts), _facts_shown(facts))
+
+
+def _settings(catalogue: str | None, models_dir: str | None) -> WorkerSettings:
+    set_environment(catalogue=catalogue, models_dir=models_dir)
+    return WorkerSettings()
+
+
+def _entry(name: str, entries: Mapping[str, LoraEntry]) -> LoraEntry:
+    if name not in entries:
+        there = ", ".join(sorted(entries)) or "none"
+        raise AdapterMissing(
+            f"no LoRA {name!r} is in the catalogue{did_you_mean(name, entries)}; there are: {there}",
+            hint="own LoRAs go into the file that DARKROOM_CATALOGUE names",
+        )
+    return entries[name]
+
+
+def _offered(market: Market | None) -> dict[str, dict[str, Any]]:
+    """By name of the LoRA: what is said of it, and how many workers serve each of the models that it is offered for."""
+    found: dict[str, dict[str, Any]] = {}
+    for model, workers in (market.workers if market else {}).items():
+        offer = market.offers.get(model) if market and workers else None
+        for lora in offer.loras if offer else ():
+            said = found.setdefault(lora.name, {**lora.model_dump(), "families": [], "workers": {}})
+            said["workers"][model] = workers
+            said["families"] = sorted({*said["families"], offer.family}) if offer else []
+    return found
+
+
+def _document(name: str, entry: LoraEntry | None, market: Market | None, settings: WorkerSettings) -> dict[str, Any]:
+    """What a worker says goes before what the catalogue of this machine says."""
+    offered = _offered(market).get(name, {})
+    said = {**(entry.model_dump(mode="json") if entry else {}), **{k: v for k, v in offered.items() if k != "families"}}
+    held = _holding(entry, settings)
+    return {
+        "name": name,
+        "families": entry.families if entry else offered["families"],
+        "models": said.get("models", []),
+        "state": held.state if held else "not here",
+        "rank": said["rank"] if "rank" in said else _rank(held),
+        "scale": said.get("scale", 1.0),
+        "text": said.get("text"),
+        "workers": None if market is None else said.get("workers", {}),
+        "sha256": said.get("sha256"),
+        "source": said.get("source"),
+        "description": said.get("description", ""),
+        "license": said.get("license", ""),
+    }
+
+
+def _holding(entry: LoraEntry | None, settings: WorkerSettings) -> "Holding | None":
+    """What is here of it; without the worker's libraries no file is any use."""
+    try:
+        from darkroom.cli.doctor.inventory import lora_holding  # needs filelock
+    except ModuleNotFoundError:
+        return None
+    return lora_holding(entry, settings) if entry else None
+
+
+def _rank(held: "Holding | None") -> int | None:
+    """As the file's header says; None where it does not, or no file is here."""
+    if held is None or held.wrong or not held.files:
+        return None
+    try:
+        from darkroom.worker.adapters.facts import inspect_lora  # loads torch
+
+        return inspect_lora(held.files[0][1]).rank or None
+    except (AdapterError, ModuleNotFoundError):
+        return None
+
+
+def loras_table(documents: Iterable[Mapping[str, Any]]) -> RenderableType:
+    """A line a LoRA."""
+    rows = (
+        (
+            d["name"],
+            ", ".join(d["families"]),
+            d["state"],
+            d["rank"] or "?",
+            f"{d['scale']:g}",
+            _workers(d),
+            d["license"],
+        )
+        for d in documents
+    )
+    heads = ("NAME", "FAMILY", "FILE", "RANK", "SCALE", "OFFERED FOR", "LICENCE")
+    return table(*heads, rows=rows, spare=("LICENCE", "SCALE", "FAMILY", "RANK"))
+
+
+def _workers(document: Mapping[str, Any]) -> str:
+    """`sdxl (2)`: models, and how many workers serve each."""
+    if document["workers"] is None:
+        return "?"
+    return ", ".join(f"{model} ({workers})" for model, workers in sorted(document["workers"].items())) or "-"
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {one}" for key, one in value.items()) or "-"
+    return (", ".join(map(str, value)) or "-") if isinstance(value, list) else str(value)
+
+
+def _path(lora: str, settings: WorkerSettings) -> Path:
+    path = local_path(lora, "PATH")
+    if path.exists() or path.suffix in (".safetensors", *PICKLES) or "/" in lora:
+        return path
+    entry = _entry(lora, load_loras(settings.catalogue))
+    from darkroom.worker.adapters.places import path_of_lora, pin_of_lora
+
+    found = path_of_lora(entry, settings, pin_of_lora(entry, settings))
+    if found is None:
+        raise AdapterMissing(f"LoRA {lora} was not pulled", hint=f"run `darkroom loras pull {lora}`")
+    return found
+
+
+def _facts_document(facts: "LoraFacts") -> dict[str, Any]:
+    return {
+        "path": str(facts.path),
+        "bytes": facts.bytes,
+        "naming": str(facts.naming) if facts.naming else None,
+        "parts": facts.parts,
+        "rank": facts.rank,
+        "ranks": facts.ranks,
+        "layers": facts.layers,
+        "dtypes": facts.dtypes,
+        "alpha": facts.alpha,
+        "base": facts.base,
+        "family": facts.family,
+        "name": facts.name,
+        "title": facts.title,
+        "trigger": facts.trigger,
+        "tags": facts.tags,
+        "faults": facts.faults,
+    }
+
+
+def _facts_shown(facts: "LoraFacts") -> RenderableType:
+    """Names and values; what keeps it from being used comes last."""
+    document = _facts_document(facts) | {"bytes": size(facts.bytes)}
+    faults = document.pop("faults")
+    shown = [(name, _in_words(list(value) if isinstance(value, tuple) else value)) for name, value in document.items()]
+    parts: list[RenderableType] = [pairs([(name, words) for name, words in shown if words not in ("None", "-")])]
+    return Group(*parts, *(f"cannot be used: {fault}" for fault in faults))

@@ -1,0 +1,56 @@
+"""What the doctor says of the files of LoRAs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from darkroom.cli.doctor import lora_checks
+from darkroom.tasks.catalogue import load_loras
+from darkroom.worker.adapters.places import find_lora
+from darkroom.worker.settings import WorkerSettings
+from tests.loras import small_lora
+
+
+@pytest.fixture
+def pen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One of the operator's own, which his catalogue names beside the built-in ones."""
+    path = small_lora(tmp_path / "pen.safetensors")
+    lora = {"name": "pen", "family": "sdxl", "source": {"type": "file", "path": "pen.safetensors"}}
+    (tmp_path / "catalogue.json").write_text(json.dumps({"loras": [lora]}))
+    monkeypatch.setenv("DARKROOM_CATALOGUE", str(tmp_path / "catalogue.json"))
+    monkeypatch.setenv("DARKROOM_MODELS_DIR", str(tmp_path / "models"))
+    return path
+
+
+def told(*, digests: bool = False) -> list[tuple[str, str]]:
+    return [(check.state, check.message) for check in lora_checks.loras(digests=digests)]
+
+
+def use() -> None:
+    """As a worker does at its start."""
+    settings = WorkerSettings()
+    find_lora(load_loras(settings.catalogue)["pen"], settings)
+
+
+def test_one_that_was_not_used_yet_is_not_pinned_by_a_look_at_it(pen: Path) -> None:
+    assert told() == told(digests=True) == [("ok", "pen is here (local, 1.52 kB)")]
+
+
+def test_one_that_is_as_it_was(pen: Path) -> None:
+    use()
+    assert told(digests=True) == [("ok", "pen is here (local, 1.52 kB), its digest is the pinned one")]
+
+
+def test_one_that_was_replaced(pen: Path) -> None:
+    use()
+    small_lora(pen, seed=1)
+    assert told() == [("ok", "pen is here (local, 1.52 kB)")]  # its size is right
+    assert told(digests=True) == [("broken", f"LoRA pen: {pen} changed since its digest was pinned")]
+    pen.write_bytes(b"")
+    assert told() == [("broken", f"LoRA pen: {pen} changed since its digest was pinned")]
+
+
+def test_one_that_is_gone(pen: Path) -> None:
+    pen.unlink()
+    assert told() == [("broken", f"LoRA pen: {pen} is not there")]
