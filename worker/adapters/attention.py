@@ -3,17 +3,20 @@
 Source: H. Ye et al., "IP-Adapter: Text Compatible Image Prompt Adapter" (2023), section 3.2: decoupled cross-attention.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as nnf
 
-from darkroom.worker.errors import ModelIncompatible
+from darkroom.worker.errors import AdapterIncompatible
 
 #: Ends the name of a cross-attention layer among `unet.attn_processors`; `attn1` looks at the picture itself.
 _CROSS = ".attn2.processor"
+
+OTHER_MODEL = "styles work with Stable Diffusion and models of SDXL's architecture"
 
 Layers = Sequence[tuple[Tensor, Tensor]]
 
@@ -27,6 +30,15 @@ class StyleHolder:
 
     def __init__(self) -> None:
         self.style: tuple[Tensor, Tensor] | None = None
+
+    @contextmanager
+    def given(self, tokens: Tensor, scales: Tensor) -> Iterator[None]:
+        """In the context calls have these; for the thread that calls the denoiser."""
+        before, self.style = self.style, (tokens, scales)
+        try:
+            yield
+        finally:
+            self.style = before
 
 
 class StyleProcessor:
@@ -74,14 +86,16 @@ class StyleProcessor:
 def cross_attention(unet: Any) -> dict[str, Any]:
     """Cross-attention layers by the names of their processors, in the order in which adapters number them.
 
-    Raises ModelIncompatible for layers of another make than those of Stable Diffusion and SDXL.
+    Raises AdapterIncompatible for layers of another make than those of Stable Diffusion and SDXL.
     """
     names = [name for name in unet.attn_processors if name.endswith(_CROSS)]
     found = {name: unet.get_submodule(name.removesuffix(".processor")) for name in names}
     for name, layer in found.items():
         more = ("group_norm", "spatial_norm", "norm_cross", "norm_q", "norm_k")
         if any(getattr(layer, one) for one in more) or layer.residual_connection or layer.rescale_output_factor != 1:
-            raise ModelIncompatible(f"unet: {name.removesuffix('.processor')} is no attention that takes a style")
+            raise AdapterIncompatible(
+                f"unet: {name.removesuffix('.processor')} is no attention that takes a style", hint=""
+            )
     return found
 
 
@@ -89,7 +103,7 @@ def install_style(unet: Any, layers: Layers) -> StyleHolder:
     """Gives each cross-attention layer its keys' and values' weights, each (width, cross-attention width).
 
     Once, after loading and tuning: diffusers' own fusing of projections sets other processors. The weights must lie on
-    the denoiser's device, in its dtype. Raises ModelIncompatible.
+    the denoiser's device, in its dtype. Raises AdapterIncompatible.
     """
     holder, found = StyleHolder(), cross_attention(unet)
     for number, (layer, (key, value)) in enumerate(zip(found.values(), layers, strict=True)):

@@ -13,7 +13,7 @@ import torch
 from diffusers.models.embeddings import ImageProjection, IPAdapterPlusImageProjection
 from torch import Tensor
 
-from darkroom.worker.errors import ModelIncompatible
+from darkroom.worker.errors import AdapterIncompatible
 
 #: `plain` reads the embedding of the whole picture, `plus` the states of all of its patches.
 Form = Literal["plain", "plus"]
@@ -37,23 +37,23 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def form_of(path: Path, shapes: Shapes) -> Form:
-    """By the names of the projection's tensors. Raises ModelIncompatible for the forms made for faces, and others."""
+    """By the names of the projection's tensors. Raises AdapterIncompatible for the forms made for faces, and others."""
     if "proj.weight" in shapes:
         return "plain"
     if "latents" in shapes:
         return "plus"
     if "perceiver_resampler.proj_in.weight" in shapes or "proj.0.weight" in shapes:
-        raise ModelIncompatible(
+        raise AdapterIncompatible(
             f"{path}: an IP-Adapter for faces (FaceID or full face), which takes more than a picture's style",
             hint="use the plain form or the plus form, such as ip-adapter_sdxl or ip-adapter-plus_sd15",
         )
-    raise ModelIncompatible(f"{path}: its image_proj is of no known form", hint=HINT)
+    raise AdapterIncompatible(f"{path}: its image_proj is of no known form", hint=HINT)
 
 
 def make_projection(path: Path, tensors: Mapping[str, Tensor], cross_width: int) -> Any:
     """A module of diffusers with these weights, which are named as in the file.
 
-    Raises ModelIncompatible naming the first misfit.
+    Raises AdapterIncompatible naming the first misfit.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     form = form_of(path, shapes)
@@ -94,7 +94,7 @@ def _plus(path: Path, shapes: Shapes, cross_width: int) -> Any:
         _refuse(path, "proj_out.weight", (out, hidden), (cross_width, hidden))
     latents = shapes["latents"]
     if len(latents) != 3 or not all(latents) or not hidden or inner < _HEAD or inner % _HEAD or widened % hidden:
-        raise ModelIncompatible(f"{path}: image_proj is no resampler (latents {list(latents)})", hint=HINT)
+        raise AdapterIncompatible(f"{path}: image_proj is no resampler (latents {list(latents)})", hint=HINT)
     depth = len({match[1] for name in shapes if (match := re.match(r"layers\.(\d+)\.", name))})
     return IPAdapterPlusImageProjection(
         embed_dims=width,
@@ -123,10 +123,10 @@ def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _check_all(path: Path, found: Shapes, wanted: Mapping[str, Tensor]) -> None:
     lacks = sorted(wanted.keys() - found.keys())
     if lacks:
-        raise ModelIncompatible(f"{path}: its image_proj lacks {len(lacks)} tensors, such as {lacks[0]}", hint=HINT)
+        raise AdapterIncompatible(f"{path}: its image_proj lacks {len(lacks)} tensors, such as {lacks[0]}", hint=HINT)
     more = sorted(found.keys() - wanted.keys())
     if more:
-        raise ModelIncompatible(f"{path}: its image_proj has a tensor that belongs to no known form: {more[0]}")
+        raise AdapterIncompatible(f"{path}: its image_proj has a tensor that belongs to no known form: {more[0]}")
     for name, tensor in wanted.items():
         if found[name] != tuple(tensor.shape):
             _refuse(path, name, found[name], tuple(tensor.shape))
@@ -135,12 +135,12 @@ def _check_all(path: Path, found: Shapes, wanted: Mapping[str, Tensor]) -> None:
 def _matrix(path: Path, shapes: Shapes, name: str) -> tuple[int, int]:
     shape = shapes.get(name, ())
     if len(shape) != 2:
-        raise ModelIncompatible(f"{path}: image_proj.{name} is {list(shape) or 'not there'}, no matrix", hint=HINT)
+        raise AdapterIncompatible(f"{path}: image_proj.{name} is {list(shape) or 'not there'}, no matrix", hint=HINT)
     return shape[0], shape[1]
 
 
 def _refuse(path: Path, name: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-    raise ModelIncompatible(
+    raise AdapterIncompatible(
         f"{path}: image_proj.{name} is {list(found)} where the model needs {list(wanted)}", hint=OTHER_FAMILY
     )
 

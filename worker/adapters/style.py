@@ -7,9 +7,9 @@ them as the denoiser calls them: down, middle, up.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from diffusers.models.embeddings import ImageProjection
@@ -17,11 +17,12 @@ from PIL import Image
 from torch import Tensor
 
 from darkroom.tasks.catalogue import Family
-from darkroom.worker.adapters.attention import StyleHolder, cross_attention, install_style
+from darkroom.worker.adapters.attention import OTHER_MODEL, StyleHolder, cross_attention, install_style
 from darkroom.worker.adapters.image_encoder import ImageEncoder, load_encoder
 from darkroom.worker.adapters.projection import encoder_width, token_count
 from darkroom.worker.adapters.style_file import Blocks, read_style
-from darkroom.worker.errors import ModelIncompatible
+from darkroom.worker.caches import Cache
+from darkroom.worker.errors import AdapterIncompatible
 from darkroom.worker.models.device import OFFLOAD_MODES, Placement
 from darkroom.worker.models.memory import place
 
@@ -39,17 +40,10 @@ _SD = Blocks(
 _BLOCKS: dict[Family, Blocks] = {"sd": _SD, "sdxl": _SDXL, "playground": _SDXL, "sdxl-refiner": _SDXL}
 
 
-class Kept(Protocol):
-    """What was made last, by what it was made of: `darkroom.worker.images.embeddings.EmbeddingCache`."""
-
-    def get(self, key: Any, encode: Callable[[], Tensor]) -> Tensor:
-        """What is kept under the key, else what `encode` gives."""
-
-
 class StyleAdapter:
     """An IP-Adapter with its image encoder, in the processors of one denoiser.
 
-    `holder.style` is what the next call of the denoiser has: set it around each call, on the thread that calls it.
+    `holder.given` sets what calls of the denoiser have, around each one, on the thread that calls it.
     `embed` runs modules: on the engine's thread, as text encoders are run.
     """
 
@@ -75,7 +69,9 @@ class StyleAdapter:
         asked = torch.tensor([style, layout], dtype=torch.float32)
         return (asked[:, None] * self._shares).sum(dim=0, keepdim=True).to(self._placement.device)
 
-    def embed(self, pictures: Sequence[Image.Image], weights: Sequence[float], kept: Kept | None = None) -> Tensor:
+    def embed(
+        self, pictures: Sequence[Image.Image], weights: Sequence[float], kept: Cache[Tensor] | None = None
+    ) -> Tensor:
         """Tokens (1, tokens, cross-attention width) of the weighted mean of what the encoder says of the pictures.
 
         `kept` has what it said before, by the picture's content. Raises ValueError where the weights have no sum.
@@ -102,7 +98,7 @@ class StyleAdapter:
     def _is_plain(self) -> bool:
         return isinstance(self._projection, ImageProjection)
 
-    def _see(self, picture: Image.Image, kept: Kept | None) -> Tensor:
+    def _see(self, picture: Image.Image, kept: Cache[Tensor] | None) -> Tensor:
         def encode() -> Tensor:
             return self._states(self._encoder.preprocessor(picture))
 
@@ -124,14 +120,14 @@ class StyleAdapter:
 def load_style(path: Path, encoder: Path, family: Family, unet: Any, placement: Placement) -> StyleAdapter:
     """The IP-Adapter in file `path` with the image encoder in folder `encoder`, installed into the denoiser.
 
-    Once, after the model was loaded, placed and tuned. Raises a ModelError naming the file.
+    Once, after the model was loaded, placed and tuned. Raises an AdapterError naming the file.
     """
     loaded, made = load_encoder(encoder, placement.dtype), read_style(path, unet)
     config = loaded.module.config
     plain = isinstance(made.projection, ImageProjection)
     found, wanted = config.projection_dim if plain else config.hidden_size, encoder_width(made.projection)
     if found != wanted:
-        raise ModelIncompatible(
+        raise AdapterIncompatible(
             f"{path}: reads {wanted} numbers of a picture, and the image encoder in {encoder} gives {found}",
             hint="name the image encoder that the IP-Adapter was trained with",
         )
@@ -153,12 +149,14 @@ def load_style(path: Path, encoder: Path, family: Family, unet: Any, placement: 
 def layer_shares(family: Family, unet: Any, blocks: Blocks | None = None) -> Tensor:
     """(2, layers) float32: which share of the style's scale, and of the layout's, each cross-attention layer gets.
 
-    `blocks`: an adapter's own, else the family's. Raises ModelIncompatible where no layer carries the style.
+    `blocks`: an adapter's own, else the family's. Raises AdapterIncompatible where no layer carries the style.
     """
     blocks, names = blocks or _BLOCKS[family], list(cross_attention(unet))
     shares = torch.tensor([[_share(name, which) for name in names] for which in (blocks.style, blocks.layout)])
     if not shares[0].any():
-        raise ModelIncompatible(f"unet: none of its layers carries a style ({', '.join(blocks.style)})")
+        raise AdapterIncompatible(
+            f"unet: none of its layers carries a style ({', '.join(blocks.style)})", hint=OTHER_MODEL
+        )
     return shares
 
 

@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from darkroom.worker.adapters.attention import Layers, cross_attention
+from darkroom.worker.adapters.door import adapter_door
 from darkroom.worker.adapters.projection import HINT, OTHER_FAMILY, form_of, make_projection
-from darkroom.worker.errors import ModelCorrupt, ModelIncompatible, ModelMissing, ModelUnsafe
+from darkroom.worker.errors import AdapterCorrupt, AdapterIncompatible, AdapterMissing, AdapterUnsafe
 from darkroom.worker.models.door import one_door
 from darkroom.worker.models.naming import PICKLES
 from darkroom.worker.models.weights import WeightsFile, check_kinds, inspect_weights
@@ -54,15 +55,15 @@ class StyleFile:
 def read_style(path: Path, unet: Any) -> StyleFile:
     """The file, for this denoiser, in the dtypes that it has.
 
-    Raises ModelMissing, ModelUnsafe, ModelCorrupt, or ModelIncompatible naming the layer that does not fit.
+    Raises AdapterMissing, AdapterUnsafe, AdapterCorrupt, or AdapterIncompatible naming the layer that does not fit.
     """
     file = inspect_style(path)
     check_layers(file, unet)
-    with one_door(path.name, path):
+    with adapter_door(HINT), one_door(path.name, path):
         tensors = load_file(path)
     for name, tensor in tensors.items():
         if tensor.numel() and not all(bound.isfinite() for bound in torch.aminmax(tensor.float())):
-            raise ModelCorrupt(f"{path}: {name} holds numbers that are none (NaN or infinity)")
+            raise AdapterCorrupt(f"{path}: {name} holds numbers that are none (NaN or infinity)")
     layers = [(tensors[key], tensors[value]) for key, value in _pairs(len(cross_attention(unet)))]
     inner = {name.removeprefix(_PROJECTION): tensor for name, tensor in tensors.items() if name.startswith(_PROJECTION)}
     return StyleFile(layers, make_projection(path, inner, unet.config.cross_attention_dim), _blocks(file))
@@ -74,34 +75,35 @@ def inspect_style(path: Path) -> WeightsFile:
     Raises as `read_style` does.
     """
     if path.suffix in PICKLES:
-        raise ModelUnsafe(f"{path}: {path.suffix} files can run code when loaded", hint="use the .safetensors file")
+        raise AdapterUnsafe(f"{path}: {path.suffix} files can run code when loaded", hint="use the .safetensors file")
     if not path.is_file():
-        raise ModelMissing(f"{path} is not there", hint="correct the path of the style in your catalogue file")
-    file = inspect_weights(path)
+        raise AdapterMissing(f"{path} is not there", hint="correct the path of the style in your catalogue file")
+    with adapter_door(HINT):
+        file = inspect_weights(path)
+        check_kinds(file)
     if not _all_of(file, _LAYERS) or not _all_of(file, _PROJECTION):
-        raise ModelIncompatible(f"{path}: no IP-Adapter: it lacks image_proj or ip_adapter tensors", hint=HINT)
-    check_kinds(file)
+        raise AdapterIncompatible(f"{path}: no IP-Adapter: it lacks image_proj or ip_adapter tensors", hint=HINT)
     form_of(path, {name.removeprefix(_PROJECTION): shape for name, shape in _all_of(file, _PROJECTION).items()})
     if any("lora" in name for name in file.names):
-        raise ModelIncompatible(f"{path}: an IP-Adapter for faces (FaceID), which brings LoRAs of its own", hint=HINT)
+        raise AdapterIncompatible(f"{path}: an IP-Adapter for faces (FaceID), which brings LoRAs of its own", hint=HINT)
     return file
 
 
 def check_layers(file: WeightsFile, unet: Any) -> None:
-    """Raises ModelIncompatible for layers that are not those of this denoiser."""
+    """Raises AdapterIncompatible for layers that are not those of this denoiser."""
     found, cross = _all_of(file, _LAYERS), cross_attention(unet)
     for (key, value), (name, layer) in zip(_pairs(len(cross)), cross.items(), strict=True):
         for one in (key, value):
             shape, wanted = found.get(one), (layer.inner_dim, layer.cross_attention_dim)
             if shape != wanted:
-                raise ModelIncompatible(
+                raise AdapterIncompatible(
                     f"{file.path}: {one} is {list(shape) if shape else 'not there'}; the model's "
                     f"{name.removesuffix('.processor')} needs {list(wanted)}{_made_for(found)}",
                     hint=OTHER_FAMILY,
                 )
     more = sorted(found.keys() - {name for pair in _pairs(len(cross)) for name in pair})
     if more:
-        raise ModelIncompatible(
+        raise AdapterIncompatible(
             f"{file.path}: {more[0]} belongs to none of the model's {len(cross)} layers{_made_for(found)}",
             hint=OTHER_FAMILY,
         )
@@ -130,7 +132,7 @@ def _blocks(file: WeightsFile) -> Blocks | None:
         table = json.loads(said)
         return Blocks(_shares(table["style"]), _shares(table["layout"]))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise ModelIncompatible(
+        raise AdapterIncompatible(
             f"{file.path}: its metadata `{_BLOCKS}` is not two tables `style` and `layout` of layers and numbers",
             hint=HINT,
         ) from None

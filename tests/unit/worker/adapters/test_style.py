@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,8 @@ from darkroom.worker.adapters.projection import Form
 from darkroom.worker.adapters.style import StyleAdapter, layer_shares, load_style
 from darkroom.worker.adapters.style_file import Blocks
 from darkroom.worker.adapters.tiny_style import make_tiny_style
-from darkroom.worker.errors import ModelIncompatible
-from darkroom.worker.images.embeddings import EmbeddingCache
+from darkroom.worker.caches import Cache
+from darkroom.worker.errors import AdapterIncompatible
 from darkroom.worker.models.device import Placement
 from tests.unit.worker.conftest import Models, photo
 
@@ -44,9 +45,10 @@ class Styled:
     encoder: Path
 
     def __call__(self, inputs: dict[str, Any], style: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        self.adapter.holder.style = style
-        with torch.no_grad():
+        given = self.adapter.holder.given(*style) if style else nullcontext()
+        with torch.no_grad(), given:
             found: Tensor = self.unet(**inputs).sample
+        assert self.adapter.holder.style is None
         return found
 
 
@@ -123,8 +125,8 @@ def test_a_picture_is_that_of_diffusers_own_ip_adapter(
         unet=ours.unet, image_encoder=encoder, feature_extractor=CLIPImageProcessor(size=32, crop_size=32)
     )
     tokens = torch.cat([ours.adapter.nothing(), ours.adapter.embed([picture], [1.0])])
-    ours.adapter.holder.style = tokens, ours.adapter.scales(0.75, 0.5).expand(2, -1)
-    found = pipeline(**asked, generator=torch.Generator().manual_seed(1)).images
+    with ours.adapter.holder.given(tokens, ours.adapter.scales(0.75, 0.5).expand(2, -1)):
+        found = pipeline(**asked, generator=torch.Generator().manual_seed(1)).images
 
     pipeline.register_modules(unet=parts["unet"].to(torch.float64))
     pipeline.load_ip_adapter(str(ours.path.parent), subfolder="", weight_name=ours.path.name)
@@ -189,9 +191,8 @@ def test_a_block_compiles_whole_with_styles_and_without(styled: Make) -> None:
     torch._dynamo.reset()
     compiled = [torch.compile(block, fullgraph=True, dynamic=False, backend=count) for block in wide[:3]]
     for style in (None, (torch.randn(2, 4, states.shape[2]), torch.rand(2, ours.adapter.layers))):
-        ours.adapter.holder.style = style
         before = len(made)
-        with torch.no_grad():
+        with torch.no_grad(), ours.adapter.holder.given(*style) if style else nullcontext():
             for block, plain in zip(compiled, wide, strict=False):
                 assert torch.equal(
                     block(given, encoder_hidden_states=states), plain(given, encoder_hidden_states=states)
@@ -214,7 +215,7 @@ def test_several_pictures_are_one_weighted_mean(styled: Make) -> None:
 
 
 def test_a_picture_that_was_seen_is_not_encoded_again(styled: Make) -> None:
-    adapter, kept = styled("sd").adapter, EmbeddingCache[Tensor]()
+    adapter, kept = styled("sd").adapter, Cache[Tensor]()
     first = adapter.embed([photo(1)], [1.0], kept)
     assert torch.equal(adapter.embed([photo(1), photo(1)], [1.0, 1.0], kept), first)
     assert (kept.hits, kept.misses) == (2, 1)
@@ -261,7 +262,7 @@ def test_the_layers_of_the_real_families(family: Family, style: int, layout: int
     assert shares.shape[1] == (70 if family == "sdxl" else 16)
     if family == "sd":
         assert shares[1].sum() == 1.25
-    with pytest.raises(ModelIncompatible, match="none of its layers carries a style"):
+    with pytest.raises(AdapterIncompatible, match="none of its layers carries a style"):
         layer_shares(family, unet, Blocks(style={"up_blocks.9.": 1.0}, layout={}))
 
 
@@ -288,7 +289,7 @@ def full_denoiser(family: Family) -> Any:
 def test_a_denoiser_of_another_make_takes_no_style(styled: Make) -> None:
     unet = deepcopy(styled("sd").unet)
     next(iter(cross_attention(unet).values())).residual_connection = True
-    with pytest.raises(ModelIncompatible, match="takes a style"):
+    with pytest.raises(AdapterIncompatible, match="takes a style"):
         cross_attention(unet)
 
 

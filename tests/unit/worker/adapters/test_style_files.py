@@ -15,7 +15,7 @@ from darkroom.worker.adapters.projection import Form
 from darkroom.worker.adapters.style import StyleAdapter, load_style
 from darkroom.worker.adapters.style_file import inspect_style, read_style
 from darkroom.worker.adapters.tiny_style import make_tiny_style
-from darkroom.worker.errors import ModelCorrupt, ModelError, ModelIncompatible, ModelMissing, ModelUnsafe
+from darkroom.worker.errors import AdapterCorrupt, AdapterError, AdapterIncompatible, AdapterMissing, AdapterUnsafe
 from darkroom.worker.models.device import Placement
 from tests.unit.worker.conftest import Models
 
@@ -81,39 +81,47 @@ def pointer(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "error", "said"),
     [
-        (Path.unlink, ModelMissing, "is not there"),
-        (truncated, ModelCorrupt, "truncated"),
-        (hostile, ModelCorrupt, "not a safetensors file"),
-        (pointer, ModelCorrupt, "git-lfs pointer"),
-        (tensors(with_nan), ModelCorrupt, "ip_adapter.1.to_k_ip.weight holds numbers that are none"),
-        (only("image_proj."), ModelIncompatible, "no IP-Adapter"),
-        (only("ip_adapter."), ModelIncompatible, "no IP-Adapter"),
+        (Path.unlink, AdapterMissing, "is not there"),
+        (truncated, AdapterCorrupt, "truncated"),
+        (hostile, AdapterCorrupt, "not a safetensors file"),
+        (pointer, AdapterCorrupt, "git-lfs pointer"),
+        (tensors(with_nan), AdapterCorrupt, "ip_adapter.1.to_k_ip.weight holds numbers that are none"),
+        (only("image_proj."), AdapterIncompatible, "no IP-Adapter"),
+        (only("ip_adapter."), AdapterIncompatible, "no IP-Adapter"),
         (
             without(KEY),
-            ModelIncompatible,
+            AdapterIncompatible,
             r"1.to_k_ip.weight is not there; the model's down_blocks.1.* needs \[32, 80\]",
         ),
-        (sets("ip_adapter.99.to_k_ip.weight", torch.ones(2, 80)), ModelIncompatible, "belongs to none of the model's"),
-        (sets(KEY, torch.ones(32, 81)), ModelIncompatible, r"is \[32, 81\]; the model's down_blocks.1"),
-        (sets(KEY, torch.ones(32)), ModelIncompatible, r"is \[32\]"),
-        (sets(KEY, torch.ones(32, 80, dtype=torch.int8)), ModelIncompatible, "holds I8"),
-        (without("image_proj.norm.bias"), ModelIncompatible, "lacks 1 tensors, such as norm.bias"),
-        (without("image_proj.proj.weight"), ModelIncompatible, "no known form"),
-        (sets("image_proj.more", torch.ones(1)), ModelIncompatible, "belongs to no known form: more"),
-        (sets("image_proj.proj.weight", torch.ones(64, 24)), ModelIncompatible, r"\[64, 24\] .* needs \[320, 24\]"),
-        (sets("image_proj.proj.weight", torch.ones(320)), ModelIncompatible, "no matrix"),
-        (sets("image_proj.proj.bias", torch.ones(1)), ModelIncompatible, r"is \[1\] where"),
-        (renames("image_proj.proj.", "image_proj.proj.0."), ModelIncompatible, "for faces"),
-        (sets("ip_adapter.0.to_q_lora.down.weight", torch.ones(4, 4)), ModelIncompatible, r"for faces \(FaceID\)"),
-        (sets("image_proj.proj.weight", torch.ones(320, 30)), ModelIncompatible, "reads 30 numbers .* gives 24"),
-        (told("[]"), ModelIncompatible, "metadata `darkroom`"),
-        (told(json.dumps({"style": {"up_blocks": "much"}, "layout": {}})), ModelIncompatible, "metadata `darkroom`"),
-        (told('{"style": {"up_blocks": NaN}, "layout": {}}'), ModelIncompatible, "metadata `darkroom`"),
-        (told('{"style": {"side_blocks": 1}, "layout": {}}'), ModelIncompatible, "none of its layers carries a style"),
+        (
+            sets("ip_adapter.99.to_k_ip.weight", torch.ones(2, 80)),
+            AdapterIncompatible,
+            "belongs to none of the model's",
+        ),
+        (sets(KEY, torch.ones(32, 81)), AdapterIncompatible, r"is \[32, 81\]; the model's down_blocks.1"),
+        (sets(KEY, torch.ones(32)), AdapterIncompatible, r"is \[32\]"),
+        (sets(KEY, torch.ones(32, 80, dtype=torch.int8)), AdapterIncompatible, "holds I8"),
+        (without("image_proj.norm.bias"), AdapterIncompatible, "lacks 1 tensors, such as norm.bias"),
+        (without("image_proj.proj.weight"), AdapterIncompatible, "no known form"),
+        (sets("image_proj.more", torch.ones(1)), AdapterIncompatible, "belongs to no known form: more"),
+        (sets("image_proj.proj.weight", torch.ones(64, 24)), AdapterIncompatible, r"\[64, 24\] .* needs \[320, 24\]"),
+        (sets("image_proj.proj.weight", torch.ones(320)), AdapterIncompatible, "no matrix"),
+        (sets("image_proj.proj.bias", torch.ones(1)), AdapterIncompatible, r"is \[1\] where"),
+        (renames("image_proj.proj.", "image_proj.proj.0."), AdapterIncompatible, "for faces"),
+        (sets("ip_adapter.0.to_q_lora.down.weight", torch.ones(4, 4)), AdapterIncompatible, r"for faces \(FaceID\)"),
+        (sets("image_proj.proj.weight", torch.ones(320, 30)), AdapterIncompatible, "reads 30 numbers .* gives 24"),
+        (told("[]"), AdapterIncompatible, "metadata `darkroom`"),
+        (told(json.dumps({"style": {"up_blocks": "much"}, "layout": {}})), AdapterIncompatible, "metadata `darkroom`"),
+        (told('{"style": {"up_blocks": NaN}, "layout": {}}'), AdapterIncompatible, "metadata `darkroom`"),
+        (
+            told('{"style": {"side_blocks": 1}, "layout": {}}'),
+            AdapterIncompatible,
+            "none of its layers carries a style",
+        ),
     ],
 )
 def test_a_spoiled_adapter_is_refused(
-    tmp_path: Path, unet: Any, spoil: Spoil, error: type[ModelError], said: str
+    tmp_path: Path, unet: Any, spoil: Spoil, error: type[AdapterError], said: str
 ) -> None:
     path, encoder = make_tiny_style(unet, tmp_path)
     spoil(path)
@@ -141,13 +149,13 @@ def test_a_spoiled_resampler_is_refused(tmp_path: Path, unet: Any, spoil: Spoil,
     if "for faces" in said:
         tensors(lambda held: held.update({"image_proj.proj_in.weight": torch.ones(1)}))(path)
     spoil(path)
-    with pytest.raises(ModelIncompatible, match=said):
+    with pytest.raises(AdapterIncompatible, match=said):
         read_style(path, unet)
 
 
 @pytest.mark.parametrize("name", ["ip-adapter.bin", "ip-adapter.pt"])
 def test_a_pickle_is_refused_unread(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ModelUnsafe, match="can run code"):
+    with pytest.raises(AdapterUnsafe, match="can run code"):
         inspect_style(tmp_path / name)
 
 
@@ -156,14 +164,14 @@ def test_another_familys_adapter_is_known_by_its_widths(tmp_path: Path, unet: An
     path, _ = make_tiny_style(unet, tmp_path)
     names = [name for name in load_file(path) if name.startswith("ip_adapter.")]
     tensors(lambda held: held.update({name: torch.zeros(32, width) for name in names}))(path)
-    with pytest.raises(ModelIncompatible, match=rf"\(it is made for {family}\)"):
+    with pytest.raises(AdapterIncompatible, match=rf"\(it is made for {family}\)"):
         read_style(path, unet)
 
 
 @pytest.mark.parametrize("form", ["plain", "plus"])
 def test_the_encoder_must_be_the_one_that_fits(tmp_path: Path, unet: Any, form: Form) -> None:
     path, _ = make_tiny_style(unet, tmp_path / "one", form) if (tmp_path / "one").mkdir() is None else (tmp_path,) * 2
-    with pytest.raises(ModelMissing, match="works with the image encoder that it was trained with"):
+    with pytest.raises(AdapterMissing, match="works with the image encoder that it was trained with"):
         load(path, tmp_path / "nowhere", unet)
 
 
@@ -183,35 +191,35 @@ CONFIG, WEIGHTS, SHOWN = "config.json", "model.safetensors", "preprocessor_confi
 @pytest.mark.parametrize(
     ("file", "spoil", "error", "said"),
     [
-        (CONFIG, Path.unlink, ModelMissing, "config.json is not there"),
-        (WEIGHTS, Path.unlink, ModelMissing, "model.safetensors is not there"),
+        (CONFIG, Path.unlink, AdapterMissing, "config.json is not there"),
+        (WEIGHTS, Path.unlink, AdapterMissing, "model.safetensors is not there"),
         (
             WEIGHTS,
             lambda path: path.rename(path.with_name("pytorch_model.bin")),
-            ModelUnsafe,
+            AdapterUnsafe,
             "pytorch_model.bin can run",
         ),
-        (WEIGHTS, truncated, ModelCorrupt, "truncated"),
-        (WEIGHTS, without("visual_projection.weight"), ModelIncompatible, "such as visual_projection.weight"),
-        (CONFIG, says(model_type="siglip_vision_model"), ModelIncompatible, "a siglip_vision_model, where CLIP's"),
-        (CONFIG, says(auto_map={}), ModelUnsafe, "code of its own"),
-        (CONFIG, says(num_hidden_layers=10**9), ModelIncompatible, "num_hidden_layers asks for more"),
-        (CONFIG, says(image_size=2**16), ModelIncompatible, "weights where"),
-        (CONFIG, says(image_size=64), ModelIncompatible, "other shapes"),
-        (CONFIG, says(patch_size=0), ModelIncompatible, "config.json"),
-        (CONFIG, says(projection_dim=12), ModelIncompatible, "other shapes"),
-        (SHOWN, says(do_center_crop=False), ModelIncompatible, "do_center_crop is not as CLIP's"),
-        (SHOWN, says(resample=2), ModelIncompatible, "resample is not as"),
-        (SHOWN, says(size={"shortest_edge": 224}), ModelIncompatible, "size is .*224.* takes 32 pixels"),
-        (SHOWN, says(crop_size=[32]), ModelIncompatible, "crop_size"),
-        (SHOWN, says(image_mean=[0.5]), ModelIncompatible, "image_mean"),
-        (SHOWN, says(image_mean=["a", "b", "c"]), ModelIncompatible, "image_mean"),
-        (SHOWN, says(image_std=[1, 0, 1]), ModelIncompatible, "image_std"),
-        (SHOWN, lambda path: path.write_text("{"), ModelCorrupt, "not JSON"),
+        (WEIGHTS, truncated, AdapterCorrupt, "truncated"),
+        (WEIGHTS, without("visual_projection.weight"), AdapterIncompatible, "such as visual_projection.weight"),
+        (CONFIG, says(model_type="siglip_vision_model"), AdapterIncompatible, "a siglip_vision_model, where CLIP's"),
+        (CONFIG, says(auto_map={}), AdapterUnsafe, "code of its own"),
+        (CONFIG, says(num_hidden_layers=10**9), AdapterIncompatible, "num_hidden_layers asks for more"),
+        (CONFIG, says(image_size=2**16), AdapterIncompatible, "weights where"),
+        (CONFIG, says(image_size=64), AdapterIncompatible, "other shapes"),
+        (CONFIG, says(patch_size=0), AdapterIncompatible, "config.json"),
+        (CONFIG, says(projection_dim=12), AdapterIncompatible, "other shapes"),
+        (SHOWN, says(do_center_crop=False), AdapterIncompatible, "do_center_crop is not as CLIP's"),
+        (SHOWN, says(resample=2), AdapterIncompatible, "resample is not as"),
+        (SHOWN, says(size={"shortest_edge": 224}), AdapterIncompatible, "size is .*224.* takes 32 pixels"),
+        (SHOWN, says(crop_size=[32]), AdapterIncompatible, "crop_size"),
+        (SHOWN, says(image_mean=[0.5]), AdapterIncompatible, "image_mean"),
+        (SHOWN, says(image_mean=["a", "b", "c"]), AdapterIncompatible, "image_mean"),
+        (SHOWN, says(image_std=[1, 0, 1]), AdapterIncompatible, "image_std"),
+        (SHOWN, lambda path: path.write_text("{"), AdapterCorrupt, "not JSON"),
     ],
 )
 def test_a_spoiled_encoder_is_refused(
-    tmp_path: Path, unet: Any, file: str, spoil: Spoil, error: type[ModelError], said: str
+    tmp_path: Path, unet: Any, file: str, spoil: Spoil, error: type[AdapterError], said: str
 ) -> None:
     path, encoder = make_tiny_style(unet, tmp_path)
     spoil(encoder / file)
