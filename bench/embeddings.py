@@ -11,6 +11,7 @@ from darkroom.tasks.validate import resolve
 from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.caches import Cache
 from darkroom.worker.images.generate import Generator
+from darkroom.worker.images.warm import warm
 from darkroom.worker.models.device import choose_placement
 from darkroom.worker.models.loading import load_model
 from darkroom.worker.models.tuning import make_engine
@@ -30,7 +31,7 @@ def measure() -> list[Row]:
     seconds: dict[str, list[float]] = {"encoded": [], "stored": []}
     with make_engine(placement) as engine:
         generator = Generator(load_model(ENTRY, placement, settings), engine)
-        generator.warm()
+        warm(generator)
         for number in range(ROUNDS):
             prompt = f"a red star on a blue background, {number}"
             file = _embedded(generator, prompt)

@@ -15,6 +15,7 @@ from darkroom.tasks.validate import resolve
 from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.pictures import encode
+from darkroom.worker.images.warm import warm
 from darkroom.worker.kinds.base import PreparedJob, Sources
 from darkroom.worker.models.device import choose_placement
 from darkroom.worker.models.loading import load_model
@@ -38,7 +39,7 @@ def measure() -> list[Row]:
     shares: dict[str, list[float]] = {}
     with make_engine(placement) as engine:
         generator = Generator(load_model(ENTRY, placement, settings), engine)
-        generator.warm()
+        warm(generator)
         jobs = _jobs(generator)
         for number in range(ROUNDS):
             for kind, job in [*jobs.items()][:: 1 if number % 2 else -1]:  # the machine is not always as free

@@ -16,6 +16,7 @@ from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.batching.stacking import Call, run_stacked
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.schedulers import make_scheduler
+from darkroom.worker.images.warm import warm
 from darkroom.worker.models.device import choose_placement
 from darkroom.worker.models.loading import load_model
 from darkroom.worker.models.previews import Snapshot
@@ -47,7 +48,7 @@ def engine(settings: WorkerSettings) -> Iterator[Engine]:
 @pytest.fixture(scope="module")
 def generator(tiny_models: TinyModels, engine: Engine, settings: WorkerSettings) -> Generator:
     generator = Generator(load_model(tiny_models("sdxl"), choose_placement(settings), settings), engine)
-    generator.warm()
+    warm(generator)
     return generator
 
 

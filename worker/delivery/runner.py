@@ -188,8 +188,9 @@ class JobRunner:
             made.keep(pack_file(claim.job_id, file))
         models = {name: generator.model for name, generator in generators.items()}
         manifest = make_manifest(
-            claim.job_id, claim.request, generator.model, made.images, timings.rounded(), digests, made.files, models
-        )
+            claim.job_id, claim.request, generator.model, made.images, timings.rounded(), digests, made.files, models,
+            list(generator.used(prepared)),
+        )  # fmt: skip
         attempt.check()
         with timings.phase("store"):
             key = store_manifest(store, manifest)
@@ -244,7 +245,8 @@ class _Piece:
         """Generates, stores and records what is made for one image. Raises Stopped, DarkroomError, StorageError."""
         claim, timings = self._attempt.claim, self._timings
         seed = claim.request.seed_of(index)
-        ticket = Ticket(urgent=claim.request.lane == "interactive", solo=claim.request.batching == "solo")
+        urgent, solo = claim.request.lane == "interactive", claim.request.batching == "solo"
+        ticket = Ticket(urgent=urgent, solo=solo, on_wait=self._attempt.check)
         self._attempt.check()
         with timings.phase("generate"):
             prepared, told = self._prepared.piece(index), self._on_step(index, over)

@@ -5,69 +5,70 @@ alone, beside others, and in a job of many: to the bit in the same places of the
 Model calls run on the engine's thread, the rest on the caller's.
 """
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from copy import copy
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 import torch
-from PIL import Image
 
 from darkroom.tasks.catalogue import ModelEntry
 from darkroom.tasks.errors import Fault, InvalidRequest
 from darkroom.tasks.requests import JobRequest
+from darkroom.worker.adapters.adapters import Adapters
+from darkroom.worker.adapters.lora import Use
+from darkroom.worker.adapters.rows import NO_ROWS, Rows
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.batching.proxies import DenoiserProxy, VaeProxy
-from darkroom.worker.batching.stacking import Call
 from darkroom.worker.batching.streams import used_here
 from darkroom.worker.batching.threads import set_threads
-from darkroom.worker.batching.warming import warm_buckets
 from darkroom.worker.caches import Cache
-from darkroom.worker.errors import PromptSyntax
+from darkroom.worker.errors import AdapterIncompatible, PromptSyntax
 from darkroom.worker.failures import failures_become_ours
 from darkroom.worker.images.autoencoder import Autoencoder
+from darkroom.worker.images.records import AdapterRecord
+from darkroom.worker.images.run import Making
 from darkroom.worker.images.schedulers import check_schedulers, count_steps, make_scheduler
 from darkroom.worker.images.steps import OnStep, Steps
-from darkroom.worker.images.trial import blame, check_steps
-from darkroom.worker.kinds import KINDS, kind_of
+from darkroom.worker.images.trial import blame
+from darkroom.worker.kinds import kind_of
 from darkroom.worker.kinds.asked import Asked
-from darkroom.worker.kinds.base import Kind, PreparedJob, Sources, Tools
+from darkroom.worker.kinds.base import PreparedJob, Sources
 from darkroom.worker.kinds.conditioning import Conditioning
-from darkroom.worker.kinds.latents import latents_file
-from darkroom.worker.kinds.products import Produced, ProducedFile
+from darkroom.worker.kinds.products import Produced
 from darkroom.worker.models import weighted
 from darkroom.worker.models.families.encoding import Encoded
-from darkroom.worker.models.loading import LoadedModel, warm_sizes
+from darkroom.worker.models.loading import LoadedModel
 from darkroom.worker.models.previews import preview_jpeg
 from darkroom.worker.models.scale import LatentScale, LatentSpace
 from darkroom.worker.models.texts import TextSpace
 from darkroom.worker.models.words import Words
 
-WARM_SECONDS = 10.0  # on a CPU, for buckets; the costs of what is not measured by then show in service
-SOON = 20  # steps
-
 
 class Generator:
     """One loaded model, ready to make pictures; built once, used by any number of threads."""
 
-    def __init__(self, model: LoadedModel, engine: Engine) -> None:
-        """Raises ModelIncompatible where its entry names schedulers that it cannot use, or no pipeline takes it."""
+    def __init__(self, model: LoadedModel, engine: Engine, adapters: Adapters | None = None) -> None:
+        """`adapters`: those of another model that is made of the same weights.
+
+        Raises ModelIncompatible where its entry names schedulers that it cannot use, or no pipeline takes it.
+        """
         check_schedulers(model.entry, model.components["scheduler"])
-        self.model = model
+        self.model, self.engine = model, engine
+        self.adapters = adapters or (Adapters.of(model, engine) if model.slots else None)
         self._beside: Mapping[str, Generator] = {}
-        self._engine = engine
-        self._vae = VaeProxy(model.components["vae"], engine, model.placement.device)
+        self.vae = VaeProxy(model.components["vae"], engine, model.placement.device)
         texts = {name: part for name, part in model.components.items() if name not in ("unet", "vae", "scheduler")}
         with blame("pipeline", model):
             self._encoding = self._pipeline(
                 next(iter(model.family.pipelines)), model.entry.defaults.scheduler, 0, texts, Ticket()
             )
         self._no_texts = dict.fromkeys(texts)
-        scale = LatentScale.of(self._vae.config, normalised=model.family.normalises_latents)
-        self._autoencoder = Autoencoder(self._vae, self._encoding.image_processor, scale)
+        scale = LatentScale.of(self.vae.config, normalised=model.family.normalises_latents)
+        self._autoencoder = Autoencoder(self.vae, self._encoding.image_processor, scale)
         self.texts = TextSpace.of(model)
         self.embeddings = Cache[Encoded]()
 
@@ -75,6 +76,11 @@ class Generator:
     def entry(self) -> ModelEntry:
         """The model's."""
         return self.model.entry
+
+    @property
+    def denoiser(self) -> Any:
+        """What denoiser calls of its images are told apart by."""
+        return self.adapters.denoiser if self.adapters else self.model.components["unet"]
 
     def prepare(self, request: JobRequest, beside: Mapping[str, "Generator"] = MappingProxyType({})) -> PreparedJob:
         """What is done once for all pieces of a resolved request: its prompts are encoded, say.
@@ -115,41 +121,17 @@ class Generator:
         """
         set_threads(1)  # beside the engine's, every job thread would bring an OpenMP team of its own
         ticket = ticket or Ticket()
-        steps = Steps(prepared.kind.steps(prepared), on_step, lambda: self._engine.leave(ticket))
+        steps = Steps(prepared.kind.steps(prepared), on_step, lambda: self.engine.leave(ticket))
         try:
-            with failures_become_ours(steps.is_raised), self._engine.streams.own():
-                return prepared.kind.make(prepared.told(sources), sources, _Run(self, seed, steps, ticket))
+            with failures_become_ours(steps.is_raised), self.engine.streams.own(), self._rows(prepared, ticket) as rows:
+                return prepared.kind.make(prepared.told(sources), sources, Making(self, seed, steps, ticket, rows))
         finally:
-            self._engine.leave(ticket)
+            self.engine.leave(ticket)
             steps.raised = None  # it holds the frames of the pipeline, and they hold this
 
     def preview(self, latents: torch.Tensor) -> bytes:
         """A small JPEG of latents in mid-generation, by a linear map; the VAE is not asked."""
-        return preview_jpeg(latents, self.model.entry.family, self._vae.config, self.model.preview)
-
-    def warm(self, most_seconds: float = WARM_SECONDS) -> None:
-        """Two steps of every kind, so that the first job pays nothing, and the denoiser in every bucket.
-
-        First of all a check of the model's parts; raises ModelIncompatible, OutOfMemory, DeviceBroken.
-
-        On a CPU at the smallest size, then at the first one to be ready for if that is soon done, and for so long at
-        most; elsewhere, and where calls are compiled, at all of those.
-        """
-        entry, placement = self.model.entry, self.model.placement
-        sizes = warm_sizes(entry, placement)
-        small = (entry.limits.min_side,) * 2
-        first = self._check(*small)
-        if first is None:
-            return  # nothing that is offered denoises
-        with blame("unet", self.model):
-            if placement.device.type != "cpu" or "compile" in placement.speedups:
-                for size in sizes:
-                    first = self._try_all(*size) or first
-                    warm_buckets(self._engine, first, math.inf)
-                return
-            if self._engine.stats().step * math.prod(sizes[0]) / math.prod(small) * SOON < most_seconds:
-                first = self._try(self._kinds()[0], *sizes[0]) or first
-            warm_buckets(self._engine, first, most_seconds)
+        return preview_jpeg(latents, self.model.entry.family, self.vae.config, self.model.preview)
 
     def encode(self, asked: Asked, length: int = 0) -> tuple[Conditioning, list[str]]:
         """The prompts as the pipelines' keyword arguments; kept for those who ask for the same words.
@@ -158,19 +140,20 @@ class Generator:
         """
         if asked.prompt_embeds:
             return {}, []  # they come with the job's inputs
-        words = replace(asked.words, length=length)
+        words = replace(asked.words, length=length, loras=self._heard(asked))
         self._check_words(words)
-        with failures_become_ours(), self._engine.streams.own():
+        with failures_become_ours(), self.engine.streams.own():
             encoded = self.embeddings.get(words, lambda: self._encoded(words))
         return encoded.conditioning, ["prompt_truncated"] if encoded.cut else []
 
     def latents(
-        self, pipeline: str, wish: tuple[Asked, Conditioning], run: "_Run", extent: Mapping[str, Any]
+        self, pipeline: str, wish: tuple[Asked, Conditioning], run: Making, extent: Mapping[str, Any]
     ) -> torch.Tensor:
         """What a pipeline of the family leaves, not decoded."""
         asked, conditioning = wish
         used_here(conditioning)
-        made = self._pipeline(pipeline, asked.scheduler, run.seed, self._no_texts, run.ticket)(
+        rows = run.rows.get(self.entry.name, NO_ROWS)
+        made = self._pipeline(pipeline, asked.scheduler, run.seed, self._no_texts, run.ticket, rows)(
             **conditioning,
             **asked.conditions,
             **{"generator": run.noise, **extent},
@@ -191,39 +174,52 @@ class Generator:
         """Between pictures and latents, without denoising."""
         return self._autoencoder
 
-    def _kinds(self) -> list[Kind]:
-        """Those that the model's entry offers."""
-        return [KINDS[name] for name in self.model.entry.kinds]
+    def uses(self, asked: Asked) -> tuple[Use, ...]:
+        """The LoRAs of a picture that is asked for, in their order: the model's own, then those of the request.
 
-    def _check(self, width: int, height: int) -> Call | None:
-        """A picture of every kind, part by part: the model's files are at fault where one is not to be had.
-
-        The first denoiser call, if any kind denoises. Raises ModelIncompatible naming the part, OutOfMemory,
-        DeviceBroken.
+        Raises AdapterMissing, and AdapterUnsupported where this worker applies none.
         """
-        model, scheduler = self.model, self.model.components["scheduler"]
-        with blame("scheduler", model):
-            check_steps(model.entry, scheduler)
-        with blame("text_encoder", model) as part:
-            request, _ = self._kinds()[0].trial(model.entry, width, height)
-            part.gave(*self.prepare(request).conditioning.values())
-        with blame("vae", model) as part, self._engine.streams.own(), torch.no_grad():
-            latents = self._vae.encode(torch.zeros(1, 3, height, width)).latent_dist.mode()
-            part.gave(latents, self._vae.decode(latents, return_dict=False)[0])
-        with blame("unet", model) as part:
-            return self._try_all(width, height, lambda *of: part.gave(of[2]))
+        own = [(one.name, one.scale, None) for one in self.entry.own_loras]
+        named = [(one.name, one.scale, one.sha256) for one in asked.loras] if asked.model == self.entry.name else []
+        if not (own or named):
+            return ()
+        if self.adapters is None:
+            raise AdapterIncompatible(
+                f"{self.entry.name} takes no LoRAs on this worker", hint="leave out the speedup fuse"
+            )
+        library = self.adapters.library
+        return tuple(library.use(*one) for one in (*own, *named))
 
-    def _try_all(self, width: int, height: int, on_step: OnStep = lambda *_: None) -> Call | None:
-        """Two steps of every kind; the first denoiser call."""
-        calls = [self._try(kind, width, height, on_step) for kind in self._kinds()]
-        return next((call for call in calls if call), None)
+    def used(self, prepared: PreparedJob) -> Iterator[AdapterRecord]:
+        """What the manifest says of the LoRAs of all models that have a part in the job's pictures."""
+        for name, maker in _makers(self, prepared).items():
+            place, uses = 0, maker.uses(prepared.asked)
+            for use, lora in maker.adapters.loaded(uses) if maker.adapters else ():
+                yield AdapterRecord(
+                    name=use.name, model=name, sha256=use.sha256, scale=use.scale, rank=lora.rank, place=place
+                )
+                place += lora.pages
 
-    def _try(self, kind: Kind, width: int, height: int, on_step: OnStep = lambda *_: None) -> Call | None:
-        """Two steps of a picture of this size; its first denoiser call, if it has any."""
-        calls: list[Call] = []
-        request, sources = kind.trial(self.model.entry, width, height)
-        self.generate(self.prepare(request), 0, sources, on_step, Ticket(on_call=calls.append))
-        return calls[0] if calls else None
+    def _heard(self, asked: Asked) -> tuple[Use, ...]:
+        """Of the LoRAs those that change what text encoders say."""
+        uses = self.uses(asked)
+        return self.adapters.heard(uses) if self.adapters and uses else ()
+
+    @contextmanager
+    def _rows(self, prepared: PreparedJob, ticket: Ticket) -> Iterator[dict[str, Rows]]:
+        """In the context the job's LoRAs are in the banks; what calls of its models bring, by the models' names."""
+        if not prepared.kind.steps(prepared):
+            yield {}
+            return
+        wanted: dict[Adapters, dict[str, tuple[Use, ...]]] = {}
+        for name, maker in _makers(self, prepared).items():
+            if maker.adapters:
+                wanted.setdefault(maker.adapters, {})[name] = maker.uses(prepared.asked)
+        found: dict[str, Rows] = {}
+        with ExitStack() as stack:
+            for adapters in sorted(wanted, key=id):  # in one order, lest two images wait for each other
+                found |= stack.enter_context(adapters.held(wanted[adapters], ticket.on_wait))
+            yield found
 
     def _check_words(self, words: Words) -> None:
         """Raises InvalidRequest with every fault: texts that cannot be read, no layer left of a text encoder."""
@@ -238,55 +234,29 @@ class Generator:
             raise PromptSyntax(texts)
 
     def _encoded(self, words: Words) -> Encoded:
-        found = self._engine.call(self._encode, words)
-        self._engine.streams.finish()  # whoever finds it in the cache knows of no event to wait for
+        found = self.engine.call(self._encode, words)
+        self.engine.streams.finish()  # whoever finds it in the cache knows of no event to wait for
         return found
 
     def _encode(self, words: Words) -> Encoded:
         # On the engine's thread: tokenizers and text encoders are used by one at a time.
-        return self.model.family.encode_prompt(self._encoding, words, self.model.placement.device)
+        with self.adapters.speaking(words.loras) if self.adapters else nullcontext():
+            return self.model.family.encode_prompt(self._encoding, words, self.model.placement.device)
 
-    def _pipeline(self, name: str, scheduler: str, seed: int, texts: Mapping[str, Any], ticket: Ticket) -> Any:
+    def _pipeline(
+        self, name: str, scheduler: str, seed: int, texts: Mapping[str, Any], ticket: Ticket, rows: Rows = NO_ROWS
+    ) -> Any:
         components, family = self.model.components, self.model.entry.family
         own = make_scheduler(scheduler, components["scheduler"], family, seed)
-        unet = DenoiserProxy(components["unet"], self._engine, self.model.placement.device, ticket)
-        parts = {**texts, "unet": unet, "vae": self._vae, "scheduler": own}
+        called = self.denoiser if self.adapters else None
+        unet = DenoiserProxy(components["unet"], self.engine, self.model.placement.device, ticket, called, rows)
+        parts = {**texts, "unet": unet, "vae": self.vae, "scheduler": own}
         pipeline = self.model.family.pipeline(name, parts, self.model.options)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
 
-class _Run:
-    """One piece in the making: `darkroom.worker.kinds.base.Run`.
-
-    `noise` draws what all of its passes begin with, one after the other.
-    """
-
-    def __init__(self, generator: Generator, seed: int, steps: Steps, ticket: Ticket) -> None:
-        self._generator, self.seed, self.steps, self.ticket = generator, seed, steps, ticket
-        self.noise = torch.Generator("cpu").manual_seed(seed)
-
-    def latents(self, pipeline: str, asked: Asked, conditioning: Conditioning, **extent: Any) -> torch.Tensor:
-        return self._generator.latents(pipeline, (asked, conditioning), self, extent)
-
-    def by(self, tools: Tools) -> "_Run":
-        if not isinstance(tools, Generator):
-            raise TypeError(f"{type(tools).__name__} makes no pictures")
-        run = copy(self)
-        run._generator = tools
-        return run
-
-    def denoise(self, pipeline: str, asked: Asked, conditioning: Conditioning, **extent: Any) -> Image.Image:
-        return self.decode(self.latents(pipeline, asked, conditioning, **extent))
-
-    def decode(self, latents: torch.Tensor) -> Image.Image:
-        return self._generator.autoencoder.picture(latents)
-
-    def encode(self, picture: Image.Image) -> torch.Tensor:
-        return self._generator.autoencoder.latents(picture, self._generator.model.placement.dtype)
-
-    def file_of(self, latents: torch.Tensor, **about: object) -> ProducedFile:
-        return latents_file(latents, self._generator.space, **about)
-
-    def round_trip(self, picture: Image.Image) -> Image.Image:
-        return self._generator.autoencoder.round_trip(picture)
+def _makers(own: Generator, prepared: PreparedJob) -> dict[str, Generator]:
+    """The models that have a part in the job's pictures, by their names."""
+    others = {name: one.tools for name, one in prepared.further.items()}
+    return {own.entry.name: own, **{name: one for name, one in others.items() if isinstance(one, Generator)}}

@@ -22,6 +22,7 @@ from darkroom.tasks.requests.parts import Seeded
 from darkroom.tasks.validate import resolve
 from darkroom.worker.errors import ManifestInvalid
 from darkroom.worker.images.records import (
+    AdapterRecord,
     FileRecord,
     FurtherRecord,
     ImageRecord,
@@ -81,11 +82,12 @@ class Manifest(Record):
     files: list[FileRecord] = Field(default=[], max_length=1024)
     inputs_sha256: dict[Text, Sha256] = Field(default_factory=dict, max_length=20)
     further_models: list[FurtherRecord] = Field(default=[], max_length=20)
+    adapters: list[AdapterRecord] = Field(default=[], max_length=100)
 
     def to_bytes(self) -> bytes:
         """JSON for people to read too; `parse_manifest` gives the same manifest back."""
         # Left out where there are none, for readers of before, which take no field that they do not know.
-        without = {name for name in ("files", "further_models") if not getattr(self, name)}
+        without = {name for name in ("files", "further_models", "adapters") if not getattr(self, name)}
         fields = self.model_dump(mode="json", by_alias=True, exclude=without)
         fields["request"] = lean(self.request)
         pretty = (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode()
@@ -119,10 +121,11 @@ def make_manifest(
     inputs_sha256: Mapping[str, str] | None = None,
     files: Sequence[FileRecord] = (),
     beside: Mapping[str, LoadedModel] = MappingProxyType({}),
+    adapters: Sequence[AdapterRecord] = (),
 ) -> Manifest:
     """The manifest of a resolved request that `model` has run; `inputs_sha256` are those of the inputs' files.
 
-    `beside` has, by their names, the further models that had a part in it.
+    `beside` has, by their names, the further models that had a part in it, `adapters` the LoRAs that were used.
     """
     facts: dict[str, Any] = {
         "job_id": job_id,
@@ -134,6 +137,7 @@ def make_manifest(
         "files": list(files),
         "inputs_sha256": dict(inputs_sha256 or {}),
         "further_models": further_records(request, beside),
+        "adapters": list(adapters),
     }
     return Manifest(**facts)
 

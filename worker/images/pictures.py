@@ -3,7 +3,7 @@
 import io
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 
 from PIL import Image
@@ -20,6 +20,7 @@ _CONTENT_TYPES: dict[OutputFormat, str] = {"png": "image/png", "jpeg": "image/jp
 _EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286  # CIPA DC-008, 4.6.3 and 4.6.5
 _LONG, _UNDEFINED = 4, 7  # types of TIFF 6.0
 _UNICODE = b"UNICODE\x00"
+_HASH = 12  # characters of a LoRA's digest
 _MAX_COMMENT = 60_000  # bytes; a JPEG's EXIF segment ends at 65,533
 
 
@@ -73,8 +74,16 @@ def _of_words(asked: Asked) -> dict[str, object]:
         "Prompt2": _quoted(asked.prompt_2),
         "Negative2": _quoted(asked.negative_prompt_2),
         "Embeddings": asked.prompt_embeds,
+        "Loras": _listed((one.name, f"{one.scale:g}") for one in asked.loras),
+        "Lora hashes": _listed((one.name, (one.sha256 or "")[:_HASH]) for one in asked.loras),
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _listed(pairs: Iterable[tuple[str, str]]) -> str | None:
+    """As the web UI writes the hashes of LoRAs: in quotation marks, since there are commas within."""
+    listed = ", ".join(f"{name}: {value}" for name, value in pairs)
+    return f'"{listed}"' if listed else None
 
 
 def _quoted(text: str | None) -> str | None:

@@ -68,6 +68,21 @@ class FurtherRecord(Record):
     scheduler: SchedulerRecord
 
 
+class AdapterRecord(Record):
+    """A LoRA that pictures were made with: the file's digest, and the order of LoRAs is that of the records.
+
+    `model`: the one that had it, of several that had a part in the pictures. `place`: how many pages of rank 8 were
+    before its own in each row of the denoiser's calls.
+    """
+
+    name: ModelName
+    model: ModelName
+    sha256: Sha256
+    scale: float = Field(allow_inf_nan=False)
+    rank: int = Field(ge=1)
+    place: int = Field(ge=0)
+
+
 class ImageRecord(Record):
     """One picture: `sha256` and `bytes` are the file's, `pixels_sha256` is that of its raw RGB before encoding.
 

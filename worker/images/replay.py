@@ -65,7 +65,8 @@ class Replay:
         inputs = {name: self._input(name, named) for name, named in manifest.request.references.items()}
         self._prepared = generator.prepare(manifest.request, beside)
         self._sources = self._prepared.kind.read(self._prepared, inputs)
-        self.differences = _differences(manifest, generator, inputs, beside)
+        now = {"adapters": list(generator.used(self._prepared))}
+        self.differences = _differences(manifest, generator, inputs, beside, now)
         self.files: list[ReplayedFile] = []
 
     def images(self, on_step: OnStep = lambda *_: None) -> Iterator[ReplayedImage]:
@@ -115,7 +116,11 @@ def _compared(record: ImageRecord, image: Image.Image, stored: Stored) -> Replay
 
 
 def _differences(
-    manifest: Manifest, generator: Generator, inputs: Mapping[str, bytes], beside: Mapping[str, Generator]
+    manifest: Manifest,
+    generator: Generator,
+    inputs: Mapping[str, bytes],
+    beside: Mapping[str, Generator],
+    more: Mapping[str, object],
 ) -> list[Difference]:
     models = {name: one.model for name, one in beside.items()}
     now = manifest.model_copy(
@@ -123,11 +128,13 @@ def _differences(
             **circumstances(generator.model, manifest.scheduler.id if manifest.scheduler else None),
             "inputs_sha256": {name: hashlib.sha256(data).hexdigest() for name, data in inputs.items()},
             "further_models": further_records(manifest.request, models),
+            **more,
         }
     )
     fields = {"darkroom", "model", "scheduler", "dtype", "memory", "environment", "inputs_sha256"}
     before, after = (
-        one.model_dump(mode="json", by_alias=True, include=fields) | {"further_models": _by_name(one)}
+        one.model_dump(mode="json", by_alias=True, include=fields)
+        | {"further_models": _by_name(one), "adapters": _in_order(one)}
         for one in (manifest, now)
     )
     return differences(before, after)
@@ -135,3 +142,7 @@ def _differences(
 
 def _by_name(manifest: Manifest) -> dict[str, object]:
     return {one.model.name: one.model_dump(mode="json", by_alias=True) for one in manifest.further_models}
+
+
+def _in_order(manifest: Manifest) -> dict[str, object]:
+    return {str(place): one.model_dump(mode="json") for place, one in enumerate(manifest.adapters)}

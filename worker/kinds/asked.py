@@ -8,6 +8,7 @@ from darkroom.tasks.errors import Fault, InvalidRequest
 from darkroom.tasks.requests import JobRequest
 from darkroom.tasks.requests.handover import Refiner
 from darkroom.tasks.requests.hires import Hires
+from darkroom.tasks.requests.loras import Lora
 from darkroom.tasks.requests.parts import Output, OutputFormat
 from darkroom.tasks.requests.prompted import LongPrompt, Syntax
 from darkroom.tasks.sizes import before_enlargement, source_limits
@@ -19,6 +20,7 @@ class Asked:
     """One job's wish, apart from its seeds. `width` and `height` None: those of the source picture, within `limits`.
 
     Where the denoising is cut the kind has it `counted`: steps of the own model, and those that are `handed` on.
+    `loras` are for what this `model` does, not for others that have a part in it.
     """
 
     prompt: str
@@ -48,6 +50,8 @@ class Asked:
     denoising_end: float | None = None
     counted: int | None = None
     handed: int = 0
+    model: str = ""
+    loras: tuple[Lora, ...] = ()
 
     @classmethod
     def of(cls, request: JobRequest, offer: ModelOffer) -> Self:
@@ -61,6 +65,7 @@ class Asked:
         if values["denoising_start"] is not None:
             values["strength"] = 1.0  # of the rest
         values["output"] = tuple(values["output"] or ("image",))
+        values |= {"model": offer.name, "loras": tuple(values["loras"] or ())}
         limits, hires = source_limits(form, offer.limits), values["hires"]
         values["limits"] = before_enlargement(hires.scale, limits) if hires else limits
         if "strength" not in type(request).model_fields:
@@ -74,8 +79,10 @@ class Asked:
     def of_words(cls, request: JobRequest, offer: ModelOffer) -> Self:
         """Of a kind that has a prompt, and does not denoise. Raises InvalidRequest for a kind that is not offered."""
         plain = cls.without_denoising(request, offer)
-        names = (field for field in cls.__dataclass_fields__ if field in type(request).model_fields)
-        return replace(plain, **{name: getattr(request, name) for name in names})
+        names = cls.__dataclass_fields__.keys() & type(request).model_fields.keys()
+        values: dict[str, Any] = {name: getattr(request, name) for name in names}
+        values |= {"model": offer.name, "loras": tuple(values.get("loras") or ())}
+        return replace(plain, **values)
 
     @classmethod
     def without_denoising(cls, request: JobRequest, offer: ModelOffer) -> Self:

@@ -5,7 +5,7 @@ the family, never by a name in the model's files; nothing is unpickled, nothing 
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 from darkroom.tasks.catalogue import ModelEntry
 from darkroom.tasks.sizes import size_faults
 from darkroom.worker.errors import ModelIncompatible
+from darkroom.worker.models.adaptable import Slot, adapt
 from darkroom.worker.models.configs import read_config, read_json
 from darkroom.worker.models.device import Placement
 from darkroom.worker.models.digests import Progress
@@ -41,6 +42,7 @@ class LoadedModel:
     `components` hold diffusers' names; the scheduler among them is the model's own, a template that is never stepped.
     `revision` is the hub's commit or "local", `digests` the SHA-256 of every file that was used. `options` are the
     pipeline's own from `model_index.json`: hand them to `family.pipeline`. `preview` is the model's own map, if any.
+    `slots`: the layers of text encoders and denoiser that can add LoRAs, by component.
     """
 
     entry: ModelEntry
@@ -51,6 +53,7 @@ class LoadedModel:
     digests: dict[str, str]
     options: dict[str, Any] = field(default_factory=dict)
     preview: PreviewMap | None = None
+    slots: Mapping[str, Sequence[Slot]] = field(default_factory=dict)
 
 
 def warm_sizes(entry: ModelEntry, placement: Placement) -> tuple[Size, ...]:
@@ -73,9 +76,6 @@ def load_model(
     Raises a ModelError, or OutOfMemory where the device does not hold it.
     """
     spec = family(entry.family)
-    if entry.own_loras:
-        named = ", ".join(use.name for use in entry.own_loras)
-        raise ModelIncompatible(f"{entry.name} has LoRAs of its own, {named}, and this worker applies none", hint="")
     if "compile" in placement.speedups and os.access(settings.models_dir, os.W_OK):
         # Beside the models, which outlive a container; torch's own choice is a temporary folder.
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(settings.models_dir / ".compiled"))
@@ -88,13 +88,19 @@ def load_model(
         entry = _offering(entry, components, verified.layout)
         check_vae(verified.layout.configs / "vae" / "config.json", modules["vae"].config)
         preview = read_map(verified.layout.configs / PREVIEW_FILE)
+        slots = _slots(spec, modules, placement)  # before hooks come between
         place(modules, placement)
         tune(components, placement, warm_sizes(entry, placement))
         if placement.device.type == "cuda":
             torch.cuda.synchronize(placement.device)  # the streams of service do not wait for this one
     index = verified.layout.index
     options = {name: index[name] for name in spec.options if name in index}
-    return LoadedModel(entry, spec, components, placement, verified.revision, verified.digests, options, preview)
+    return LoadedModel(entry, spec, components, placement, verified.revision, verified.digests, options, preview, slots)
+
+
+def _slots(spec: FamilySpec, modules: dict[str, Any], placement: Placement) -> dict[str, list[Slot]]:
+    """None where layers are fused: others run in place of those that a LoRA names."""
+    return {} if "fuse" in placement.speedups else {name: adapt(modules[name]) for name in (*spec.encoders, "unet")}
 
 
 def _check_family(spec: FamilySpec, components: dict[str, Any], layout: Layout) -> None:

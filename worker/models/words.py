@@ -1,7 +1,7 @@
 """What text encoders read for one job."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Syntax = Literal["plain", "compel"]
 Long = Literal["cut", "chunk"]
@@ -14,7 +14,7 @@ class Words:
     Without `guidance` there is no negative prompt. A negative prompt of None means zeros where the model says
     `force_zeros_for_empty_prompt`. Those named `..._2` are read by a second text encoder, None: as the first reads.
     `long`: of what is longer than an encoder reads, the rest is cut off, or read in chunks of that length. The
-    embeddings are `length` long at least, in whole chunks.
+    embeddings are `length` long at least, in whole chunks. `loras`: those that change the text encoders.
     """
 
     prompt: str
@@ -26,6 +26,7 @@ class Words:
     syntax: Syntax = "plain"
     long: Long = "cut"
     length: int = 0
+    loras: tuple[Any, ...] = ()  # darkroom.worker.adapters.lora.Use
 
     def __post_init__(self) -> None:
         # Else diffusers takes zeros for both encoders, and reads nothing of the second one's negative prompt.

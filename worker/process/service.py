@@ -30,6 +30,7 @@ from darkroom.worker.delivery.runner import JobRunner, Surroundings
 from darkroom.worker.delivery.storekeeper import StoreKeeper
 from darkroom.worker.errors import ModelUnknown
 from darkroom.worker.images.generate import Generator
+from darkroom.worker.images.warm import warm
 from darkroom.worker.models.device import Placement, choose_placement, default_max_batch, images_at_a_time
 from darkroom.worker.models.loading import load_model
 from darkroom.worker.models.tuning import make_engine
@@ -129,7 +130,7 @@ class Service:
         for name, generator in generators.items():  # all weights first: warming takes what memory is left
             began = time.monotonic()
             self._log.info("model.warming", model=name, speedups=sorted(placement.speedups))
-            generator.warm()
+            warm(generator)
             self._log.info("model.warmed", model=name, seconds=round(time.monotonic() - began, 2))
         if self._settings.metrics_port:
             prompts = {name: generator.embeddings for name, generator in generators.items()}

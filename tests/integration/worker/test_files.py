@@ -62,7 +62,7 @@ def sheet_of(_kind: object, _prepared: PreparedJob, pictures: Iterable[Image.Ima
 def desk(desk: Desk, generator: Generator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     """A desk whose generator makes files, three images side by side, and whose kind makes a sheet of all."""
     monkeypatch.setattr(Txt2ImgKind, "files_of_job", sheet_of)
-    entry, making = generator.model.entry, MakesFiles(generator.model, generator._engine)
+    entry, making = generator.model.entry, MakesFiles(generator.model, generator.engine)
     threads = ImageThreads(3)
     yield replace(desk, around=replace(desk.around, generators={entry.name: making}, images=threads))
     threads.close()

@@ -32,7 +32,7 @@ REFINER = "tiny-sdxl-refiner"
 @pytest.fixture(scope="module")
 def refiner(generator: Generator, tiny_models: TinyModels) -> Generator:
     model = load_model(tiny_models("sdxl-refiner"), generator.model.placement, WorkerSettings())
-    return Generator(model, generator._engine)
+    return Generator(model, generator.engine)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ model, file = sys.argv[1:]
 inner = Generator.generate
 def generate(self, *args, **kwargs):
     if os.path.exists(file):
-        self._engine.call(time.sleep, 600)
+        self.engine.call(time.sleep, 600)
     return inner(self, *args, **kwargs)
 Generator.generate = generate
 sys.argv[1:] = [model]
@@ -34,7 +34,7 @@ sys.exit(main())
 
 # A worker whose device fails in its next image once a file is there.
 BREAKING = HANGING.replace(
-    "self._engine.call(time.sleep, 600)",
+    "self.engine.call(time.sleep, 600)",
     """
         from darkroom.worker.failures import failures_become_ours
         with failures_become_ours():

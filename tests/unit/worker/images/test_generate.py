@@ -13,6 +13,7 @@ from darkroom.worker.batching.graphs import Graphs
 from darkroom.worker.batching.stacking import Tree
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.pictures import encode
+from darkroom.worker.images.warm import warm
 from darkroom.worker.kinds.sources import prepare_source
 from tests.unit.worker.conftest import DIFFUSION, FAMILIES, Generators, Models, ask, ignore, make, photo, same
 
@@ -169,7 +170,7 @@ def test_without_a_size_the_picture_keeps_its_own_on_the_grid(generators: Genera
 def test_warming_runs_every_kind_and_changes_nothing(models: Models, engine: Engine, family: Family) -> None:
     generator = Generator(models(family), engine)
     before = make(generator)
-    generator.warm(most_seconds=0.1)
+    warm(generator, most_seconds=0.1)
     assert same(make(generator), before)
 
 
@@ -185,7 +186,7 @@ def test_a_denoiser_whose_calls_are_replayed_is_warmed(models: Models, monkeypat
     monkeypatch.setattr(Graphs, "run", run)
     with Engine(threads=1, graphs=True) as engine:
         for _ in range(2):
-            Generator(models("sdxl"), engine).warm()
+            warm(Generator(models("sdxl"), engine))
         assert {bucket for _, bucket, _ in recorded} >= {1, 2, 4, 8}
 
 

@@ -92,7 +92,7 @@ def test_the_refiner_has_its_say_and_reads_the_words(duo: Duo) -> None:
 def test_both_models_take_part_on_the_one_engine(duo: Duo, engine: Engine) -> None:
     calls: list[object] = []
     made(duo, ticket=Ticket(solo=True, on_call=lambda call: calls.append(call.module)), refiner=by("tiny-sdxl-refiner"))
-    base, refiner = (duo[name].model.components["unet"] for name in ("tiny-sdxl", "tiny-sdxl-refiner"))
+    base, refiner = (duo[name].denoiser for name in ("tiny-sdxl", "tiny-sdxl-refiner"))
     assert calls == [base] * 4 + [refiner]
     assert engine.stats().stepping == 0
 

@@ -26,6 +26,7 @@ from darkroom.worker.images.manifest import FileRecord, ImageRecord, Manifest, m
 from darkroom.worker.images.pictures import encode, parameters_text
 from darkroom.worker.images.replay import Replay
 from darkroom.worker.images.schedulers import make_scheduler
+from darkroom.worker.images.warm import warm
 from darkroom.worker.kinds import KINDS as DONE
 from darkroom.worker.kinds.products import Produced, ProducedFile
 from darkroom.worker.models.scale import LatentScale
@@ -286,4 +287,4 @@ def test_a_manifest_without_latents_is_as_the_first_release_reads_it(generators:
 
 def test_a_model_that_offers_encoding_alone_is_warmed(models: Models, engine: Engine) -> None:
     model = models("sd")
-    Generator(replace(model, entry=model.entry.model_copy(update={"kinds": ["encode"]})), engine).warm(0)
+    warm(Generator(replace(model, entry=model.entry.model_copy(update={"kinds": ["encode"]})), engine), 0)

@@ -16,6 +16,7 @@ from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.batching.stacking import Call
 from darkroom.worker.errors import ModelIncompatible
 from darkroom.worker.images.generate import Generator
+from darkroom.worker.images.warm import warm
 from darkroom.worker.models.device import Placement
 from darkroom.worker.models.families.base import beyond
 from darkroom.worker.models.loading import load_model
@@ -44,7 +45,7 @@ def nine(entries: Entries, engine: Engine) -> Nine:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_such_a_model_offers_no_kind_that_has_no_mask(nine: Nine, family: Family) -> None:
     generator = nine(family)
-    generator.warm(most_seconds=0.1)
+    warm(generator, most_seconds=0.1)
     offered = generator.entry.offer().kinds
     assert set(offered) == {"inpaint", "encode", "decode", "embed"}  # those without a denoiser, and with a mask
     for kind, more in (("txt2img", {}), ("img2img", {"image": "inputs/default/a.png"})):

@@ -26,7 +26,7 @@ def test_a_model_that_makes_no_step_is_told_of(duo: Duo, scheduler: str, start: 
     calls: list[object] = []
     ticket = Ticket(solo=True, on_call=lambda call: calls.append(call.module))
     base.generate(prepared, 1, {}, ignore, ticket)
-    ran = {name for name in duo if duo[name].model.components["unet"] in calls and name != "twin"}
+    ran = {name for name in duo if duo[name].denoiser in calls and name != "twin"}
     idle = {"tiny-sdxl": "no_steps", "tiny-sdxl-refiner": "refiner_ignored"}
     assert set(prepared.warnings) == {warning for name, warning in idle.items() if name not in ran}
     assert ("Refiner switch at" in prepared.kind.facts(prepared)) == ("tiny-sdxl-refiner" in ran)

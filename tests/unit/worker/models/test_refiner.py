@@ -15,6 +15,7 @@ from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.errors import ModelIncompatible
 from darkroom.worker.images.generate import Generator
+from darkroom.worker.images.warm import warm
 from darkroom.worker.models.device import Placement
 from darkroom.worker.models.loading import load_model
 from darkroom.worker.settings import WorkerSettings
@@ -86,7 +87,7 @@ def test_its_denoiser_is_told_a_score_and_no_target(generators: Generators) -> N
 
 def test_it_is_warmed_without_pictures_from_noise(generators: Generators) -> None:
     with Engine(threads=1) as engine:
-        Generator(generators("sdxl-refiner").model, engine).warm(most_seconds=0.1)
+        warm(Generator(generators("sdxl-refiner").model, engine), most_seconds=0.1)
         assert engine.stats().calls
 
 

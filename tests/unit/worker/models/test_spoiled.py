@@ -14,6 +14,7 @@ from darkroom.tasks.catalogue import ModelEntry
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.errors import ModelCorrupt, ModelError, ModelIncompatible, ModelMissing, ModelUnsafe
 from darkroom.worker.images.generate import Generator
+from darkroom.worker.images.warm import warm
 from darkroom.worker.models.device import Placement
 from darkroom.worker.models.loading import load_model
 from darkroom.worker.settings import WorkerSettings
@@ -41,7 +42,7 @@ def serve(engine: Engine, placement: Placement, settings: WorkerSettings) -> Ser
 
     def start(entry: ModelEntry) -> Generator:
         generator = Generator(load_model(entry, placement, settings), engine)
-        generator.warm(0.0)
+        warm(generator, 0.0)
         return generator
 
     return start

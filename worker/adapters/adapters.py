@@ -1,0 +1,150 @@
+"""The adapters of one loaded model: what is in its bank, and what an image's calls are given of it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any, Self
+
+import torch
+
+from darkroom.worker.adapters.bank import MOST_PAGES, RANK, Bank, Plan
+from darkroom.worker.adapters.denoiser import AdaptedDenoiser
+from darkroom.worker.adapters.keeper import BankStats, Keeper
+from darkroom.worker.adapters.library import Library
+from darkroom.worker.adapters.lora import Lora, Use, text_deltas
+from darkroom.worker.adapters.names import ModelLayers
+from darkroom.worker.adapters.rows import Rows, lora_extras
+from darkroom.worker.batching.engine import Engine
+from darkroom.worker.batching.stacking import Call, Extra
+from darkroom.worker.models.adaptable import Delta, Slot, adding
+from darkroom.worker.models.device import Placement
+from darkroom.worker.models.loading import LoadedModel
+
+PAGES = 128  # at most; each of SDXL's takes 43 MB in bfloat16
+SHARE = 0.1  # of a GPU's memory, for the bank
+DRAWN = 0.02  # of standard deviation, the matrices of a trial
+
+
+class Adapters:
+    """Shared by all entries that are made of one set of weights. Thread-safe.
+
+    `slots`: the layers that can add, by component (`darkroom.worker.models.adaptable`).
+    """
+
+    def __init__(
+        self,
+        denoiser: Any,
+        slots: Mapping[str, Sequence[Slot]],
+        placement: Placement,
+        engine: Engine,
+        library: Library,
+        pages: int = 0,
+    ) -> None:
+        """`pages` of the bank; 0: as many as suit the device."""
+        self._engine, self._placement, self.library = engine, placement, library
+        self._texts = {name: list(found) for name, found in slots.items() if name != "unet"}
+        plan = library.plan
+        pages = pages or bank_pages(plan, placement)
+        self._bank = Bank(plan, pages, placement.dtype, placement.device)
+        self._keeper = Keeper(pages, self._write)
+        self.denoiser = AdaptedDenoiser(denoiser, self._bank)
+        self._nothing = lora_extras((), {}, {}, placement.dtype, placement.device)
+
+    @classmethod
+    def of(cls, model: LoadedModel, engine: Engine, pages: int = 0) -> Self:
+        """Those of a loaded model; there are none before the library is told of them."""
+        layers = ModelLayers({name: model.components[name] for name in model.slots})
+        library = Library(model.slots, layers, model.placement.dtype)
+        return cls(model.components["unet"], model.slots, model.placement, engine, library, pages)
+
+    @contextmanager
+    def held(self, uses: Mapping[str, Sequence[Use]], check: Callable[[], None]) -> Iterator[dict[str, Rows]]:
+        """In the context all of these LoRAs are in the bank; what calls bring that have those of each name.
+
+        Waits for room where others hold it; `check` is asked meanwhile, and may raise. Raises an AdapterError.
+        """
+        loras = {use.sha256: self.library.load(use) for some in uses.values() for use in some}
+        with self._keeper.held(loras, check) as pages:
+            yield {name: Rows(self._extras(some, loras, pages)) for name, some in uses.items()}
+
+    def loaded(self, uses: Sequence[Use]) -> Iterator[tuple[Use, Lora]]:
+        """Each with its LoRA. Raises an AdapterError."""
+        return ((use, self.library.load(use)) for use in uses)
+
+    def heard(self, uses: Sequence[Use]) -> tuple[Use, ...]:
+        """Of these LoRAs those that change what text encoders say. Raises an AdapterError."""
+        return tuple(use for use in uses if self.library.load(use).texts)
+
+    @contextmanager
+    def speaking(self, uses: Sequence[Use]) -> Iterator[None]:
+        """In the context the text encoders add these LoRAs. For the thread that runs model calls."""
+        found = [
+            delta
+            for name in self._texts
+            for delta in _summed(
+                [text_deltas(self.library.load(use), name, use.scale, self._placement.device) for use in uses]
+            )
+        ]
+        with adding(found):
+            yield
+
+    @contextmanager
+    def on_trial(self, call: Call) -> Iterator[Call]:
+        """A denoiser call without adapters, with some drawn by lot in the context: for trials before the first job.
+
+        Of what images may bring here it has all; without LoRAs that could be asked for it is the call as it was.
+        """
+        parts = self.library.parts
+        if not parts:
+            yield call
+            return
+        drawn = torch.Generator().manual_seed(0)
+        sheets = {
+            part: {
+                width: DRAWN * torch.randn(count, 1, RANK, width, generator=drawn)
+                for width, count in self.library.plan.counts[part].items()
+            }
+            for part in sorted(parts)
+        }
+        lora = Lora(RANK, 1, sheets, {})
+        with self._keeper.held({"": lora}, lambda: None) as pages:
+            extras = lora_extras([Use("", "", 1.0)], {"": lora}, pages, self._placement.dtype, self._placement.device)
+            args, kwargs = call.tree
+            yield Call.of(call.module, args, {**kwargs, "extras": Rows(extras)(call.rows)})
+
+    def stats(self) -> BankStats:
+        """Of the bank."""
+        return self._keeper.stats()
+
+    def _extras(
+        self, uses: Sequence[Use], loras: Mapping[str, Lora], pages: Mapping[str, tuple[int, ...]]
+    ) -> tuple[Extra, ...]:
+        """What most images bring, which have none, is made once."""
+        if not uses:
+            return self._nothing
+        return lora_extras(uses, loras, pages, self._placement.dtype, self._placement.device)
+
+    def _write(self, lora: Lora, pages: Sequence[int]) -> None:
+        self._engine.call(self._written, lora, pages)
+
+    def _written(self, lora: Lora, pages: Sequence[int]) -> None:
+        """On the denoiser's stream, so that it comes after the calls that are under way and before all later ones."""
+        with self._engine.streams.denoiser():
+            self._bank.write(lora.sheets, pages)
+
+
+def bank_pages(plan: Plan, placement: Placement) -> int:
+    """How many pages the bank has: those of one image's LoRAs at least."""
+    if placement.device.type != "cuda":
+        return PAGES  # a host gives memory once it is written to
+    room = int(SHARE * torch.cuda.get_device_properties(placement.device).total_memory)
+    return max(MOST_PAGES, min(PAGES, room // plan.page_bytes(placement.dtype)))
+
+
+def _summed(deltas: Sequence[Sequence[tuple[Slot, Delta]]]) -> Iterator[tuple[Slot, Delta]]:
+    """What several LoRAs add to the layers of one text encoder, as one delta a layer."""
+    found: dict[str, list[tuple[Slot, Delta]]] = {}
+    for slot, delta in chain.from_iterable(deltas):
+        found.setdefault(slot.path, []).append((slot, delta))
+    for of_layer in found.values():
+        yield of_layer[0][0], Delta(*(torch.cat(parts, dim=1) for parts in zip(*(d for _, d in of_layer), strict=True)))

@@ -1,0 +1,85 @@
+"""The LoRA files that one loaded model can use: found and looked at when it starts, read when they are asked for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import torch
+
+from darkroom.tasks.adapters import LoraEntry, LoraOffer
+from darkroom.worker.adapters.bank import Plan
+from darkroom.worker.adapters.fit import fit
+from darkroom.worker.adapters.lora import Lora, Use, lay_out
+from darkroom.worker.adapters.lora_file import lora_header
+from darkroom.worker.adapters.names import ModelLayers
+from darkroom.worker.adapters.weights import read_lora
+from darkroom.worker.caches import Cache
+from darkroom.worker.errors import AdapterMissing
+from darkroom.worker.models.adaptable import Slot
+
+ROOM = 1 << 30  # bytes on the host, for files that were read last; the newest stays in any case
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A LoRA that is here and fits: what is said of it, its file, and the parts of the denoiser that it changes."""
+
+    offer: LoraOffer
+    path: Path
+    parts: frozenset[str]
+
+
+class Library:
+    """By name and digest. Thread-safe."""
+
+    def __init__(self, slots: Mapping[str, Sequence[Slot]], layers: ModelLayers, dtype: torch.dtype) -> None:
+        self.plan = Plan(slots["unet"])
+        self._texts = {name: {slot.path: slot for slot in found} for name, found in slots.items() if name != "unet"}
+        self._layers, self._dtype = layers, dtype
+        self._known: dict[str, Known] = {}
+        self._read = Cache[Lora](most=1000, sizes=lambda lora: lora.bytes, room=ROOM)
+
+    def add(self, entry: LoraEntry, path: Path, sha256: str) -> None:
+        """From now on it can be asked for, by its file's digest. Raises an AdapterError for one that does not fit."""
+        changes = fit(lora_header(path), self._layers)
+        said = {"name": entry.name, "scale": entry.scale, "description": entry.description, "license": entry.license}
+        text = any(change.layer.part != "unet" for change in changes)
+        offer = LoraOffer(**said, sha256=sha256, rank=max(change.change.rank for change in changes), text=text)
+        paths = (change.layer.path for change in changes if change.layer.part == "unet")
+        self._known[entry.name] = Known(offer, path, frozenset(self.plan.slot(path).part for path in paths))
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """Of the denoiser, that any of them changes."""
+        return frozenset(part for known in self._known.values() for part in known.parts)
+
+    @property
+    def offers(self) -> list[LoraOffer]:
+        """Of all that are here, by their names."""
+        return [self._known[name].offer for name in sorted(self._known)]
+
+    def use(self, name: str, scale: float, sha256: str | None = None) -> Use:
+        """The LoRA of this name, and of this digest where one is named. Raises AdapterMissing."""
+        known = self._known.get(name)
+        if known is None:
+            raise AdapterMissing(f"LoRA {name} is not here", hint="`darkroom loras list` shows those that are")
+        if sha256 not in (None, known.offer.sha256):
+            raise AdapterMissing(
+                f"LoRA {name} of SHA-256 {sha256} is not here; the file of this name has {known.offer.sha256}",
+                hint="put the file back that the job was made with, or submit it anew",
+            )
+        return Use(name, known.offer.sha256, scale)
+
+    def load(self, use: Use) -> Lora:
+        """On the host, read and checked; kept for those who ask next. Raises an AdapterError."""
+        return self._read.get(use.sha256, lambda: self._loaded(use))
+
+    def _loaded(self, use: Use) -> Lora:
+        known = self._known[use.name]
+        weights = read_lora(known.path, self._layers, use.sha256)
+        lora = lay_out(weights, self.plan, self._texts, self._dtype)
+        structlog.get_logger().info(
+            "adapter.read", lora=use.name, sha256=use.sha256, rank=lora.rank, bytes=known.path.stat().st_size
+        )
+        return lora

@@ -1,0 +1,76 @@
+"""One piece in the making: what its kind may ask of the models that have a part in it."""
+
+from collections.abc import Mapping
+from copy import copy
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from PIL import Image
+
+from darkroom.worker.adapters.rows import Rows
+from darkroom.worker.batching.placements import Ticket
+from darkroom.worker.images.autoencoder import Autoencoder
+from darkroom.worker.images.steps import Steps
+from darkroom.worker.kinds.asked import Asked
+from darkroom.worker.kinds.base import Tools
+from darkroom.worker.kinds.conditioning import Conditioning
+from darkroom.worker.kinds.latents import latents_file
+from darkroom.worker.kinds.products import ProducedFile
+from darkroom.worker.models.loading import LoadedModel
+from darkroom.worker.models.scale import LatentSpace
+
+
+@runtime_checkable
+class Maker(Protocol):
+    """A loaded model that makes latents and pictures: `darkroom.worker.images.generate.Generator`."""
+
+    model: LoadedModel
+
+    @property
+    def autoencoder(self) -> Autoencoder:
+        """Between pictures and latents."""
+
+    @property
+    def space(self) -> LatentSpace:
+        """Whose latents are its own."""
+
+    def latents(
+        self, pipeline: str, wish: tuple[Asked, Conditioning], run: "Making", extent: Mapping[str, Any]
+    ) -> torch.Tensor:
+        """What a pipeline of the family leaves, not decoded."""
+
+
+class Making:
+    """One piece: `darkroom.worker.kinds.base.Run`.
+
+    `noise` draws what all of its passes begin with, one after the other. `rows`: by model, what its calls bring.
+    """
+
+    def __init__(self, maker: Maker, seed: int, steps: Steps, ticket: Ticket, rows: Mapping[str, Rows]) -> None:
+        self._maker, self.seed, self.steps, self.ticket, self.rows = maker, seed, steps, ticket, rows
+        self.noise = torch.Generator("cpu").manual_seed(seed)
+
+    def latents(self, pipeline: str, asked: Asked, conditioning: Conditioning, **extent: Any) -> torch.Tensor:
+        return self._maker.latents(pipeline, (asked, conditioning), self, extent)
+
+    def by(self, tools: Tools) -> "Making":
+        if not isinstance(tools, Maker):
+            raise TypeError(f"{type(tools).__name__} makes no pictures")
+        run = copy(self)
+        run._maker = tools
+        return run
+
+    def denoise(self, pipeline: str, asked: Asked, conditioning: Conditioning, **extent: Any) -> Image.Image:
+        return self.decode(self.latents(pipeline, asked, conditioning, **extent))
+
+    def decode(self, latents: torch.Tensor) -> Image.Image:
+        return self._maker.autoencoder.picture(latents)
+
+    def encode(self, picture: Image.Image) -> torch.Tensor:
+        return self._maker.autoencoder.latents(picture, self._maker.model.placement.dtype)
+
+    def file_of(self, latents: torch.Tensor, **about: object) -> ProducedFile:
+        return latents_file(latents, self._maker.space, **about)
+
+    def round_trip(self, picture: Image.Image) -> Image.Image:
+        return self._maker.autoencoder.round_trip(picture)
