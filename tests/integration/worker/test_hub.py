@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,13 +13,16 @@ import pytest
 import torch
 from huggingface_hub import constants
 
+from darkroom.cli.app import run
 from darkroom.tasks.catalogue import FolderSource, HubSource, ModelEntry
 from darkroom.worker.errors import ModelMissing
 from darkroom.worker.models.device import Placement
 from darkroom.worker.models.loading import load_model
+from darkroom.worker.models.lockfile import read_lock
 from darkroom.worker.models.pull import pull
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
+from tests.loras import small_lora
 
 COMMIT = "c0ffee" + "0" * 34
 
@@ -127,6 +131,32 @@ def test_a_model_is_pulled_pinned_and_loaded(hub: HubServer, entry: ModelEntry, 
     assert told.count((size, size)) >= 2  # fetched, then verified
     model = load_model(entry, Placement(torch.device("cpu"), torch.float32, "full", 1), settings)
     assert model.revision == COMMIT
+
+
+def test_the_command_pulls_what_a_model_is_made_of_and_its_own_loras(
+    hub: HubServer,
+    entry: ModelEntry,
+    settings: WorkerSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    hub.folder = Path(shutil.copytree(hub.folder, tmp_path / "repository"))
+    small_lora(hub.folder / "pen.safetensors")
+    base = entry.model_dump(mode="json")
+    quick = {**base, "name": "quick", "base": entry.name, "own_loras": [{"name": "pen"}]}
+    source = {"type": "hub", "repo": "some/model", "file": "pen.safetensors"}
+    loras = [{"name": "pen", "family": "sd", "source": source}]
+    (tmp_path / "catalogue.json").write_text(json.dumps({"models": [base, quick], "loras": loras}))
+    monkeypatch.setenv("DARKROOM_CATALOGUE", str(tmp_path / "catalogue.json"))
+    monkeypatch.setenv("DARKROOM_MODELS_DIR", str(settings.models_dir))
+    assert run(["models", "pull", "quick", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["loras"] == ["pen"]
+    assert read_lock(settings.models_dir).models.keys() == {entry.name, "loras/pen"}
+    hub.downloads.clear()
+    assert run(["loras", "pull", "pen", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["revision"] == COMMIT
+    assert hub.downloads == []
 
 
 def test_a_lost_file_alone_is_fetched_again(hub: HubServer, entry: ModelEntry, settings: WorkerSettings) -> None:
