@@ -56,16 +56,21 @@ def path_of_lora(entry: LoraEntry, settings: WorkerSettings, locked: LockedModel
             return PACKAGE / "starter" / FOLDER / f"{bundled.name}.safetensors"
 
 
-def find_lora(entry: LoraEntry, settings: WorkerSettings, progress: Progress | None = None) -> LocatedLora:
+def find_lora(
+    entry: LoraEntry, settings: WorkerSettings, progress: Progress | None = None, *, unread: bool = False
+) -> LocatedLora:
     """Finds the LoRA's file and holds it against its digest: that of the catalogue, and the one that was pinned.
 
-    One of the operator's own is pinned when it is first used. Raises AdapterMissing, AdapterDigestMismatch and
-    LockInvalid.
+    One of the operator's own is pinned when it is first used. `unread`: one that is pinned is taken for what it was
+    while its size is the same; whoever reads it has to compare (`darkroom.worker.adapters.weights.read_lora` does).
+    Raises AdapterMissing, AdapterDigestMismatch and LockInvalid.
     """
     locked = pin_of_lora(entry, settings)
     path = path_of_lora(entry, settings, locked)
     if path is None:
         raise AdapterMissing(f"LoRA {entry.name} was not pulled", hint=_pull(entry))
+    if unread and locked and (taken := _as_pinned(path, locked)):
+        return LocatedLora(path, taken.sha256, locked.revision)
     found = _hashed(entry, path, progress)
     check_named(entry, path, found)
     if locked and found not in locked.files.values():
@@ -75,6 +80,12 @@ def find_lora(entry: LoraEntry, settings: WorkerSettings, progress: Progress | N
     if locked is None and entry.sha256 is None:
         _pin_local(entry, path, found, settings)
     return LocatedLora(path, found.sha256, locked.revision if locked else LOCAL)
+
+
+def _as_pinned(path: Path, locked: LockedModel) -> LockedFile | None:
+    """What was pinned, if a file of that size lies there."""
+    (pinned,) = locked.files.values()
+    return pinned if path.is_file() and path.stat().st_size == pinned.bytes else None
 
 
 def check_named(entry: LoraEntry, path: Path, found: LockedFile) -> None:

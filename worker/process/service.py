@@ -13,7 +13,7 @@ import structlog
 
 from darkroom.storage import open_store
 from darkroom.storage.stores import load_settings
-from darkroom.tasks.catalogue import ModelEntry, load_catalogue
+from darkroom.tasks.catalogue import load_contents
 from darkroom.tasks.errors import QueueError
 from darkroom.tasks.operations import ping
 from darkroom.tasks.redis_io import BlockingIO
@@ -28,16 +28,15 @@ from darkroom.worker.delivery.leftovers import LaterSweep, sweeper
 from darkroom.worker.delivery.patience import forget_the_dead
 from darkroom.worker.delivery.runner import JobRunner, Surroundings
 from darkroom.worker.delivery.storekeeper import StoreKeeper
-from darkroom.worker.errors import ModelUnknown
 from darkroom.worker.images.generate import Generator
-from darkroom.worker.images.warm import warm
+from darkroom.worker.images.warm import warm, warm_derived
 from darkroom.worker.models.device import Placement, choose_placement, default_max_batch, images_at_a_time
-from darkroom.worker.models.loading import load_model
 from darkroom.worker.models.tuning import make_engine
 from darkroom.worker.process.abilities import abilities_of
 from darkroom.worker.process.app import consume, make_app
 from darkroom.worker.process.hang import HangGuard
 from darkroom.worker.process.metrics import EngineCollector, metrics_server
+from darkroom.worker.process.pinned import Pinned, named_entries
 from darkroom.worker.process.presence import Presence
 from darkroom.worker.process.turns import Lookout, Turns
 from darkroom.worker.settings import WorkerSettings
@@ -49,7 +48,8 @@ class Service:
     def __init__(self, models: Sequence[str], tasks: TaskSettings, worker: WorkerSettings) -> None:
         """Raises CatalogueError, ModelUnknown."""
         self._tasks, self._settings = tasks, worker
-        self._entries = _entries(models, worker)
+        self._contents = load_contents(worker.catalogue)
+        self._entries = named_entries(models, self._contents)
         self.name = f"{platform.node()}:{os.getpid()}:{secrets.token_hex(3)}"
         self._repairs = Counter[str]()  # by the janitor, for the metrics
         self._log = structlog.get_logger().bind(worker=self.name)
@@ -126,36 +126,17 @@ class Service:
     ) -> tuple[Engine, dict[str, Generator]]:
         """The engine and the models by name, loaded and warm; the engine's metrics are served from then on."""
         engine = stack.enter_context(make_engine(placement, _policy(max_batch, self._settings.batch_window)))
-        generators = {entry.name: self._loaded(entry, placement, engine) for entry in self._entries}
+        generators = Pinned(self._contents, placement, self._settings, engine).generators(self._entries)
         for name, generator in generators.items():  # all weights first: warming takes what memory is left
             began = time.monotonic()
             self._log.info("model.warming", model=name, speedups=sorted(placement.speedups))
-            warm(generator)
+            warm_derived(generator) if generator.entry.base in generators else warm(generator)
             self._log.info("model.warmed", model=name, seconds=round(time.monotonic() - began, 2))
         if self._settings.metrics_port:
             prompts = {name: generator.embeddings for name, generator in generators.items()}
             collector = EngineCollector(engine.stats, prompts, self._repairs, lambda: keeper.trouble is None)
             stack.enter_context(metrics_server(collector, self._settings.metrics_host, self._settings.metrics_port))
         return engine, generators
-
-    def _loaded(self, entry: ModelEntry, placement: Placement, engine: Engine) -> Generator:
-        """A model loaded and verified."""
-        began = time.monotonic()
-        generator = Generator(load_model(entry, placement, self._settings), engine)
-        self._log.info("model.loaded", model=entry.name, device=str(placement.device), dtype=str(placement.dtype),
-                       memory=placement.memory, seconds=round(time.monotonic() - began, 2),
-                       predicts=generator.model.components["scheduler"].config.prediction_type)  # fmt: skip
-        return generator
-
-
-def _entries(models: Sequence[str], settings: WorkerSettings) -> list[ModelEntry]:
-    if not models:
-        raise ModelUnknown("no model is named", hint="give the names of the models to serve")
-    catalogue = load_catalogue(settings.catalogue)
-    unknown = [name for name in models if name not in catalogue]
-    if unknown:
-        raise ModelUnknown(f"not in the catalogue: {', '.join(unknown)}; there are: {', '.join(sorted(catalogue))}")
-    return [catalogue[name] for name in dict.fromkeys(models)]
 
 
 def _policy(max_batch: int, window: float) -> Policy:

@@ -1,0 +1,111 @@
+"""The models that a process pins: each set of weights once, whatever models are made of it, with the LoRAs for them."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import structlog
+
+from darkroom.tasks.adapters import LoraEntry, LoraOffer
+from darkroom.tasks.catalogue import Contents, ModelEntry
+from darkroom.worker.adapters.adapters import Adapters
+from darkroom.worker.adapters.library import Library
+from darkroom.worker.adapters.places import find_lora
+from darkroom.worker.batching.engine import Engine
+from darkroom.worker.errors import AdapterError, AdapterMissing, ModelUnknown
+from darkroom.worker.images.generate import Generator
+from darkroom.worker.models.derived import derived
+from darkroom.worker.models.device import Placement
+from darkroom.worker.models.loading import LoadedModel, load_model
+from darkroom.worker.settings import WorkerSettings
+
+
+def named_entries(models: Sequence[str], contents: Contents) -> list[ModelEntry]:
+    """Those that are named, each once. Raises ModelUnknown."""
+    if not models:
+        raise ModelUnknown("no model is named", hint="give the names of the models to serve")
+    known = contents.models
+    if unknown := [name for name in models if name not in known]:
+        raise ModelUnknown(f"not in the catalogue: {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+    return [known[name] for name in dict.fromkeys(models)]
+
+
+class Pinned:
+    """Loads what is named, and what is made of it as far as its LoRAs are here."""
+
+    def __init__(self, contents: Contents, placement: Placement, settings: WorkerSettings, engine: Engine) -> None:
+        self._contents, self._placement, self._settings, self._engine = contents, placement, settings, engine
+        self._log = structlog.get_logger()
+
+    def generators(self, named: Sequence[ModelEntry]) -> dict[str, Generator]:
+        """By name, those that were named first. Raises a ModelError, an AdapterError for a LoRA of theirs."""
+        groups: dict[str, list[ModelEntry]] = {}
+        for entry in named:
+            groups.setdefault(entry.weights, []).append(entry)
+        found = [one for weights, entries in groups.items() for one in self._of_weights(weights, entries)]
+        order = {entry.name: place for place, entry in enumerate(named)}
+        found.sort(key=lambda generator: order.get(generator.entry.name, len(order)))
+        return {generator.entry.name: generator for generator in found}
+
+    def _of_weights(self, weights: str, named: Sequence[ModelEntry]) -> Iterator[Generator]:
+        base = self._loaded(self._contents.models[weights])
+        adapters = Adapters.of(base, self._engine) if base.slots else None
+        if adapters:
+            self._stock(adapters.library, base.entry)
+        for entry in [*named, *self._made_of(weights, named, adapters)]:
+            model = base if entry.name == weights else derived(base, entry)
+            if adapters:
+                self._check_own(entry, adapters.library)
+                model = replace(model, entry=_offering(model.entry, adapters.library.offers, self._contents))
+            yield Generator(model, self._engine, adapters)
+
+    def _loaded(self, entry: ModelEntry) -> LoadedModel:
+        """Loaded and verified."""
+        began = time.monotonic()
+        model = load_model(entry, self._placement, self._settings)
+        self._log.info("model.loaded", model=entry.name, device=str(model.placement.device),
+                       dtype=str(model.placement.dtype), memory=model.placement.memory,
+                       seconds=round(time.monotonic() - began, 2),
+                       predicts=model.components["scheduler"].config.prediction_type)  # fmt: skip
+        return model
+
+    def _stock(self, library: Library, base: ModelEntry) -> None:
+        """Tells the library of all LoRAs of the family that are here; of those that cannot be used the log tells."""
+        for lora in self._contents.loras.values():
+            if base.family not in lora.families:
+                continue
+            try:
+                located = find_lora(lora, self._settings, unread=True)
+                library.add(lora, located.path, located.sha256)
+            except AdapterMissing:
+                self._log.debug("adapter.not_here", lora=lora.name)
+            except AdapterError as error:
+                self._log.warning("adapter.not_offered", lora=lora.name, code=error.code, error=error.message)
+
+    def _made_of(self, weights: str, named: Iterable[ModelEntry], adapters: Adapters | None) -> Iterator[ModelEntry]:
+        """Models of these weights that nobody named, and that can be served all the same."""
+        names = {entry.name for entry in named}
+        here = {offer.name for offer in adapters.library.offers} if adapters else set()
+        for entry in self._contents.models.values():
+            own = {use.name for use in entry.own_loras}
+            if weights in names and entry.base == weights and entry.name not in names and own <= here:
+                yield entry
+
+    def _check_own(self, entry: ModelEntry, library: Library) -> None:
+        """Raises AdapterMissing for a LoRA that the model always has and that is not here."""
+        for use in entry.own_loras:
+            try:
+                library.use(use.name, use.scale)
+            except AdapterMissing:
+                find_lora(self._contents.loras[use.name], self._settings)  # says more of why
+                raise
+
+
+def _offering(entry: ModelEntry, here: Iterable[LoraOffer], contents: Contents) -> ModelEntry:
+    """The entry with those of the LoRAs that it may have."""
+    fitting = [offer for offer in here if not _misfit(contents.loras[offer.name], entry)]
+    return entry.model_copy(update={"loras": fitting})
+
+
+def _misfit(lora: LoraEntry, entry: ModelEntry) -> str:
+    return lora.misfit(entry.name, entry.family, entry.base)
