@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from darkroom.tasks.adapters import MOST_LORAS, AdapterName, LoraOffer, Scale, Sha256
+from darkroom.tasks.adapters import MOST_LORAS, RANK_STEP, AdapterName, LoraOffer, Scale, Sha256
 from darkroom.tasks.catalogue import Catalogue, ModelOffer, builtin_contents
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import Listed
@@ -123,9 +123,10 @@ class Adapted(JobRequest):
         most = offer.limits.max_lora_rank
         own = [found for use in offer.own_loras if (found := lora_of(use.name, offer))]
         ranks = [(found.name, found.rank) for found in (*own, *(there for _, _, there in self.offered(offer)))]
-        if self.loras and (total := sum(rank for _, rank in ranks)) > most:
+        if self.loras and (total := sum(-(-rank // RANK_STEP) * RANK_STEP for _, rank in ranks)) > most:
             each = ", ".join(f"{name} {rank}" for name, rank in ranks)
-            reason = f"their ranks are {total} together ({each}), {offer.name} takes at most {most}"
+            ranks_are = f"their ranks, in steps of {RANK_STEP}, are {total} together ({each})"
+            reason = f"{ranks_are}; {offer.name} takes at most {most}"
             yield Fault("loras", "lora_rank_too_large", reason)
 
     def _loras_there_rule(self, offer: ModelOffer, catalogue: Catalogue) -> Rule:

@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import torch
 
+from darkroom.tasks.adapters import RANK_STEP
 from darkroom.worker.models.adaptable import PARTS, Delta, Slot
 
-RANK = 8  # of a page
+RANK = RANK_STEP  # of a page
 MOST_RANK = 128  # of the LoRAs of one image together
 MOST_PAGES = MOST_RANK // RANK
 

@@ -146,10 +146,10 @@ def test_ranks_add_up_with_those_of_the_models_own() -> None:
     assert given(filled("wide", "pen"))
     (fault,) = whole_faults("wide", "ink")
     assert (fault.field, fault.code) == ("loras", "lora_rank_too_large")
-    assert "their ranks are 140 together (wide 100, ink 40), sdxl takes at most 128" in fault.message
+    assert "their ranks, in steps of 8, are 144 together (wide 100, ink 40); sdxl takes at most 128" in fault.message
     assert given(filled("ink", model="quick"))
     (fault,) = whole_faults("wide", model="quick")
-    assert "164 together (spark 64, wide 100)" in fault.message
+    assert "168 together (spark 64, wide 100)" in fault.message
 
 
 def test_what_a_model_has_of_its_own_is_on_already() -> None:
