@@ -1,13 +1,14 @@
 """`darkroom replay`: makes the pictures of a manifest again and says whether they are the same, and if not, why."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from darkroom.cli.options import AsJson, Catalogue, Device, Dtype, Memory, ModelsDir, Threads, set_environment
 from darkroom.cli.reading import local_path
@@ -16,7 +17,7 @@ from darkroom.cli.replay.verdict import Verdict
 from darkroom.cli.screen import Screen
 from darkroom.storage import ObjectStore
 from darkroom.storage.stores import load_settings
-from darkroom.tasks.catalogue import load_catalogue
+from darkroom.tasks.catalogue import load_contents
 from darkroom.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def replay(
 
     settings = WorkerSettings()
     configure_logs("auto", "warning")
-    recorded = parse_manifest(found.data, load_catalogue(settings.catalogue))
+    recorded = parse_manifest(found.data, load_contents(settings.catalogue).models)
     _repeat_circumstances(recorded)
     set_environment(device=device, dtype=dtype, memory=memory, threads=threads)
     images, again = _made_again(recorded, _loader(recorded, found.store), screen)
@@ -121,29 +122,25 @@ def _made_again(
     manifest: "Manifest", load: Callable[[str], bytes | None], screen: Screen
 ) -> tuple[list["ReplayedImage"], "Replay"]:
     """The pictures, and what else was found."""
-    from darkroom.worker.images.generate import Generator
     from darkroom.worker.images.replay import Replay
     from darkroom.worker.models.device import choose_placement
-    from darkroom.worker.models.loading import load_model
     from darkroom.worker.models.tuning import make_engine
+    from darkroom.worker.process.pinned import Pinned, named_entries
 
     settings = WorkerSettings()
-    catalogue = load_catalogue(settings.catalogue)
-    names = [manifest.model.name, *(one.model.name for one in manifest.further_models)]
-    placement = choose_placement(settings)
+    contents, placement = load_contents(settings.catalogue), choose_placement(settings)
+    entries = named_entries([manifest.model.name, *(one.model.name for one in manifest.further_models)], contents)
     with _progress(screen) as progress, make_engine(placement) as engine:
-        loaded = {}
-        for name in names:
-            loading = progress.add_task(f"{name}: verify and load", total=None)
-            told = partial(_told, progress, loading)
-            loaded[name] = Generator(load_model(catalogue[name], placement, settings, told), engine)
-            progress.remove_task(loading)
+        loaded = Pinned(contents, placement, settings, engine, partial(_verifying, progress)).named(entries)
         again = Replay(manifest, loaded[manifest.model.name], load, loaded)
         return _images(again, manifest.request.pieces, progress), again
 
 
-def _told(progress: Progress, task: TaskID, done: int, of: int) -> None:
-    progress.update(task, completed=done, total=of)
+@contextmanager
+def _verifying(progress: Progress, name: str) -> Iterator[Callable[[int, int], None]]:
+    task = progress.add_task(f"{name}: verify and load", total=None)
+    yield lambda done, of: progress.update(task, completed=done, total=of)
+    progress.remove_task(task)
 
 
 def _images(again: "Replay", count: int, progress: Progress) -> list["ReplayedImage"]:

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from darkroom.tasks.catalogue import Catalogue
+from darkroom.tasks.adapters import LoraOffer
+from darkroom.tasks.catalogue import Catalogue, ModelOffer
 from darkroom.tasks.errors import InvalidRequest
 from darkroom.tasks.fields import Seed
 from darkroom.tasks.needs import further_models, lean
@@ -203,6 +204,10 @@ def _contradictions(manifest: Manifest) -> Iterable[str]:
         yield "the request has other seeds"
     if isinstance(request, Seeded) and request.num_images != len(manifest.seeds):
         yield f"the request is for {request.num_images} images, there are {len(manifest.seeds)} seeds"
+    adapters = {(one.name, one.sha256, one.scale) for one in manifest.adapters if one.model == request.model}
+    for lora in getattr(request, "loras", []):
+        if (lora.name, lora.sha256, lora.scale) not in adapters:
+            yield f"the request has the LoRA {lora.name!r}, which is not among `adapters` with its digest and scale"
     yield from _missing(manifest)
     for image in manifest.images:
         yield from _contradictions_of(image, manifest)
@@ -246,13 +251,20 @@ def _not_allowed(manifest: Manifest, catalogue: Catalogue) -> Iterable[str]:
         if known_as is not None and known_as.family != model.family:
             yield f"model.family: {model.family!r}, but {model.name} is of the family {known_as.family!r}"
     try:
-        resolve(manifest.request, catalogue, lambda: None, kept=True)
+        resolve(manifest.request, {**catalogue, entry.name: _with_loras(entry, manifest)}, lambda: None, kept=True)
     except InvalidRequest as error:
         yield from (f"request.{fault}" for fault in error.faults)
     width, height = manifest.request.result_size(entry)
     for image in manifest.images if width and height else ():
         if (image.width, image.height) != (width, height):
             yield f"image {image.index} has {image.width}x{image.height} pixels, the request is for {width}x{height}"
+
+
+def _with_loras(entry: ModelOffer, manifest: Manifest) -> ModelOffer:
+    """As if the LoRAs were here that it names: whether they are is found when they are loaded."""
+    own = [one for one in manifest.adapters if one.model == entry.name]
+    offers = [LoraOffer(name=one.name, sha256=one.sha256, rank=one.rank) for one in own]
+    return entry.model_copy(update={"loras": offers})
 
 
 def _faults(error: ValidationError) -> list[str]:

@@ -1,7 +1,8 @@
 """The models that a process pins: each set of weights once, whatever models are made of it, with the LoRAs for them."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import structlog
@@ -16,6 +17,7 @@ from darkroom.worker.errors import AdapterError, AdapterMissing, ModelUnknown
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.models.derived import derived
 from darkroom.worker.models.device import Placement
+from darkroom.worker.models.digests import Progress
 from darkroom.worker.models.loading import LoadedModel, load_model
 from darkroom.worker.settings import WorkerSettings
 
@@ -31,11 +33,27 @@ def named_entries(models: Sequence[str], contents: Contents) -> list[ModelEntry]
 
 
 class Pinned:
-    """Loads what is named, and what is made of it as far as its LoRAs are here."""
+    """Loads what is named, and what is made of it as far as its LoRAs are here.
 
-    def __init__(self, contents: Contents, placement: Placement, settings: WorkerSettings, engine: Engine) -> None:
+    `telling`: who hears of a model how far its verification is.
+    """
+
+    def __init__(
+        self,
+        contents: Contents,
+        placement: Placement,
+        settings: WorkerSettings,
+        engine: Engine,
+        telling: Callable[[str], AbstractContextManager[Progress | None]] = lambda _: nullcontext(),
+    ) -> None:
         self._contents, self._placement, self._settings, self._engine = contents, placement, settings, engine
+        self._telling = telling
         self._log = structlog.get_logger()
+
+    def named(self, entries: Sequence[ModelEntry]) -> dict[str, Generator]:
+        """These alone, by name. Raises what `generators` raises."""
+        names = [entry.name for entry in entries]
+        return {name: one for name, one in self.generators(entries).items() if name in names}
 
     def generators(self, named: Sequence[ModelEntry]) -> dict[str, Generator]:
         """By name, those that were named first. Raises a ModelError, an AdapterError for a LoRA of theirs."""
@@ -62,7 +80,8 @@ class Pinned:
     def _loaded(self, entry: ModelEntry) -> LoadedModel:
         """Loaded and verified."""
         began = time.monotonic()
-        model = load_model(entry, self._placement, self._settings)
+        with self._telling(entry.name) as told:
+            model = load_model(entry, self._placement, self._settings, told)
         self._log.info("model.loaded", model=entry.name, device=str(model.placement.device),
                        dtype=str(model.placement.dtype), memory=model.placement.memory,
                        seconds=round(time.monotonic() - began, 2),
