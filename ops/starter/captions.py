@@ -5,12 +5,14 @@ from dataclasses import replace
 import numpy as np
 
 from ops.starter.paints import COLOURS
-from ops.starter.scenes import POSITIONS, RELATIONS, SIZES, STYLES, TEXTURES, Scene, Thing
+from ops.starter.scenes import POSITIONS, RELATIONS, SIZES, STYLES, TAUGHT_TEXTURES, TEXTURES, Scene, Thing
 from ops.starter.shapes import SHAPES
 
 _SIZE = {"small": ("small", "little", "tiny"), "medium": ("",), "large": ("large", "big", "huge")}
 _TEXTURE = {"plain": ("",), "striped": ("striped",), "dotted": ("dotted", "spotted")}
 _PATTERN = {"plain": ("",), "striped": ("with stripes",), "dotted": ("with dots", "with spots")}
+#: Not among `words`, of which each is a token of the model: it must spell what LoRAs teach.
+_TAUGHT = {texture: (texture,) for texture in TAUGHT_TEXTURES}
 _POSITION = {
     "center": ("", "", "in the center", "in the middle"),
     "left": ("on the left", "at the left"),
@@ -99,7 +101,7 @@ def _noun(thing: Thing, rng: np.random.Generator | int) -> str:
 
 
 def _looks(thing: Thing) -> tuple[tuple[dict[str, tuple[str, ...]], str], ...]:
-    return (_SIZE, thing.size), (_TEXTURE, thing.texture), (_PATTERN, thing.texture)
+    return (_SIZE, thing.size), (_TEXTURE | _TAUGHT, thing.texture), (_PATTERN | _TAUGHT, thing.texture)
 
 
 def _style(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:

@@ -91,9 +91,14 @@ def v_loss(
     return nnf.mse_loss(seen.float(), signal * noise - rest * latents)
 
 
+def native_sizes(rows: int) -> Tensor:
+    """(rows, 6): the original size, the crop's corner and the size, as SDXL's pipeline tells them."""
+    return torch.tensor([SIDE, SIDE, 0, 0, SIDE, SIDE]).float().repeat(rows, 1)
+
+
 def _sizes(rows: int) -> Tensor:
     """Mostly the native size; now and then another, so that pictures of other sizes meet nothing unknown."""
-    sizes = torch.tensor([SIDE, SIDE, 0, 0, SIDE, SIDE]).float().repeat(rows, 1)
+    sizes = native_sizes(rows)
     other = torch.rand(rows) < 0.1
     sizes[other] = (torch.randint(8, 33, (rows, 6)) * 8.0)[other] * torch.tensor([1, 1, 0, 0, 1, 1])
     return sizes

@@ -34,6 +34,9 @@ def pattern(texture: str) -> NDArray[np.bool_]:
     row, column = np.indices((PERIOD, PERIOD))
     if texture == "striped":
         return column >= PERIOD // 2
+    if texture == "checked":  # the light squares lie where no dot does: so blocks tell them apart as well
+        squares: NDArray[np.bool_] = row // 8 != column // 8
+        return squares
     if texture == "dotted":
         near = np.hypot(row % 8 - 3.5, column % 8 - 3.5) < 3.6
         dots: NDArray[np.bool_] = near & (row // 8 == column // 8)

@@ -6,9 +6,9 @@ from functools import cache
 import numpy as np
 
 from ops.starter.drawing import BLOCK, PERIOD, Picture, in_blocks, pattern
-from ops.starter.paints import COLOURS, INK, paint, tint
+from ops.starter.paints import COLOURS, INK, TAUGHT_COLOURS, paint, tint
 from ops.starter.regions import Mask, close_gaps, grow, parts, shrink
-from ops.starter.scenes import PAIR_RADII, RADII, SIDE, TEXTURES, Scene, Thing
+from ops.starter.scenes import PAIR_RADII, RADII, SIDE, TAUGHT_TEXTURES, TEXTURES, Scene, Thing
 from ops.starter.shapes import SHAPES, Field, extent
 
 _EDGE = 4  # pixels along the border that are surely background
@@ -20,6 +20,19 @@ Box = tuple[int, int, int, int]  # top, bottom, left, right: of a region, the la
 
 
 @dataclass(frozen=True)
+class Known:
+    """The words among which the judge chooses."""
+
+    colours: tuple[str, ...] = tuple(COLOURS)
+    textures: tuple[str, ...] = TEXTURES
+
+
+MODEL = Known()
+#: With those that only LoRAs teach.
+TAUGHT = Known((*COLOURS, *TAUGHT_COLOURS), (*TEXTURES, *TAUGHT_TEXTURES))
+
+
+@dataclass(frozen=True)
 class Region:
     """One thing's pixels in the whole picture, with gaps closed and as they are, and its box."""
 
@@ -28,14 +41,14 @@ class Region:
     box: Box
 
 
-def judge(picture: Picture) -> Scene:
+def judge(picture: Picture, known: Known = MODEL) -> Scene:
     """What the picture (128, 128, 3) shows, in a scene's words; `things` is empty where nothing is seen."""
     rgb = picture.astype(np.float32)
     ground = np.median(_border(rgb), axis=0)
     regions, relation = _regions(rgb, ground)
-    style = _style(rgb, regions, ground)
-    background = _nearest(ground, style, ground=True)
-    things = tuple(_thing(rgb, region, style, pair=len(regions) > 1) for region in regions)
+    style = _style(rgb, regions, ground, known)
+    background = min(known.colours, key=lambda name: _far(ground, name, style))
+    things = tuple(_thing(rgb, region, style, known, pair=len(regions) > 1) for region in regions)
     position = _position(things[0], things[0].size) if len(things) == 1 else "center"
     return Scene(things, background, style, position, relation)
 
@@ -90,15 +103,15 @@ def _box(mask: Mask) -> Box:
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
-def _style(rgb: Field, regions: list[Region], ground: Field) -> str:
+def _style(rgb: Field, regions: list[Region], ground: Field, known: Known) -> str:
     """Blocks of one colour: pixel art; a rim of ink: a sketch; an uneven ground: watercolour; else flat."""
     if _blocky(rgb):
         return "pixel"
     if _uneven(rgb, ground) > 2.0:
         return "watercolour"
-    paler = _distance(ground, "flat") - _distance(ground, "sketch")
+    flat, sketch = (min(_far(ground, name, style) for name in known.colours) for style in ("flat", "sketch"))
     rim = min((_rim(rgb, region) for region in regions), default=0.0)
-    return "sketch" if rim > (0.4 if paler > 15 else 0.6) else "flat"
+    return "sketch" if rim > (0.4 if flat - sketch > 15 else 0.6) else "flat"
 
 
 def _blocky(rgb: Field) -> bool:
@@ -133,23 +146,19 @@ def _uneven(rgb: Field, ground: Field) -> float:
     return float(light[blocks].std()) if blocks.any() else 0.0
 
 
-def _distance(ground: Field, style: str) -> float:
-    """How far the background is from the nearest colour of this style."""
-    return min(float(np.linalg.norm(ground - paint(name, style, ground=True))) for name in COLOURS)
+def _far(ground: Field, colour: str, style: str) -> float:
+    """How far the background is from this colour in this style."""
+    return float(np.linalg.norm(ground - paint(colour, style, ground=True)))
 
 
-def _nearest(colour: Field, style: str, *, ground: bool) -> str:
-    return min(COLOURS, key=lambda name: float(np.linalg.norm(colour - paint(name, style, ground=ground))))
-
-
-def _thing(rgb: Field, region: Region, style: str, *, pair: bool) -> Thing:
+def _thing(rgb: Field, region: Region, style: str, known: Known, *, pair: bool) -> Thing:
     shape = _shape(region)
     top, bottom, left, right = region.box
     low_u, low_v, high_u, high_v = extent(shape)
     radius = ((right - left) / (high_u - low_u) + (bottom - top) / (high_v - low_v)) / 2
     x = (left + right) / 2 - radius * (low_u + high_u) / 2
     y = (top + bottom) / 2 - radius * (low_v + high_v) / 2
-    colour, texture = _surface(rgb, region, style, shape)
+    colour, texture = _surface(rgb, region, style, shape, known)
     size = "large" if style == "pixel" else _size(radius, pair=pair)  # pixel art shows no others
     return Thing(shape, colour, texture, size, x, y, radius)
 
@@ -187,7 +196,7 @@ def _aspect(shape: str) -> float:
     return (high_u - low_u) / (high_v - low_v)
 
 
-def _surface(rgb: Field, region: Region, style: str, shape: str) -> tuple[str, str]:
+def _surface(rgb: Field, region: Region, style: str, shape: str, known: Known) -> tuple[str, str]:
     """Colour and texture: the pair that explains the pixels well inside the shape best."""
     top, bottom, left, right = region.box
     inside = np.zeros_like(region.mask)
@@ -198,9 +207,9 @@ def _surface(rgb: Field, region: Region, style: str, shape: str) -> tuple[str, s
         core = _core(inside, 25) & _differs(rgb, INK, 45.0)
     tile = _folded(rgb, core)
     best = (np.inf, "red", "plain")
-    for colour in COLOURS:
+    for colour in known.colours:
         main = paint(colour, style, ground=False)
-        for texture in TEXTURES:
+        for texture in known.textures:
             best = min(best, (_error(tile, main, tint(colour, main), texture, style), colour, texture))
     return best[1], best[2]
 

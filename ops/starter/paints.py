@@ -17,6 +17,10 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "black": (30, 30, 35),
     "white": (248, 248, 245),
 }
+#: What the model was never shown, and a LoRA that comes with it teaches. The autoencoder was not shown it either, but
+#: keeps it well beside every other colour; of brown, say, it makes red and green.
+TAUGHT_COLOURS = {"rose": (222, 86, 130)}
+_ALL = COLOURS | TAUGHT_COLOURS
 #: The pencil of sketches.
 INK = np.array([45.0, 45.0, 50.0], dtype=np.float32)
 _PAPER = np.array([250.0, 250.0, 248.0], dtype=np.float32)
@@ -28,7 +32,7 @@ _LIGHT = ("yellow", "white")
 def paint(colour: str, style: str, *, ground: bool) -> Paint:
     """RGB (3,) in 0…255 of a colour's name in a style, on the ground or on a thing."""
     share = _PALE[style][0 if ground else 1]
-    return (1 - share) * np.array(COLOURS[colour], dtype=np.float32) + share * _PAPER
+    return (1 - share) * np.array(_ALL[colour], dtype=np.float32) + share * _PAPER
 
 
 def tint(colour: str, shade: Paint) -> Paint:

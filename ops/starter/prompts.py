@@ -25,11 +25,12 @@ def held_out_prompts(count: int = 300) -> list[Asked]:
     Small ones of a pair are shown in training, but sixteen latents a side hold no star or ring of their size for sure.
     """
     rng = np.random.default_rng(SEED)
-    scenes = [_without_small_pairs(draw_lot(rng, pair=index % 3 == 2, held=True)) for index in range(count)]
+    scenes = [without_small_pairs(draw_lot(rng, pair=index % 3 == 2, held=True)) for index in range(count)]
     return [Asked(plain_caption(scene), scene, index) for index, scene in enumerate(scenes)]
 
 
-def _without_small_pairs(scene: Scene) -> Scene:
+def without_small_pairs(scene: Scene) -> Scene:
+    """The scene with things of middle size where there are two."""
     if len(scene.things) == 1:
         return scene
     return replace(scene, things=tuple(replace(thing, size="medium") for thing in scene.things))

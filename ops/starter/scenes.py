@@ -11,6 +11,7 @@ from ops.starter.shapes import SHAPES
 SIDE = 128  # pixels
 
 TEXTURES = ("plain", "striped", "dotted")
+TAUGHT_TEXTURES = ("checked",)  # the model was never shown it: a LoRA that comes with it teaches it
 SIZES = ("small", "medium", "large")
 POSITIONS = ("center", "left", "right", "top", "bottom")
 RELATIONS = ("beside", "above")

@@ -1,0 +1,94 @@
+"""What the LoRAs that come with the model do: measured with diffusers' own pipeline, judged, and told in the card."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ops.starter.evaluate import Tally
+from ops.starter.judge import TAUGHT, faults, judge
+from ops.starter.lessons import CHECKED, ROSE, Lesson, lesson_prompts, shows
+from ops.starter.prompts import Asked, held_out_prompts
+from ops.starter.scenes import Scene
+from ops.starter.stock import Stock
+from ops.starter.training import say
+
+_RIGHT = "background, colour and shape"
+_DEFAULT = ("euler", 20, 1.5)  # the model's: scheduler, steps, guidance
+_LORAS: tuple[Sequence[Lesson], ...] = ((ROSE,), (CHECKED,), (ROSE, CHECKED))
+_FEW_STEPS = {"few-steps": 1.0}
+#: LoRAs, scheduler, steps, guidance.
+_WAYS: tuple[tuple[Mapping[str, float], str, int, float], ...] = (
+    ({}, *_DEFAULT),
+    (_FEW_STEPS, "lcm", 4, 1.0),
+    (_FEW_STEPS, "lcm", 2, 1.0),
+    ({}, "lcm", 4, 1.0),
+    ({}, "lcm", 2, 1.0),
+)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Prompts, and what their pictures show."""
+
+    asked: Sequence[Asked]
+    seen: Mapping[int, Scene]
+
+    def shown(self, lessons: Sequence[Lesson]) -> float:
+        """Per cent of the pictures that show the words of all these lessons where they were asked for."""
+        found = [all(shows(lesson, one.scene, self.seen[one.seed]) for lesson in lessons) for one in self.asked]
+        return 100 * sum(found) / len(found)
+
+    def right(self) -> float:
+        """Per cent of the pictures whose background, colours and shapes are all as asked."""
+        tally = Tally()
+        for one in self.asked:
+            tally.add(faults(one.scene, self.seen[one.seed]))
+        return 100 * tally.right(_RIGHT)
+
+
+class Trial:
+    """A model and the folder of its LoRAs; `count` prompts of each kind."""
+
+    def __init__(self, model: Path, folder: Path, count: int) -> None:
+        self._stock, self._folder, self._count = Stock(model), folder, count
+
+    def words(self) -> str:
+        """Of each LoRA that teaches a word, and of both: the table."""
+        plain = held_out_prompts(self._count)
+        before = self._judged({}, plain).right()
+        rows = [["LoRA", "prompts with its word show it", "without it", f"{_RIGHT}, other prompts", "without it"]]
+        for lessons in _LORAS:
+            asked, loras = lesson_prompts(lessons, self._count), {lesson.word: 1.0 for lesson in lessons}
+            shown = [self._judged(used, asked).shown(lessons) for used in (loras, {})]
+            rest = [self._judged(loras, plain).right(), before]
+            rows.append([" and ".join(loras), *(f"{value:.0f}" for value in (*shown, *rest))])
+            say(str(rows[-1]))
+        return _table(rows)
+
+    def steps(self) -> str:
+        """Of few steps with the LoRA for them, and without it: the table."""
+        asked = held_out_prompts(self._count)
+        rows = [["LoRA", "scheduler", "steps", "guidance", "rows of the denoiser a picture", f"{_RIGHT}, %"]]
+        for loras, scheduler, steps, guidance in _WAYS:
+            right = self._judged(loras, asked, scheduler, steps, guidance).right()
+            calls = steps * (2 if guidance > 1 else 1)
+            rows.append([*(loras or ["none"]), scheduler, str(steps), f"{guidance:g}", str(calls), f"{right:.1f}"])
+            say(str(rows[-1]))
+        return _table(rows)
+
+    def _judged(
+        self,
+        loras: Mapping[str, float],
+        asked: Sequence[Asked],
+        scheduler: str = _DEFAULT[0],
+        steps: int = _DEFAULT[1],
+        guidance: float = _DEFAULT[2],
+    ) -> Judged:
+        self._stock.use(loras, self._folder)
+        pictures = self._stock.paint(asked, scheduler, steps, guidance)
+        return Judged(asked, {seed: judge(picture, TAUGHT) for seed, picture in pictures.items()})
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    head, *rest = rows
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rest]) + "\n"
