@@ -33,7 +33,7 @@ class Limits(Strict):
     max_images: int = Field(default=16, ge=1, le=256)
     max_prompt_chars: int = Field(default=4000, ge=1, le=10_000)
     max_frames: int = Field(default=64, ge=2, le=256)
-    max_lora_rank: int = Field(default=128, ge=1, le=1024, description="of all LoRAs of an image together")
+    max_lora_rank: int = Field(default=128, ge=1, le=128, description="of all LoRAs of an image together")
 
 
 class ModelOffer(Strict):

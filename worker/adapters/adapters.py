@@ -48,7 +48,7 @@ class Adapters:
         self._bank = Bank(plan, pages, placement.dtype, placement.device)
         self._keeper = Keeper(pages, self._write)
         self.denoiser = AdaptedDenoiser(denoiser, self._bank)
-        self._nothing = lora_extras((), {}, {}, placement.dtype, placement.device)
+        self._nothing = lora_extras((), {}, placement.dtype, placement.device)
 
     @classmethod
     def of(cls, model: LoadedModel, engine: Engine, pages: int = 0) -> Self:
@@ -63,17 +63,13 @@ class Adapters:
 
         Waits for room where others hold it; `check` is asked meanwhile, and may raise. Raises an AdapterError.
         """
-        loras = {use.sha256: self.library.load(use) for some in uses.values() for use in some}
-        with self._keeper.held(loras, check) as pages:
-            yield {name: Rows(self._extras(some, loras, pages)) for name, some in uses.items()}
-
-    def loaded(self, uses: Sequence[Use]) -> Iterator[tuple[Use, Lora]]:
-        """Each with its LoRA. Raises an AdapterError."""
-        return ((use, self.library.load(use)) for use in uses)
-
-    def heard(self, uses: Sequence[Use]) -> tuple[Use, ...]:
-        """Of these LoRAs those that change what text encoders say. Raises an AdapterError."""
-        return tuple(use for use in uses if self.library.load(use).texts)
+        every = {use.sha256: use for some in uses.values() for use in some}
+        for use in every.values():  # what is not there is read before room is made for it
+            if use.pages and not self._keeper.has(use.sha256):
+                self.library.load(use)
+        wanted = {use.sha256: use.pages for use in every.values() if use.pages}
+        with self._keeper.held(wanted, lambda sha256: self.library.load(every[sha256]), check) as pages:
+            yield {name: Rows(self._extras(some, pages)) for name, some in uses.items()}
 
     @contextmanager
     def speaking(self, uses: Sequence[Use]) -> Iterator[None]:
@@ -106,9 +102,9 @@ class Adapters:
             }
             for part in sorted(parts)
         }
-        lora = Lora(RANK, 1, sheets, {})
-        with self._keeper.held({"": lora}, lambda: None) as pages:
-            extras = lora_extras([Use("", "", 1.0)], {"": lora}, pages, self._placement.dtype, self._placement.device)
+        drawn_use = Use("", "", 1.0, RANK, 1, parts, text=False)
+        with self._keeper.held({"": 1}, lambda _: Lora(1, sheets, {}), lambda: None) as pages:
+            extras = self._extras([drawn_use], pages)
             args, kwargs = call.tree
             yield Call.of(call.module, args, {**kwargs, "extras": Rows(extras)(call.rows)})
 
@@ -116,13 +112,11 @@ class Adapters:
         """Of the bank."""
         return self._keeper.stats()
 
-    def _extras(
-        self, uses: Sequence[Use], loras: Mapping[str, Lora], pages: Mapping[str, tuple[int, ...]]
-    ) -> tuple[Extra, ...]:
+    def _extras(self, uses: Sequence[Use], pages: Mapping[str, tuple[int, ...]]) -> tuple[Extra, ...]:
         """What most images bring, which have none, is made once."""
         if not uses:
             return self._nothing
-        return lora_extras(uses, loras, pages, self._placement.dtype, self._placement.device)
+        return lora_extras(uses, pages, self._placement.dtype, self._placement.device)
 
     def _write(self, lora: Lora, pages: Sequence[int]) -> None:
         self._engine.call(self._written, lora, pages)

@@ -40,25 +40,31 @@ class Keeper:
         self._waits = 0
 
     @contextmanager
-    def held(self, loras: Mapping[str, Lora], check: Callable[[], None]) -> Iterator[Pages]:
-        """In the context these are in the bank, on these pages.
+    def held(
+        self, wanted: Mapping[str, int], load: Callable[[str], Lora], check: Callable[[], None]
+    ) -> Iterator[Pages]:
+        """In the context these are in the bank, each on so many pages; what is not there is loaded.
 
         Waits while others hold too much of it; who came first goes first. `check` is asked meanwhile, and may raise.
-        Raises what writing raises.
+        Raises what loading and writing raise.
         """
-        wanted = {sha256: lora.pages for sha256, lora in loras.items() if lora.pages}
         if not wanted:  # who needs no room does not stand in line for it
             yield {}
             return
         taken = self._take(wanted, check)
         try:
             for sha256 in taken.fresh:
-                self._put(sha256, loras[sha256], taken)
+                self._put(sha256, load, taken)
             for sha256 in taken.pages:
                 self._written[sha256].result()
             yield taken.pages
         finally:
             self._release(taken)
+
+    def has(self, sha256: str) -> bool:
+        """Whether it lies there now; it may leave at any time."""
+        with self._changed:
+            return sha256 in self._written
 
     def stats(self) -> BankStats:
         """What was done until now, and what lies there."""
@@ -72,8 +78,10 @@ class Keeper:
         with self._changed:
             self._waiting.append(turn)
             try:
+                waited = False
                 while self._waiting[0] is not turn or (taken := self._shelf.take(wanted)) is None:
-                    self._waits += 1
+                    self._waits += not waited
+                    waited = True
                     if not self._changed.wait(LOOK):
                         self._changed.release()  # what is asked may take a while
                         try:
@@ -89,10 +97,10 @@ class Keeper:
             self._written |= {name: Future() for name in taken.fresh}
             return taken
 
-    def _put(self, sha256: str, lora: Lora, taken: Taken) -> None:
+    def _put(self, sha256: str, load: Callable[[str], Lora], taken: Taken) -> None:
         """An error is for all who wait for the LoRA; the next who asks for it writes it anew."""
         try:
-            self._write(lora, taken.pages[sha256])
+            self._write(load(sha256), taken.pages[sha256])
         except BaseException as error:
             self._written[sha256].set_exception(error)
             raise

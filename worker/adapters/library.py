@@ -8,7 +8,7 @@ import structlog
 import torch
 
 from darkroom.tasks.adapters import LoraEntry, LoraOffer
-from darkroom.worker.adapters.bank import Plan
+from darkroom.worker.adapters.bank import RANK, Plan
 from darkroom.worker.adapters.fit import fit
 from darkroom.worker.adapters.lora import Lora, Use, lay_out
 from darkroom.worker.adapters.lora_file import lora_header
@@ -23,10 +23,11 @@ ROOM = 1 << 30  # bytes on the host, for files that were read last; the newest s
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A LoRA that is here and fits: what is said of it, its file, and the parts of the denoiser that it changes."""
+    """A LoRA that is here and fits: what is said of it, its file, and what it takes of the bank for which parts."""
 
     offer: LoraOffer
     path: Path
+    pages: int
     parts: frozenset[str]
 
 
@@ -46,8 +47,10 @@ class Library:
         said = {"name": entry.name, "scale": entry.scale, "description": entry.description, "license": entry.license}
         text = any(change.layer.part != "unet" for change in changes)
         offer = LoraOffer(**said, sha256=sha256, rank=max(change.change.rank for change in changes), text=text)
-        paths = (change.layer.path for change in changes if change.layer.part == "unet")
-        self._known[entry.name] = Known(offer, path, frozenset(self.plan.slot(path).part for path in paths))
+        rows = [change for change in changes if change.layer.part == "unet"]
+        pages = -(-max((change.change.rank for change in rows), default=0) // RANK)
+        parts = frozenset(self.plan.slot(change.layer.path).part for change in rows)
+        self._known[entry.name] = Known(offer, path, pages, parts)
 
     @property
     def parts(self) -> frozenset[str]:
@@ -69,7 +72,8 @@ class Library:
                 f"LoRA {name} of SHA-256 {sha256} is not here; the file of this name has {known.offer.sha256}",
                 hint="put the file back that the job was made with, or submit it anew",
             )
-        return Use(name, known.offer.sha256, scale)
+        offer = known.offer
+        return Use(name, offer.sha256, scale, offer.rank, known.pages, known.parts, offer.text)
 
     def load(self, use: Use) -> Lora:
         """On the host, read and checked; kept for those who ask next. Raises an AdapterError."""
@@ -80,6 +84,6 @@ class Library:
         weights = read_lora(known.path, self._layers, use.sha256)
         lora = lay_out(weights, self.plan, self._texts, self._dtype)
         structlog.get_logger().info(
-            "adapter.read", lora=use.name, sha256=use.sha256, rank=lora.rank, bytes=known.path.stat().st_size
+            "adapter.read", lora=use.name, sha256=use.sha256, rank=use.rank, bytes=known.path.stat().st_size
         )
         return lora

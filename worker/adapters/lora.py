@@ -12,18 +12,25 @@ from darkroom.worker.models.adaptable import Delta, Slot
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A LoRA that an image is made with; `sha256` of its file."""
+    """A LoRA that an image is made with; `sha256` of its file.
+
+    What its header tells: `rank` of its widest layer, `pages` that it takes in the bank, which `parts` of the denoiser it
+    changes (`darkroom.worker.models.adaptable.PARTS`), and whether it changes `text` encoders.
+    """
 
     name: str
     sha256: str
     scale: float
+    rank: int
+    pages: int
+    parts: frozenset[str]
+    text: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Lora:
     """On the host. `sheets`: what it adds to the denoiser, by part; `texts`: to text encoders, by their names."""
 
-    rank: int
     pages: int
     sheets: Mapping[str, Sheets]
     texts: Mapping[str, Sequence[tuple[Slot, torch.Tensor, torch.Tensor]]]
@@ -52,7 +59,7 @@ def lay_out(weights: LoraWeights, plan: Plan, text_slots: Mapping[str, Mapping[s
         _put(sheets[slot.part], up, layer.up.mT)
     heard = weights.parts.keys() & text_slots.keys()
     texts = {name: _texts(weights.parts[name], text_slots[name], dtype) for name in sorted(heard)}
-    return Lora(weights.rank, pages, sheets, texts)
+    return Lora(pages, sheets, texts)
 
 
 def text_deltas(lora: Lora, encoder: str, scale: float, device: torch.device) -> list[tuple[Slot, Delta]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from darkroom.worker.adapters.bank import MOST_PAGES
-from darkroom.worker.adapters.lora import Lora, Use
+from darkroom.worker.adapters.lora import Use
 from darkroom.worker.batching.stacking import Extra
 from darkroom.worker.models.adaptable import PARTS
 
@@ -30,16 +30,14 @@ class Rows:
         return self._by_count[rows]
 
 
-def lora_extras(
-    uses: Sequence[Use], loras: Mapping[str, Lora], pages: Pages, dtype: torch.dtype, device: torch.device
-) -> tuple[Extra, ...]:
+def lora_extras(uses: Sequence[Use], pages: Pages, dtype: torch.dtype, device: torch.device) -> tuple[Extra, ...]:
     """By `PARTS`: the pages of each LoRA that has the part, in the order of `uses`, and their weights.
 
     Their number is brought to a power of two by page 0, which adds nothing: calls of fewer widths are more alike.
     """
     found = []
     for part in PARTS:
-        named = [(page, use.scale) for use in uses if part in loras[use.sha256].sheets for page in pages[use.sha256]]
+        named = [(page, use.scale) for use in uses if part in use.parts for page in pages[use.sha256]]
         index = torch.zeros(1, MOST_PAGES, dtype=torch.int64)
         weight = torch.zeros(1, MOST_PAGES, dtype=dtype)
         for column, (page, scale) in enumerate(named):

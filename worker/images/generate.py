@@ -193,17 +193,16 @@ class Generator:
     def used(self, prepared: PreparedJob) -> Iterator[AdapterRecord]:
         """What the manifest says of the LoRAs of all models that have a part in the job's pictures."""
         for name, maker in _makers(self, prepared).items():
-            place, uses = 0, maker.uses(prepared.asked)
-            for use, lora in maker.adapters.loaded(uses) if maker.adapters else ():
+            place = 0
+            for use in maker.uses(prepared.asked):
                 yield AdapterRecord(
-                    name=use.name, model=name, sha256=use.sha256, scale=use.scale, rank=lora.rank, place=place
+                    name=use.name, model=name, sha256=use.sha256, scale=use.scale, rank=use.rank, place=place
                 )
-                place += lora.pages
+                place += use.pages
 
     def _heard(self, asked: Asked) -> tuple[Use, ...]:
         """Of the LoRAs those that change what text encoders say."""
-        uses = self.uses(asked)
-        return self.adapters.heard(uses) if self.adapters and uses else ()
+        return tuple(use for use in self.uses(asked) if use.text)
 
     @contextmanager
     def _rows(self, prepared: PreparedJob, ticket: Ticket) -> Iterator[dict[str, Rows]]:
