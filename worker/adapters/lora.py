@@ -14,8 +14,8 @@ from darkroom.worker.models.adaptable import Delta, Slot
 class Use:
     """A LoRA that an image is made with; `sha256` of its file.
 
-    What its header tells: `rank` of its widest layer, `pages` that it takes in the bank, which `parts` of the denoiser it
-    changes (`darkroom.worker.models.adaptable.PARTS`), and whether it changes `text` encoders.
+    What its header tells: `rank` of its widest layer, `pages` that it takes in the bank; what it changes: `parts` of
+    the denoiser (`darkroom.worker.models.adaptable.PARTS`), and maybe `text` encoders.
     """
 
     name: str
