@@ -15,7 +15,7 @@ from darkroom.worker.adapters.lora_file import lora_header
 from darkroom.worker.adapters.names import ModelLayers
 from darkroom.worker.adapters.weights import read_lora
 from darkroom.worker.caches import Cache
-from darkroom.worker.errors import AdapterMissing
+from darkroom.worker.errors import AdapterError, AdapterMissing
 from darkroom.worker.models.adaptable import Slot
 
 ROOM = 1 << 30  # bytes on the host, for files that were read last; the newest stays in any case
@@ -81,7 +81,11 @@ class Library:
 
     def _loaded(self, use: Use) -> Lora:
         known = self._known[use.name]
-        weights = read_lora(known.path, self._layers, use.sha256)
+        try:
+            weights = read_lora(known.path, self._layers, use.sha256)
+        except AdapterError as error:  # a job is told of it, whose owner has no business with this machine's paths
+            named = error.message.replace(str(known.path), f"the file of the LoRA {use.name}")
+            raise type(error)(named, hint=error.hint) from error
         lora = lay_out(weights, self.plan, self._texts, self._dtype)
         structlog.get_logger().info(
             "adapter.read", lora=use.name, sha256=use.sha256, rank=use.rank, bytes=known.path.stat().st_size
