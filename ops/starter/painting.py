@@ -2,23 +2,23 @@
 
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from darkroom.tasks.catalogue import FolderSource, builtin_catalogue
+from darkroom.tasks.catalogue import FolderSource, builtin_contents
 from darkroom.tasks.requests import Request
 from darkroom.tasks.validate import resolve
 from darkroom.worker.batching.engine import Engine
-from darkroom.worker.images.generate import Generator
 from darkroom.worker.models.device import choose_placement
-from darkroom.worker.models.loading import load_model
+from darkroom.worker.process.pinned import Pinned
 from darkroom.worker.settings import WorkerSettings
 from ops.starter.drawing import Picture
 
-ENTRY = builtin_catalogue()["starter"]
+ENTRY = builtin_contents().models["starter"]
 
 
 class Studio:
@@ -31,7 +31,11 @@ class Studio:
             entry = ENTRY.model_copy(update={"source": FolderSource(path=folder)})
             settings = settings.model_copy(update={"models_dir": folder})
         self._engine = Engine(threads)
-        self.generator = Generator(load_model(entry, choose_placement(settings), settings), self._engine)
+        known = builtin_contents()
+        contents = replace(known, models={**known.models, ENTRY.name: entry})
+        #: The model, and those that are made of it.
+        self.generators = Pinned(contents, choose_placement(settings), settings, self._engine).generators([entry])
+        self.generator = self.generators[ENTRY.name]
 
     def __call__(self, prompt: str, seed: int, source: Picture | None = None, **fields: Any) -> Picture:
         """One picture (128, 128, 3) uint8, from noise or from `source`; `fields` are a request's."""
@@ -43,23 +47,24 @@ class Studio:
         """The request, with every default filled in. Raises InvalidRequest."""
         # The reference is only for the request's form: the picture itself is at hand.
         source = {"kind": "img2img", "image": "inputs/default/source.png"} if from_source else {}
-        return resolved(prompt=prompt, seed=seed, **source, **fields)
+        return self.resolved(prompt=prompt, seed=seed, **source, **fields)
+
+    def resolved(self, **fields: Any) -> Request:
+        """A request with every default filled in, of this model unless it names another. Raises InvalidRequest."""
+        catalogue = {name: generator.entry for name, generator in self.generators.items()}
+        return resolve({"model": ENTRY.name, **fields}, catalogue, lambda: None).filled
 
     def develop(self, request: Request, inputs: Mapping[str, Image.Image]) -> list[Image.Image]:
         """All pictures of a resolved request; what it begins with is read from files, as a worker reads it."""
-        prepared = self.generator.prepare(request)
+        generator = self.generators[str(request.model)]
+        prepared = generator.prepare(request, self.generators)
         sources = prepared.kind.read(prepared, {name: _png(picture) for name, picture in inputs.items()})
         pieces = [(prepared.piece(index), request.seed_of(index)) for index in range(request.pieces)]
-        return [self.generator.generate(piece, seed, sources, lambda *_: None).picture for piece, seed in pieces]
+        return [generator.generate(piece, seed, sources, lambda *_: None).picture for piece, seed in pieces]
 
     def close(self) -> None:
         """Ends the engine's thread."""
         self._engine.close()
-
-
-def resolved(**fields: Any) -> Request:
-    """A request of the starter model with every default filled in. Raises InvalidRequest."""
-    return resolve({"model": ENTRY.name, **fields}, {ENTRY.name: ENTRY}, lambda: None).filled
 
 
 def _png(picture: Image.Image) -> bytes:

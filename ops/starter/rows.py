@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 
 from darkroom.tasks.requests import Request
-from ops.starter.painting import Studio, resolved
+from ops.starter.painting import Studio
 from ops.starter.scenes import SIDE
 
 NBSP = "\N{NO-BREAK SPACE}"
@@ -47,7 +47,7 @@ class Row:
         """
         inputs = {}
         if self.source:
-            request = resolved(**{**fields, **self.source})
+            request = studio.resolved(**{**fields, **self.source})
             (inputs["image"],) = studio.develop(request, {})
             yield Shot(inputs["image"], f"the source: {_said(self.source)}")
         if self.mask:
@@ -55,7 +55,7 @@ class Row:
             inputs["mask"].paste(255, self.mask)
             yield Shot(inputs["mask"], "the mask")
         for asked in self.asked:
-            request = resolved(**{**fields, **asked}, **{name: _INPUT.format(name) for name in inputs})
+            request = studio.resolved(**{**fields, **asked}, **{name: _INPUT.format(name) for name in inputs})
             for piece, picture in enumerate(studio.develop(request, inputs)):
                 yield Shot(picture, self._caption(asked, request, piece))
 
