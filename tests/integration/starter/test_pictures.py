@@ -37,7 +37,7 @@ SOME = [asked("star", "red", "blue", 1), asked("circle", "green", "yellow", 2), 
 
 @pytest.fixture(scope="module")
 def some(paint: Paint) -> list[Picture]:
-    return paint(SOME)
+    return paint(SOME, num_inference_steps=FEW)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_other_sizes_come_out_as_asked(studio: Studio, width: int, height: int) 
 @pytest.mark.parametrize("upscale", get_args(Upscale))
 def test_a_second_pass_shows_what_was_asked_at_the_larger_size(paint: Paint, some: list[Picture], upscale: str) -> None:
     """It keeps the first picture's things where they are; latents that were interpolated leave blurs behind."""
-    large = paint(SOME, hires={"scale": 1.5, "strength": 0.3, "upscale": upscale})
+    large = paint(SOME, num_inference_steps=FEW, hires={"scale": 1.5, "strength": 0.3, "upscale": upscale})
     assert {picture.shape for picture in large} == {(192, 192, 3)}
     small = [np.asarray(Image.fromarray(one).resize((128, 128), Image.Resampling.BOX)) for one in large]
     assert right(SOME, small, "background", "colour") == len(SOME)
