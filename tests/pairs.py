@@ -11,13 +11,17 @@ from darkroom.tasks.requests import KINDS
 
 @dataclass(frozen=True)
 class Ability:
-    """One thing to ask for. `sort`: of one sort a job has one at a time. `shows`: whether results differ by it."""
+    """One thing to ask for. `sort`: of one sort a job has one at a time. `shows`: whether results differ by it.
+
+    `made`: ends the name of a model that is made of the family's.
+    """
 
     name: str
     fields: Mapping[str, Any] = field(default_factory=dict)
     sort: str = ""
     family: Family | None = None
     shows: bool = True
+    made: str = ""
 
     @property
     def kind(self) -> str | None:
@@ -27,6 +31,9 @@ class Ability:
 
 #: Stand for inputs that the test has made: a picture, a mask, latents and embeddings of the model.
 PICTURE, MASK, LATENTS, EMBEDS = "<picture>", "<mask>", "<latents>", "<embeds>"
+
+#: The end of the name of a model with a LoRA of its own, which is on in every picture.
+FEW_STEPS = "-few"
 
 #: One of each sort: of the second order, with noise in each step, by two calls a step, of another sort of model.
 SAMPLERS = ("dpmpp_2m_karras", "euler_a", "dpmpp_sde", "unipc", "lcm", "edm_euler")
@@ -46,6 +53,9 @@ KIND_ABILITIES = (
 ABILITIES = (
     *KIND_ABILITIES,
     *(Ability(f"family {name}", sort="family", family=name, shows=False) for name in ("sd", "playground")),
+    Ability("few steps", sort="family", made=FEW_STEPS),
+    Ability("LoRA", {"loras": ["told:0.7"]}, "loras"),
+    Ability("two LoRAs", {"loras": ["wide:0.5", "told:0.5"]}, "loras"),
     Ability("negative prompt", {"negative_prompt": "a cat"}),
     Ability("long prompt", {"prompt": "a very red fox in deep snow, " * 20}),
     Ability("weights", {"prompt": "a (red)1.5 fox in (deep)0.5 snow", "prompt_syntax": "compel"}),
@@ -72,11 +82,13 @@ ABILITIES = (
 IDLE = {
     ("guidance rescale", "no guidance"): "the warning guidance_rescale_ignored says so",
     ("negative prompt", "no guidance"): "the warning negative_prompt_ignored says so",
+    ("decode", "few steps"): "nothing is denoised",
     ("embeddings", "long prompt"): "a prompt beside embeddings is for people",
 }
 
 #: Pairs that are refused: the field at fault, and the technical reason, which docs/11-kinds.md tells.
 REFUSED = {
+    ("embed", "two LoRAs"): ("loras.0.name", "text encoder"),
     ("embeddings", "negative prompt"): ("negative_prompt", "have been encoded"),
     ("embeddings", "weights"): ("prompt_syntax", "have been encoded"),
     ("embeddings", "second prompt"): ("prompt_2", "have been encoded"),

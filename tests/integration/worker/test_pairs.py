@@ -15,6 +15,7 @@ import torch
 
 from darkroom.storage import StorageSettings, open_store
 from darkroom.tasks import InvalidRequest, Job, State, TaskSettings
+from darkroom.tasks.adapters import LoraUse
 from darkroom.tasks.catalogue import SCHEDULERS, Family
 from darkroom.tasks.claims import serve
 from darkroom.worker.batching.engine import Engine
@@ -26,12 +27,27 @@ from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.manifest import parse_manifest
 from darkroom.worker.images.pictures import encode
 from darkroom.worker.images.replay import Replay
+from darkroom.worker.models.derived import derived
 from darkroom.worker.models.device import Placement
 from darkroom.worker.models.loading import load_model
 from darkroom.worker.process.abilities import abilities_of
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
-from tests.pairs import ABILITIES, EMBEDS, IDLE, LATENTS, MASK, PICTURE, REFUSED, Ability, asked, foreign, pairs
+from tests.pairs import (
+    ABILITIES,
+    EMBEDS,
+    FEW_STEPS,
+    IDLE,
+    LATENTS,
+    MASK,
+    PICTURE,
+    REFUSED,
+    Ability,
+    asked,
+    foreign,
+    pairs,
+)
+from tests.unit.worker.adapters.stocked import stocked
 from tests.unit.worker.conftest import photo
 
 from .conftest import TTL, Desk, open_desk
@@ -54,7 +70,11 @@ PAIRS = [
     for one, other in pairs()
 ]
 #: What is interrupted in the midst: every kind, and what goes through the denoiser twice or more.
-AMID = [one for one in ABILITIES if one.kind or one.sort in ("hires", "output") or one.name == "several images"]
+AMID = [
+    one
+    for one in ABILITIES
+    if one.kind or one.sort in ("hires", "output", "loras") or one.name in ("several images", "few steps")
+]
 #: After how many calls; else after one. Hires is in its second pass then, of several images the first one is kept.
 DONE = {"embed": 0, "encode": 0, "decode": 0, "hires": 5, "hires of latents": 5, "several images": 5, "interpolate": 5}
 SMALL = {"prompt": "a red fox", "width": 32, "height": 32, "num_inference_steps": 4, "guidance_scale": 4.0, "seed": 1}
@@ -70,11 +90,12 @@ class Bench:
     def fields(self, *abilities: Ability) -> dict[str, Any]:
         """A small job that is asked for all of these."""
         family = next((one.family for one in abilities if one.family), "sdxl")
+        made = "".join(one.made for one in abilities)
         wish = asked(*abilities)
         found = {name: self.inputs.get((value, family), value) if isinstance(value, str) else value
                  for name, value in wish.items()}  # fmt: skip
         return {**{name: value for name, value in SMALL.items() if not foreign({"kind": wish["kind"], name: value})},
-                **found, "model": f"tiny-{family}"}  # fmt: skip
+                **found, "model": f"tiny-{family}{made}"}  # fmt: skip
 
     def run(self, *abilities: Ability) -> Job:
         job_id = self.desk.client.submit(self.fields(*abilities)).id
@@ -116,6 +137,7 @@ class Bench:
 def bench(redis_server: Any, tiny_models: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     placement = Placement(torch.device("cpu"), torch.float32, "full", 1)
     settings = TaskSettings.model_validate({"redis_url": redis_server.url, "redis_prefix": "pairs:"})
+    folder = tmp_path_factory.mktemp("loras")
     store = open_store(StorageSettings(storage_url=tmp_path_factory.mktemp("pairs").as_uri()))
     with Engine(1) as engine:
         made = {}
@@ -123,13 +145,24 @@ def bench(redis_server: Any, tiny_models: TinyModels, tmp_path_factory: pytest.T
             model = load_model(tiny_models(family), placement, WorkerSettings())
             fitting = [name for name, (_, fits) in SCHEDULERS.items() if (fits == "edm") == (family == "playground")]
             entry = model.entry.model_copy(update={"schedulers": fitting})
-            made[entry.name] = Generator(replace(model, entry=entry), engine)
+            found = stocked(replace(model, entry=entry), engine, folder)
+            made[entry.name] = found
+            if family == "sdxl":
+                few = few_steps(found)
+                made[few.entry.name] = few
         offers = [generator.entry.offer() for generator in made.values()]
         has = abilities_of(offers)
         with open_desk(settings, next(iter(made.values())), store) as desk:
             desk.io.run(serve("here", {}, TTL, offers, has))
             desk = replace(desk, around=replace(desk.around, generators=made, has=has))
             yield Bench(desk, inputs(desk))
+
+
+def few_steps(base: Generator) -> Generator:
+    """A model that is made of this one."""
+    own = {"base": base.entry.name, "own_loras": [LoraUse(name="attention")], "name": f"{base.entry.name}{FEW_STEPS}"}
+    entry = base.entry.model_copy(update={**own, "scheduler_config": {"timestep_spacing": "trailing"}})
+    return Generator(derived(base.model, entry), base.engine, base.adapters)
 
 
 def inputs(desk: Desk) -> dict[tuple[str, Family], str]:
