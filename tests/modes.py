@@ -21,6 +21,7 @@ from darkroom.worker.models.device import Placement
 from darkroom.worker.models.loading import load_model
 from darkroom.worker.settings import MemoryMode, WorkerSettings
 from tests.pairs import ABILITIES, EMBEDS, KIND_ABILITIES, LATENTS, MASK, PICTURE, Ability, asked, foreign
+from tests.unit.worker.adapters.stocked import stocked
 from tests.unit.worker.conftest import ignore, photo
 from tests.unit.worker.kinds.painting import file_of, spot
 
@@ -32,7 +33,7 @@ MODES: tuple[MemoryMode, ...] = get_args(MemoryMode)
 CPU = torch.device("cpu")
 
 REFINER = Ability("refiner", {"refiner": {"model": "tiny-sdxl-refiner", "start": 0.5}})
-ADDED = ("embeddings", "latents out", "hires")
+ADDED = ("LoRA", "embeddings", "latents out", "hires")
 #: The table's rows.
 ROWS = {one.name: one for one in (*KIND_ABILITIES, *(one for one in ABILITIES if one.name in ADDED), REFINER)}
 
@@ -55,10 +56,11 @@ def told(first: str) -> dict[tuple[str, str], str]:
 
 @dataclass
 class Models:
-    """Tiny models of every sort, loaded in any mode when they are first asked for, on one engine."""
+    """Tiny models of every sort with LoRAs, loaded in any mode when they are first asked for, on one engine."""
 
     entries: Mapping[Sort, ModelEntry]
     engine: Engine
+    folder: Path  # for LoRAs
     device: torch.device = CPU
     _loaded: dict[tuple[Sort, MemoryMode], Generator] = field(default_factory=dict)
 
@@ -66,7 +68,7 @@ class Models:
         """Past `choose_placement`, which has the offload modes on CUDA alone: their hooks work on any device."""
         if (sort, mode) not in self._loaded:
             model = load_model(self.entries[sort], Placement(self.device, torch.float32, mode, 1), WorkerSettings())
-            self._loaded[sort, mode] = Generator(model, self.engine)
+            self._loaded[sort, mode] = stocked(model, self.engine, self.folder)
         return self._loaded[sort, mode]
 
     def parts(self, mode: MemoryMode) -> list[torch.nn.Module]:

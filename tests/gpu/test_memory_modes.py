@@ -23,11 +23,12 @@ LEVELS, NUMBERS = 5, 2e-2
 
 @pytest.fixture(scope="module")
 def every(tiny_models: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
-    nine = make_tiny("sdxl", tmp_path_factory.mktemp("nine") / "model", channels=9)
+    folder = tmp_path_factory.mktemp("nine")
+    nine = make_tiny("sdxl", folder / "model", channels=9)
     entries = {sort: nine if sort == "9 channels" else tiny_models(sort) for sort in SORTS}
     device = torch.device("cuda:0")
     with make_engine(Placement(device, torch.float32, "full", 1)) as engine:
-        yield Models(entries, engine, device)
+        yield Models(entries, engine, folder, device)
 
 
 @pytest.fixture(scope="module")

@@ -41,8 +41,9 @@ def _cells() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def every(tiny_models: TinyModels, engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Models:
-    nine = make_tiny("sdxl", tmp_path_factory.mktemp("nine") / "model", channels=9)
-    return Models({sort: nine if sort == "9 channels" else tiny_models(sort) for sort in SORTS}, engine)
+    folder = tmp_path_factory.mktemp("nine")
+    nine = make_tiny("sdxl", folder / "model", channels=9)
+    return Models({sort: nine if sort == "9 channels" else tiny_models(sort) for sort in SORTS}, engine, folder)
 
 
 @pytest.fixture(scope="module")
