@@ -75,6 +75,12 @@ class WorkerSettings(Settings):
     drain_seconds: float = Field(default=20.0, ge=0, description="what a worker that stops gives jobs near their end")
     call_seconds: float = Field(default=300.0, gt=0, description="the longest call of the model; over it, it has hung")
     storage_patience: float = Field(default=600.0, ge=0, description="seconds a running job waits for its store")
+    lora_pages: int = Field(
+        default=0,
+        ge=0,
+        le=4096,
+        description="of rank 8, in the bank of LoRAs, 16 at least; 0: by device",
+    )
     preview_every: float = Field(default=1.0, ge=0, description="seconds between previews of a job; 0: none")
     metrics_port: int = Field(default=0, ge=0, le=65_000, description="serve Prometheus metrics there; 0: none")
     metrics_host: str = Field(default="127.0.0.1", description="the address to serve metrics at")

@@ -1,9 +1,10 @@
 """Where fault tests happen: a Redis with an append-only file, an S3 server, a tiny model; both servers can go away."""
 
+import json
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,11 +147,17 @@ class Place:
 
 @contextmanager
 def open_place(
-    entry: ModelEntry, storage: Storage, folder: Path, options: tuple[str, ...] = (), **environment: str
+    entry: ModelEntry,
+    storage: Storage,
+    folder: Path,
+    options: tuple[str, ...] = (),
+    catalogue: Mapping[str, Any] | None = None,
+    **environment: str,
 ) -> Iterator[Place]:
-    """A place with a server of its own and no worker yet."""
+    """A place with a server of its own and no worker yet; the catalogue has the entry, or what is given."""
     server = RedisServer(folder / "redis", *options)
-    (folder / "catalogue.json").write_text(f'{{"models": [{entry.model_dump_json()}]}}')
+    alone = {"models": [entry.model_dump(mode="json", exclude={"loras", "own_loras", "base", "scheduler_config"})]}
+    (folder / "catalogue.json").write_text(json.dumps(catalogue or alone))
     settings = TaskSettings(redis_url=SecretStr(server.url), redis_prefix=PREFIX)
     variables = {
         "DARKROOM_REDIS_URL": server.url,

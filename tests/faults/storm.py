@@ -17,6 +17,7 @@ from PIL import Image
 
 from darkroom.tasks import Darkroom, Event, QueueUnavailable
 
+from .adapters import FEW_STEPS, LORAS
 from .place import IMAGES, JOBS, Place
 from .verdict import faults
 from .workers import until
@@ -154,6 +155,9 @@ def _request(number: int, model: str, latents: str) -> dict[str, Any]:
         {**common, "kind": "embed", "prompt": "a fox"},
         {**common, "kind": "decode", "image": latents},
         {**wish, "prompt": "a very red fox, " * 30},
+        {**wish, "loras": [LORAS[number % len(LORAS)]], "num_images": 2},
+        {**wish, "loras": [f"{name}:0.4" for name in (LORAS[number % 3], LORAS[3])], "hires": {"scale": 1.5}},
+        {**wish, "model": f"{model}{FEW_STEPS}", "loras": [LORAS[1 + number % 3]]},
     )
     return turns[number % len(turns)]
 

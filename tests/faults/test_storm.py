@@ -6,6 +6,7 @@ import pytest
 
 from darkroom.tasks.catalogue import ModelEntry
 
+from .adapters import PAGES, catalogue
 from .place import Storage, open_place
 from .storm import Outcome, Plan, run
 
@@ -29,7 +30,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def weather(plan: Plan, entry: ModelEntry, storage: Storage, folder: Path, **environment: str) -> Outcome:
     storage.empty()
-    with open_place(entry, storage, folder, **environment) as place:
+    environment |= {"DARKROOM_LORA_PAGES": str(PAGES)}
+    with open_place(entry, storage, folder, catalogue=catalogue(entry, folder), **environment) as place:
         outcome = run(plan, place)
         print(plan, outcome)  # noqa: T201 - `make faults` shows it
         print(f"the workers' logs: {folder}")  # noqa: T201

@@ -10,6 +10,7 @@ import structlog
 from darkroom.tasks.adapters import LoraEntry, LoraOffer
 from darkroom.tasks.catalogue import Contents, ModelEntry
 from darkroom.worker.adapters.adapters import Adapters
+from darkroom.worker.adapters.bank import MOST_PAGES
 from darkroom.worker.adapters.library import Library
 from darkroom.worker.adapters.places import find_lora
 from darkroom.worker.batching.engine import Engine
@@ -48,6 +49,7 @@ class Pinned:
     ) -> None:
         self._contents, self._placement, self._settings, self._engine = contents, placement, settings, engine
         self._telling = telling
+        self._pages = max(MOST_PAGES, settings.lora_pages) if settings.lora_pages else 0  # one image's find room
         self._log = structlog.get_logger()
 
     def named(self, entries: Sequence[ModelEntry]) -> dict[str, Generator]:
@@ -67,7 +69,7 @@ class Pinned:
 
     def _of_weights(self, weights: str, named: Sequence[ModelEntry]) -> Iterator[Generator]:
         base = self._loaded(self._contents.models[weights])
-        adapters = Adapters.of(base, self._engine) if base.slots else None
+        adapters = Adapters.of(base, self._engine, self._pages) if base.slots else None
         if adapters:
             self._stock(adapters.library, base.entry)
         for entry in [*named, *self._made_of(weights, named, adapters)]:
