@@ -23,12 +23,13 @@ _MORE = {
     "output_format": ", or by --save",
     "seed": "; repeat it: one per image",
     "loras": "; :SCALE says how much of it; repeat it for more",
+    "styles": "; :WEIGHT says how much beside others; repeat it for more",
     "start_by": ": ISO 8601 with a zone, or +SECONDS",
 }
 _INPUT = "a file (uploaded), a storage key, a data: or https: URL"
 #: The argument, and what an option by another name stands for.
 _NO_OPTIONS = ("prompt", "kind", "seeds")
-_WRITTEN = {"loras": "NAME[:SCALE]"}
+_WRITTEN = {"loras": "NAME[:SCALE]", "styles": "PICTURE[:WEIGHT]"}
 _METAVARS = {"integer": "INTEGER", "number": "FLOAT", "object": "JSON", "array": "TEXT"}
 
 
@@ -89,8 +90,8 @@ class FieldOption:
         """What the request is to hold; what cannot be read is passed on as it came, and named with the other faults."""
         if self.name == "seed":
             return [number(one, int) for one in _separate(given)]
-        if isinstance(given, list):
-            return _separate(given)
+        if isinstance(given, list):  # a data: URL has commas of its own
+            return given if self.is_input else _separate(given)
         return given is not self._is_on if isinstance(given, bool) else self._read(given)
 
     def _read(self, text: str) -> Any:

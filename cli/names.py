@@ -12,6 +12,7 @@ FLAGS = {
     "output_format": ("--format",),
     "seeds": ("--seed",),
     "loras": ("--lora",),
+    "styles": ("--style",),
 }
 
 #: A field's own name, where its option has another one: it is taken, too.

@@ -3,7 +3,7 @@
 import errno
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from darkroom.cli.reading import local_path
 from darkroom.storage import job_of_output
 from darkroom.tasks import Darkroom, Fault, InvalidRequest, StoredFile, StoredImage, parse_request
 from darkroom.tasks.requests import DEFAULT_KIND, KINDS
+from darkroom.tasks.requests.stylize import style_of
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # one letter is a drive of Windows
 _SOME_KEY, _SOME_FILE = "0/0-0000000000000000.png", "0/{}-0000000000000000.safetensors"  # stand for those of uploads
@@ -27,13 +28,14 @@ def with_upload(fields: Mapping[str, Any], client: Darkroom) -> Mapping[str, Any
     For a request with faults nothing is uploaded. Raises InvalidRequest with all of them, or all files that are not
     there or no pictures, StorageFailed, StorageNotConfigured.
     """
-    named = {name: fields.get(name) for name in _inputs(fields)}
-    local = {name: value for name, value in named.items() if isinstance(value, str) and is_local(value)}
+    fields = {**fields, **_parted(fields)}
+    named = {place: value for name in _inputs(fields) for place, value in _named(name, fields.get(name))}
+    local = {place: value for place, value in named.items() if is_local(value)}
     if not local:
         return fields
-    keys = {name: _some_key(fields, name, value) for name, value in local.items()}
+    keys = {place: _some_key(fields, place, value) for place, value in local.items()}
     try:
-        tenant = parse_request({**fields, **keys}).tenant
+        tenant = parse_request(_with(fields, keys)).tenant
     except InvalidRequest as error:
         raise InvalidRequest([_in_words(fault, keys, local) for fault in error.faults]) from None
     _check_there(local)
@@ -45,7 +47,38 @@ def with_upload(fields: Mapping[str, Any], client: Darkroom) -> Mapping[str, Any
             faults += error.faults
     if faults:
         raise InvalidRequest(faults)
-    return {**fields, **uploaded}
+    return _with(fields, uploaded)
+
+
+def _parted(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The pictures of a style, each as a mapping, whose reference may be replaced."""
+    styles = fields.get("styles")
+    styles = [styles] if isinstance(styles, str) else styles
+    if not isinstance(styles, list) or "styles" not in _inputs(fields):
+        return {}
+    return {"styles": [style_of(one) if isinstance(one, str) else one for one in styles]}
+
+
+def _named(place: str, value: Any) -> Iterator[tuple[str, str]]:
+    """What a field names of inputs, by their places: `image`, or `styles.0.image`."""
+    if isinstance(value, str):
+        yield place, value
+    for number, one in enumerate(value if isinstance(value, list) else ()):
+        if isinstance(one, Mapping) and isinstance(one.get("image"), str):
+            yield f"{place}.{number}.image", one["image"]
+
+
+def _with(fields: Mapping[str, Any], references: Mapping[str, str]) -> dict[str, Any]:
+    """The fields with other references at these places."""
+    found = dict(fields)
+    for place, reference in references.items():
+        name, *within = place.split(".")
+        if within:
+            number = int(within[0])
+            found[name] = [{**one, "image": reference} if at == number else one for at, one in enumerate(found[name])]
+        else:
+            found[name] = reference
+    return found
 
 
 def _in_words(fault: Fault, keys: Mapping[str, str], local: Mapping[str, str]) -> Fault:

@@ -5,7 +5,14 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from darkroom.tasks.families import Family, ModelName
-from darkroom.tasks.sources import BundledSource, Strict, WeightsFileSource, WeightsHubSource
+from darkroom.tasks.sources import (
+    BundledSource,
+    Strict,
+    StyleFileSource,
+    StyleHubSource,
+    WeightsFileSource,
+    WeightsHubSource,
+)
 
 MOST_LORAS = 8  # of one image, besides the model's own
 MOST_SCALE = 10.0
@@ -36,21 +43,18 @@ class LoraOffer(Strict):
     license: str = ""
 
 
-class LoraEntry(Strict):
-    """One LoRA of the catalogue: the families that it fits, and where its file comes from.
+class AdapterEntry(Strict):
+    """What the catalogue says of a LoRA or a style adapter alike: the families that it fits, and how it is known.
 
     `models`: those that it is for, where it does not suit every model of its families; models made of one of them
-    count as it. `scale` is what suits it, for people: requests have their own. `sha256`: the file has to have it.
+    count as it.
     """
 
     name: AdapterName
     families: list[Family] = Field(min_length=1)
     models: list[ModelName] = Field(default=[])
-    source: Annotated[WeightsHubSource | WeightsFileSource | BundledSource, Field(discriminator="type")]
-    scale: Scale = 1.0
     description: str = ""
     license: str = ""
-    sha256: Sha256 | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -63,12 +67,6 @@ class LoraEntry(Strict):
         rest = {name: value for name, value in fields.items() if name != "family"}
         return {**rest, "families": [fields["family"]]}
 
-    @model_validator(mode="after")
-    def _bundled_by_digest(self) -> Self:
-        if isinstance(self.source, BundledSource) and self.sha256 is None:
-            raise ValueError("what comes with Darkroom is pinned here: `sha256` is missing")
-        return self
-
     def misfit(self, model: str, family: str, base: str | None) -> str:
         """Why it cannot be on in pictures of the model; empty where it can."""
         if family not in self.families:
@@ -76,3 +74,36 @@ class LoraEntry(Strict):
         if self.models and not {model, base} & set(self.models):
             return f"is for {' or '.join(self.models)}, not for {model}"
         return ""
+
+
+class LoraEntry(AdapterEntry):
+    """One LoRA of the catalogue, and where its file comes from.
+
+    `scale` is what suits it, for people: requests have their own. `sha256`: the file has to have it.
+    """
+
+    source: Annotated[WeightsHubSource | WeightsFileSource | BundledSource, Field(discriminator="type")]
+    scale: Scale = 1.0
+    sha256: Sha256 | None = None
+
+    @model_validator(mode="after")
+    def _bundled_by_digest(self) -> Self:
+        if isinstance(self.source, BundledSource) and self.sha256 is None:
+            raise ValueError("what comes with Darkroom is pinned here: `sha256` is missing")
+        return self
+
+
+class StyleEntry(AdapterEntry):
+    """One style adapter (IP-Adapter) of the catalogue, and where its file and its image encoder come from.
+
+    `digests`: what files have to have, `ip_adapter.safetensors` by its own name, `image_encoder/config.json` so.
+    """
+
+    source: Annotated[StyleHubSource | StyleFileSource | BundledSource, Field(discriminator="type")]
+    digests: dict[str, Sha256] = Field(default={})
+
+    @model_validator(mode="after")
+    def _bundled_by_digests(self) -> Self:
+        if isinstance(self.source, BundledSource) and not self.digests:
+            raise ValueError("what comes with Darkroom is pinned here: `digests` are missing")
+        return self

@@ -1,4 +1,4 @@
-"""The models and LoRAs that can be asked for: what each allows, its defaults, and where its weights come from.
+"""Models, LoRAs and style adapters: what each allows, its defaults, and where its weights come from.
 
 Built-in entries are data (`catalogue.json`); an operator adds entries in a file of the same form, and every worker
 publishes the entries it serves, so that a producer validates against what is really there. What an entry is made of
@@ -8,7 +8,7 @@ lies in files of its own, and is found here, too.
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError, field_validator
 
-from darkroom.tasks.adapters import LoraEntry
+from darkroom.tasks.adapters import LoraEntry, StyleEntry
 from darkroom.tasks.derived import (
     TAKEN,
     CatalogueFault,
+    adapter_faults,
     base_faults,
     followed,
-    lora_faults,
     relation_faults,
     with_bases,
 )
@@ -52,16 +52,18 @@ __all__ = [
     "ModelEntry",
     "ModelName",
     "ModelOffer",
+    "StyleEntry",
     "builtin_catalogue",
     "builtin_contents",
     "load_catalogue",
     "load_contents",
     "load_loras",
+    "load_styles",
     "scheduler_id",
 ]
 
-Entry = TypeVar("Entry", ModelEntry, LoraEntry)
-_FORM = 'the form is {"models": [...], "loras": [...]}'
+Entry = TypeVar("Entry", ModelEntry, LoraEntry, StyleEntry)
+_FORM = 'the form is {"models": [...], "loras": [...], "styles": [...]}'
 
 
 class CatalogueError(DarkroomError):
@@ -74,8 +76,9 @@ class CatalogueError(DarkroomError):
 class _File(Strict):
     models: list[ModelEntry] = Field(default=[])
     loras: list[LoraEntry] = Field(default=[])
+    styles: list[StyleEntry] = Field(default=[])
 
-    @field_validator("models", "loras")
+    @field_validator("models", "loras", "styles")
     @classmethod
     def _no_name_twice(cls, entries: list[Entry]) -> list[Entry]:
         names = Counter(entry.name for entry in entries)
@@ -90,6 +93,7 @@ class Contents:
 
     models: dict[str, ModelEntry]
     loras: dict[str, LoraEntry]
+    styles: dict[str, StyleEntry] = field(default_factory=dict)
 
 
 @cache
@@ -111,7 +115,7 @@ def load_contents(path: Path | None) -> Contents:
     """
     under = builtin_contents()
     if path is None:
-        return Contents(dict(under.models), dict(under.loras))
+        return Contents(dict(under.models), dict(under.loras), dict(under.styles))
     try:
         text = path.read_text("utf-8")
     except UnicodeDecodeError:
@@ -122,6 +126,7 @@ def load_contents(path: Path | None) -> Contents:
     anchored = Contents(
         {name: _anchored(entry, path.parent) for name, entry in own.models.items()},
         {name: _anchored(entry, path.parent) for name, entry in own.loras.items()},
+        {name: _anchored(entry, path.parent) for name, entry in own.styles.items()},
     )
     return _checked(anchored, under, str(path))
 
@@ -136,6 +141,11 @@ def load_loras(path: Path | None) -> dict[str, LoraEntry]:
     return load_contents(path).loras
 
 
+def load_styles(path: Path | None) -> dict[str, StyleEntry]:
+    """The style adapters of `load_contents`, the operator's own last."""
+    return load_contents(path).styles
+
+
 def _parsed(text: str, origin: str, under: Mapping[str, ModelEntry]) -> Contents:
     """The entries of one file, each by itself."""
     try:
@@ -145,7 +155,7 @@ def _parsed(text: str, origin: str, under: Mapping[str, ModelEntry]) -> Contents
     except ValueError as error:
         raise CatalogueError(f"{origin}: no JSON: {in_words(error)}") from None
     if isinstance(data, dict) and not data.keys() & _File.model_fields.keys():
-        raise CatalogueError(f"{origin}: has neither models nor LoRAs", hint=_FORM)
+        raise CatalogueError(f"{origin}: has neither models nor LoRAs nor styles", hint=_FORM)
     models = data.get("models") if isinstance(data, dict) else None
     models = models if isinstance(models, list) else []
     try:
@@ -154,7 +164,8 @@ def _parsed(text: str, origin: str, under: Mapping[str, ModelEntry]) -> Contents
         raise _refused(origin, [*_faults(error, data), *base_faults(models, under)]) from None
     if faults := list(base_faults(models, under)):
         raise _refused(origin, faults)
-    return Contents({one.name: one for one in found.models}, {one.name: one for one in found.loras})
+    named: list[Any] = [{one.name: one for one in entries} for entries in (found.models, found.loras, found.styles)]
+    return Contents(*named)
 
 
 def _checked(own: Contents, under: Contents, origin: str) -> Contents:
@@ -162,10 +173,12 @@ def _checked(own: Contents, under: Contents, origin: str) -> Contents:
     loras = {**under.loras, **own.loras}
     models = {**followed(under.models, own.models, loras), **own.models}
     faults = [fault for entry in own.models.values() for fault in relation_faults(entry, models, loras)]
-    faults += [fault for lora in own.loras.values() for fault in lora_faults(lora, models)]
+    faults += [fault for lora in own.loras.values() for fault in adapter_faults("loras", lora, models)]
+    faults += [fault for style in own.styles.values() for fault in adapter_faults("styles", style, models)]
     if faults:
         raise _refused(origin, faults)
-    return Contents(models, loras)
+    kept = {name: style for name, style in under.styles.items() if name not in own.styles}
+    return Contents(models, loras, {**kept, **own.styles})
 
 
 def _faults(error: ValidationError, data: Any) -> Iterator[CatalogueFault]:
@@ -188,5 +201,6 @@ def _refused(origin: str, faults: Iterable[CatalogueFault]) -> CatalogueError:
 
 
 def _anchored(entry: Entry, base: Path) -> Entry:
-    paths = {k: base / getattr(entry.source, k) for k in ("path", "config") if hasattr(entry.source, k)}
+    named = {name: getattr(entry.source, name, None) for name in ("path", "config", "image_encoder")}
+    paths = {name: base / path for name, path in named.items() if isinstance(path, Path)}
     return entry.model_copy(update={"source": entry.source.model_copy(update=paths)})

@@ -6,7 +6,7 @@ A model with a `base` is the base with LoRAs of its own: it takes family and sou
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from darkroom.tasks.adapters import LoraEntry
+from darkroom.tasks.adapters import AdapterEntry, LoraEntry
 from darkroom.tasks.entries import ModelEntry
 from darkroom.tasks.misspelt import did_you_mean
 
@@ -53,14 +53,15 @@ def relation_faults(entry: ModelEntry, models: Models, loras: Loras) -> Iterator
             yield ("models", entry.name, "own_loras", str(number), "name"), f"{use.name} is there twice"
 
 
-def lora_faults(lora: LoraEntry, models: Models) -> Iterator[CatalogueFault]:
-    """Models that the LoRA is said to be for, and are not there, or of another family."""
-    for name in lora.models:
+def adapter_faults(list_name: str, adapter: AdapterEntry, models: Models) -> Iterator[CatalogueFault]:
+    """Models that a LoRA or style adapter is said to be for, and are not there, or of another family."""
+    for name in adapter.models:
         if name not in models:
-            yield ("loras", lora.name, "models"), _unknown("model", name, models)
-        elif models[name].family not in lora.families:
-            why = f"{name} is of the family {models[name].family}, and the LoRA for {' and '.join(lora.families)}"
-            yield ("loras", lora.name, "models"), why
+            yield (list_name, adapter.name, "models"), _unknown("model", name, models)
+        elif models[name].family not in adapter.families:
+            what = "LoRA" if list_name == "loras" else "style adapter"
+            why = f"{name} is of the family {models[name].family}, and the {what} for {' and '.join(adapter.families)}"
+            yield (list_name, adapter.name, "models"), why
 
 
 def followed(under: Models, over: Models, loras: Loras) -> dict[str, ModelEntry]:

@@ -1,18 +1,24 @@
 """Families of models and kinds of jobs, by name, and which do not go together."""
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Family = Literal["sdxl", "playground", "sd", "sdxl-refiner"]
-Kind = Literal["txt2img", "img2img", "inpaint", "encode", "decode", "interpolate", "embed"]
+Kind = Literal["txt2img", "img2img", "inpaint", "encode", "decode", "interpolate", "embed", "stylize"]
 
 #: Kinds that models of a family never do, and why.
 NOT_OF_FAMILY: Mapping[str, tuple[Collection[str], str]] = {
     "sdxl-refiner": (
-        ("txt2img", "inpaint", "interpolate"),
+        ("txt2img", "inpaint", "interpolate", "stylize"),
         "a refiner knows little noise alone, and begins with a picture",
     ),
 }
+
+
+def kinds_of(family: str) -> set[str]:
+    """All that models of the family do."""
+    never, _ = NOT_OF_FAMILY.get(family, ((), ""))
+    return set(get_args(Kind)) - set(never)

@@ -51,10 +51,14 @@ def _safe_format(path: PurePath) -> PurePath:
     return path
 
 
-def _inside(name: str) -> str:
+def _within(name: str) -> str:
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         raise ValueError("leads out of the repository")
-    return str(_safe_format(PurePosixPath(name)))
+    return str(PurePosixPath(name))
+
+
+def _inside(name: str) -> str:
+    return str(_safe_format(PurePosixPath(_within(name))))
 
 
 class WeightsHubSource(Strict):
@@ -71,3 +75,15 @@ class WeightsFileSource(Strict):
 
     type: Literal["file"] = "file"
     path: Annotated[Path, AfterValidator(_safe_format)]
+
+
+class StyleHubSource(WeightsHubSource):
+    """A style adapter's file, and the folder of its image encoder in the same repository."""
+
+    image_encoder: Annotated[str, AfterValidator(_within)]
+
+
+class StyleFileSource(WeightsFileSource):
+    """A style adapter's file on this machine, and the folder of its image encoder."""
+
+    image_encoder: Path

@@ -19,6 +19,7 @@ from darkroom.tasks.requests.encode import Encode
 from darkroom.tasks.requests.img2img import Img2Img
 from darkroom.tasks.requests.inpaint import Extend, Inpaint
 from darkroom.tasks.requests.interpolate import Interpolate
+from darkroom.tasks.requests.stylize import Style, Stylize
 from darkroom.tasks.requests.txt2img import Txt2Img
 
 __all__ = [
@@ -33,12 +34,14 @@ __all__ = [
     "Interpolate",
     "JobRequest",
     "Request",
+    "Style",
+    "Stylize",
     "Txt2Img",
     "parse_request",
 ]
 
 #: Every kind of job. Where fields do not say which one is meant, it is the first that has them all.
-AnyKind = Txt2Img | Img2Img | Inpaint | Encode | Decode | Interpolate | Embed
+AnyKind = Txt2Img | Img2Img | Inpaint | Encode | Decode | Interpolate | Embed | Stylize
 
 KINDS: dict[str, type[JobRequest]] = {kind.model_fields["kind"].default: kind for kind in get_args(AnyKind)}
 DEFAULT_KIND = next(iter(KINDS))

@@ -5,8 +5,8 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from darkroom.tasks.catalogue import Catalogue, ModelName, ModelOffer
 from darkroom.tasks.errors import Fault
@@ -44,7 +44,8 @@ class JobRequest(Checked):
     #: What the fields of this part are about: the heading over them in help. A kind's own are told of by its name.
     about: ClassVar[str] = "every job"
 
-    #: Fields that name an input: a storage key that the tenant may read, a data: URL, or an https: URL.
+    #: Fields that name an input: a storage key that the tenant may read, a data: URL, or an https: URL. Or they hold
+    #: parts that do, by `inputs` of their own.
     inputs: ClassVar[tuple[str, ...]] = ()
     #: Those of them that are latents (a .safetensors file's key): `also`, beside pictures, or `only`.
     latents: ClassVar[Mapping[str, Literal["also", "only"]]] = {}
@@ -78,9 +79,8 @@ class JobRequest(Checked):
 
     @property
     def references(self) -> dict[str, str]:
-        """The inputs that are named, by their fields."""
-        named = {name: getattr(self, name) for name in self.inputs}
-        return {name: reference for name, reference in named.items() if reference is not None}
+        """The inputs that are named, by their places: `image`, or `styles.0.image`."""
+        return {place: found for name in self.inputs for place, found in references_in(name, getattr(self, name))}
 
     @property
     def all_seeds(self) -> list[int]:
@@ -151,13 +151,19 @@ class JobRequest(Checked):
     @field_validator("*")
     @classmethod
     def _leads_somewhere(cls, value: Any, info: ValidationInfo) -> Any:
-        if info.field_name not in cls.inputs or value is None or info.context is KEPT:
-            return value
-        try:
-            if "tenant" in info.data:  # without a tenant: it is at fault itself
-                cls._check_input(info.field_name, value, info.data["tenant"])
-        except ReferenceFault as fault:
-            raise PydanticCustomError(fault.code, "{why}", {"why": str(fault)}) from None
+        name = info.field_name or ""
+        if name not in cls.inputs or info.context is KEPT or "tenant" not in info.data:
+            return value  # without a tenant: it is at fault itself
+        faults = list[InitErrorDetails]()
+        for place, reference in references_in(name, value):
+            try:
+                cls._check_input(place, reference, info.data["tenant"])
+            except ReferenceFault as fault:
+                why = PydanticCustomError(fault.code, "{why}", {"why": str(fault)})
+                within = tuple(int(part) if part.isdecimal() else part for part in place.split(".")[1:])
+                faults.append(InitErrorDetails(type=why, loc=within, input=reference))
+        if faults:
+            raise ValidationError.from_exception_data(name, faults)
         return value
 
     @classmethod
@@ -170,6 +176,18 @@ class JobRequest(Checked):
             check_file_reference(reference, tenant, role="latents")
         else:
             check_reference(reference, tenant)
+
+
+def references_in(place: str, value: Any) -> Iterator[tuple[str, str]]:
+    """What a field's value names of inputs, each by its place: the value itself, or those of the parts it holds."""
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, list):
+        for number, one in enumerate(value):
+            yield from references_in(f"{place}.{number}", one)
+    elif isinstance(value, Checked):
+        for name in value.inputs:
+            yield from references_in(f"{place}.{name}", getattr(value, name))
 
 
 def defaults(request: JobRequest, offer: ModelOffer, *names: str) -> dict[str, Any]:

@@ -14,6 +14,8 @@ class Checked(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    #: Fields that name an input, or hold parts that do.
+    inputs: ClassVar[tuple[str, ...]] = ()
     #: Fields of others that this one cannot have, and why.
     without: ClassVar[Mapping[str, str]] = {}
     #: What is said of fields that only others have; of kinds of jobs by `darkroom.tasks.requests`.

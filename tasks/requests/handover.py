@@ -171,7 +171,7 @@ class HandedOverPicture(HandedOver, FromPicture):
         return values if self.denoising_start is None else values | {"strength": None}
 
     def _goes_on_rule(self) -> Rule:
-        if self.denoising_start is not None and not is_file_key(self.image):
+        if self.denoising_start is not None and not is_file_key(self.image or ""):
             yield Fault("denoising_start", "without_latents", "goes on with latents: give another job's as image")
 
     def _noise_rule(self) -> Rule:

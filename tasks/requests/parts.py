@@ -22,7 +22,7 @@ OutputFormat = Literal["png", "jpeg", "webp"]
 class Seeded(JobRequest):
     """One seed for each picture, fixed at submit."""
 
-    about: ClassVar[str] = "number and seeds of pictures"
+    about: ClassVar[str] = "number and seeds"
 
     seed: Seed | None = Field(default=None, description="of the first image; the next ones count up from it")
     num_images: int | None = Field(default=None, ge=1, le=256, description="how many images")

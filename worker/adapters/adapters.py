@@ -14,6 +14,7 @@ from darkroom.worker.adapters.library import Library
 from darkroom.worker.adapters.lora import Lora, Use, text_deltas
 from darkroom.worker.adapters.names import ModelLayers
 from darkroom.worker.adapters.rows import Rows, lora_extras
+from darkroom.worker.adapters.styles import Styles
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.stacking import Call, Extra
 from darkroom.worker.models.adaptable import Delta, Slot, adding
@@ -39,23 +40,24 @@ class Adapters:
         engine: Engine,
         library: Library,
         pages: int = 0,
+        styles: Styles | None = None,
     ) -> None:
-        """`pages` of the bank; 0: as many as suit the device."""
-        self._engine, self._placement, self.library = engine, placement, library
+        """`pages` of the bank; 0: as many as suit the device. `styles`: of the adapter in this denoiser."""
+        self._engine, self._placement, self.library, self.styles = engine, placement, library, styles
         self._texts = {name: list(found) for name, found in slots.items() if name != "unet"}
         plan = library.plan
         pages = pages or bank_pages(plan, placement)
         self._bank = Bank(plan, pages, placement.dtype, placement.device)
         self._keeper = Keeper(pages, self._write)
-        self.denoiser = AdaptedDenoiser(denoiser, self._bank)
-        self._nothing = lora_extras((), {}, placement.dtype, placement.device)
+        self.denoiser = AdaptedDenoiser(denoiser, self._bank, styles.holder if styles else None)
+        self._nothing = self._made((), {})
 
     @classmethod
-    def of(cls, model: LoadedModel, engine: Engine, pages: int = 0) -> Self:
+    def of(cls, model: LoadedModel, engine: Engine, pages: int = 0, styles: Styles | None = None) -> Self:
         """Those of a loaded model; there are none before the library is told of them."""
         layers = ModelLayers({name: model.components[name] for name in model.slots})
         library = Library(model.slots, layers, model.placement.dtype)
-        return cls(model.components["unet"], model.slots, model.placement, engine, library, pages)
+        return cls(model.components["unet"], model.slots, model.placement, engine, library, pages, styles)
 
     @contextmanager
     def held(self, uses: Mapping[str, Sequence[Use]], check: Callable[[], None]) -> Iterator[dict[str, Rows]]:
@@ -88,10 +90,10 @@ class Adapters:
     def on_trial(self, call: Call) -> Iterator[Call]:
         """A denoiser call without adapters, with some drawn by lot in the context: for trials before the first job.
 
-        Of what images may bring here it has all; without LoRAs that could be asked for it is the call as it was.
+        Of what images may bring here it has all; where there is nothing to ask for it is the call as it was.
         """
         parts = self.library.parts
-        if not parts:
+        if not parts and self.styles is None:
             yield call
             return
         drawn = torch.Generator().manual_seed(0)
@@ -102,9 +104,12 @@ class Adapters:
             }
             for part in sorted(parts)
         }
-        drawn_use = Use("", "", 1.0, RANK, 1, parts, text=False)
-        with self._keeper.held({"": 1}, lambda _: Lora(1, sheets, {}), lambda: None) as pages:
-            extras = self._extras([drawn_use], pages)
+        uses = [Use("", "", 1.0, RANK, 1, parts, text=False)] if parts else []
+        wanted = {use.sha256: use.pages for use in uses}
+        with self._keeper.held(wanted, lambda _: Lora(1, sheets, {}), lambda: None) as pages:
+            extras = self._made(uses, pages)
+            if self.styles:
+                extras = (*extras[:-1], self.styles.drawn())
             args, kwargs = call.tree
             yield Call.of(call.module, args, {**kwargs, "extras": Rows(extras)(call.rows)})
 
@@ -116,7 +121,12 @@ class Adapters:
         """What most images bring, which have none, is made once."""
         if not uses:
             return self._nothing
-        return lora_extras(uses, pages, self._placement.dtype, self._placement.device)
+        return self._made(uses, pages)
+
+    def _made(self, uses: Sequence[Use], pages: Mapping[str, tuple[int, ...]]) -> tuple[Extra, ...]:
+        """Of an image without a style."""
+        found = lora_extras(uses, pages, self._placement.dtype, self._placement.device)
+        return (*found, self.styles.plain) if self.styles else found
 
     def _write(self, lora: Lora, pages: Sequence[int]) -> None:
         self._engine.call(self._written, lora, pages)

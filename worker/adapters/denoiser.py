@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from darkroom.worker.adapters.attention import StyleHolder
 from darkroom.worker.adapters.bank import Asked, Bank
 from darkroom.worker.models.adaptable import PARTS, adding
 
@@ -14,15 +15,15 @@ class AdaptedDenoiser:
     One object for all images of a model, since calls are told apart by what is called.
     """
 
-    def __init__(self, denoiser: Callable[..., Any], bank: Bank, style: Any = None) -> None:
+    def __init__(self, denoiser: Callable[..., Any], bank: Bank, style: StyleHolder | None = None) -> None:
         self._denoiser, self._bank, self._style = denoiser, bank, style
 
     def __call__(self, *args: Any, extras: Sequence[Asked | None], **kwargs: Any) -> Any:
         """As the denoiser; `extras`: pages and weights of each part of `PARTS`, then tokens and scales of a style."""
-        pages, styles = extras[: len(PARTS)], extras[len(PARTS) :]
+        pages, style = extras[: len(PARTS)], next(iter(extras[len(PARTS) :]), None)
         with ExitStack() as stack:
             if any(part is not None for part in pages):
                 stack.enter_context(adding(list(self._bank.deltas(pages))))
-            if self._style is not None and any(style is not None for style in styles):
-                stack.enter_context(self._style.given(*styles))
+            if self._style is not None and style is not None:
+                stack.enter_context(self._style.given(*style))
             return self._denoiser(*args, **kwargs)

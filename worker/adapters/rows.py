@@ -1,7 +1,7 @@
 """What an image brings to each of its denoiser calls besides the call's own arguments: pages of LoRAs, a style."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -15,19 +15,35 @@ Pages = Mapping[str, tuple[int, ...]]
 
 @dataclass(slots=True)
 class Rows:
-    """For one image; `single` holds extras of one row, which all rows of the image are copies of."""
+    """For one image; `single` holds extras of one row, which all rows of the image are copies of.
+
+    `negative`: those of a row that guidance leads away from, where they are others; such rows come first, as pipelines
+    of diffusers have them.
+    """
 
     single: tuple[Extra, ...]
+    negative: tuple[Extra, ...] = ()
     _by_count: dict[int, tuple[Extra, ...]] = field(default_factory=dict)
 
     def __call__(self, rows: int) -> tuple[Extra, ...]:
         """For a call of so many rows."""
         if rows not in self._by_count:
+            half = rows // 2 if self.negative else 0
             self._by_count[rows] = tuple(
-                Extra(tuple(one.expand(rows, *one.shape[1:]) for one in extra.tensors), extra.width, extra.whole)
-                for extra in self.single
+                _after(first, half, one, rows - half) if half and first is not one else _spread(one, rows)
+                for first, one in zip(self.negative or self.single, self.single, strict=True)
             )
         return self._by_count[rows]
+
+
+def _spread(extra: Extra, rows: int) -> Extra:
+    return replace(extra, tensors=tuple(one.expand(rows, *one.shape[1:]) for one in extra.tensors))
+
+
+def _after(first: Extra, before: int, extra: Extra, rows: int) -> Extra:
+    """So many rows of the one after so many of the other."""
+    parts = _spread(first, before).tensors, _spread(extra, rows).tensors
+    return replace(extra, tensors=tuple(map(torch.cat, zip(*parts, strict=True))))
 
 
 def lora_extras(uses: Sequence[Use], pages: Pages, dtype: torch.dtype, device: torch.device) -> tuple[Extra, ...]:

@@ -189,7 +189,7 @@ class JobRunner:
         models = {name: generator.model for name, generator in generators.items()}
         manifest = make_manifest(
             claim.job_id, claim.request, generator.model, made.images, timings.rounded(), digests, made.files, models,
-            list(generator.used(prepared)),
+            list(generator.used(prepared)), generator.style_used(prepared),
         )  # fmt: skip
         attempt.check()
         with timings.phase("store"):

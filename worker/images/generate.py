@@ -20,6 +20,7 @@ from darkroom.tasks.requests import JobRequest
 from darkroom.worker.adapters.adapters import Adapters
 from darkroom.worker.adapters.lora import Use
 from darkroom.worker.adapters.rows import NO_ROWS, Rows
+from darkroom.worker.adapters.styles import StyleWish
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.batching.proxies import DenoiserProxy, VaeProxy
@@ -29,12 +30,12 @@ from darkroom.worker.caches import Cache
 from darkroom.worker.errors import AdapterIncompatible, PromptSyntax
 from darkroom.worker.failures import failures_become_ours
 from darkroom.worker.images.autoencoder import Autoencoder
-from darkroom.worker.images.records import AdapterRecord
+from darkroom.worker.images.records import AdapterRecord, StyleRecord
 from darkroom.worker.images.run import Making
 from darkroom.worker.images.schedulers import check_schedulers, count_steps, make_scheduler
 from darkroom.worker.images.steps import OnStep, Steps
 from darkroom.worker.images.trial import blame
-from darkroom.worker.kinds import kind_of
+from darkroom.worker.kinds import KINDS, kind_of
 from darkroom.worker.kinds.asked import Asked
 from darkroom.worker.kinds.base import PreparedJob, Sources
 from darkroom.worker.kinds.conditioning import Conditioning
@@ -57,8 +58,9 @@ class Generator:
         Raises ModelIncompatible where its entry names schedulers that it cannot use, or no pipeline takes it.
         """
         check_schedulers(model.entry, model.components["scheduler"])
-        self.model, self.engine = model, engine
+        self.engine = engine
         self.adapters = adapters or (Adapters.of(model, engine) if model.slots else None)
+        self.model = model if self.adapters and self.adapters.styles else _without_styles(model)
         self._beside: Mapping[str, Generator] = {}
         self.vae = VaeProxy(model.components["vae"], engine, model.placement.device)
         texts = {name: part for name, part in model.components.items() if name not in ("unet", "vae", "scheduler")}
@@ -164,6 +166,12 @@ class Generator:
         )
         return made.images  # type: ignore[no-any-return]
 
+    def styled(self, rows: Rows, wish: StyleWish) -> Rows:
+        """What an image's calls bring, with a style more. Raises AdapterIncompatible, and what model calls raise."""
+        if self.adapters is None or self.adapters.styles is None:
+            raise AdapterIncompatible(f"{self.entry.name} has no style adapter on this worker", hint="")
+        return self.adapters.styles.worn(rows, wish)
+
     @property
     def space(self) -> LatentSpace:
         """Whose latents are its own."""
@@ -199,6 +207,19 @@ class Generator:
                     name=use.name, model=name, sha256=use.sha256, scale=use.scale, rank=use.rank, place=place
                 )
                 place += use.pages
+
+    def style_used(self, prepared: PreparedJob) -> StyleRecord | None:
+        """What the manifest says of the style adapter, where the job's pictures have a style."""
+        asked, styles = prepared.asked, self.adapters.styles if self.adapters else None
+        if not asked.styles or styles is None:
+            return None
+        return StyleRecord(
+            name=styles.name,
+            revision=styles.revision,
+            digests=dict(styles.digests),
+            style_scale=asked.style_scale,
+            layout_scale=asked.layout_scale,
+        )
 
     def _heard(self, asked: Asked) -> tuple[Use, ...]:
         """Of the LoRAs those that change what text encoders say."""
@@ -253,6 +274,12 @@ class Generator:
         pipeline = self.model.family.pipeline(name, parts, self.model.options)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
+
+
+def _without_styles(model: LoadedModel) -> LoadedModel:
+    """The model, offering what can be done without a style adapter."""
+    able = [kind for kind in model.entry.kinds if "styles" not in KINDS[kind].request.model_fields]
+    return replace(model, entry=model.entry.model_copy(update={"kinds": able}))
 
 
 def _makers(own: Generator, prepared: PreparedJob) -> dict[str, Generator]:

@@ -31,6 +31,7 @@ from darkroom.worker.images.records import (
     Record,
     SchedulerRecord,
     Sha256,
+    StyleRecord,
     Text,
     model_record,
     scheduler_record_of,
@@ -84,11 +85,12 @@ class Manifest(Record):
     inputs_sha256: dict[Text, Sha256] = Field(default_factory=dict, max_length=20)
     further_models: list[FurtherRecord] = Field(default=[], max_length=20)
     adapters: list[AdapterRecord] = Field(default=[], max_length=100)
+    style: StyleRecord | None = None
 
     def to_bytes(self) -> bytes:
         """JSON for people to read too; `parse_manifest` gives the same manifest back."""
         # Left out where there are none, for readers of before, which take no field that they do not know.
-        without = {name for name in ("files", "further_models", "adapters") if not getattr(self, name)}
+        without = {name for name in ("files", "further_models", "adapters", "style") if not getattr(self, name)}
         fields = self.model_dump(mode="json", by_alias=True, exclude=without)
         fields["request"] = lean(self.request)
         pretty = (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode()
@@ -123,10 +125,12 @@ def make_manifest(
     files: Sequence[FileRecord] = (),
     beside: Mapping[str, LoadedModel] = MappingProxyType({}),
     adapters: Sequence[AdapterRecord] = (),
+    style: StyleRecord | None = None,
 ) -> Manifest:
     """The manifest of a resolved request that `model` has run; `inputs_sha256` are those of the inputs' files.
 
-    `beside` has, by their names, the further models that had a part in it, `adapters` the LoRAs that were used.
+    `beside` has, by their names, the further models that had a part in it, `adapters` the LoRAs that were used,
+    `style` the style adapter.
     """
     facts: dict[str, Any] = {
         "job_id": job_id,
@@ -139,6 +143,7 @@ def make_manifest(
         "inputs_sha256": dict(inputs_sha256 or {}),
         "further_models": further_records(request, beside),
         "adapters": list(adapters),
+        "style": style,
     }
     return Manifest(**facts)
 

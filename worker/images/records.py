@@ -83,6 +83,16 @@ class AdapterRecord(Record):
     place: int = Field(ge=0)
 
 
+class StyleRecord(Record):
+    """The style adapter that pictures were made with: SHA-256 of its files and its image encoder's, and the scales."""
+
+    name: ModelName
+    revision: Text
+    digests: dict[Text, Sha256] = Field(max_length=100)
+    style_scale: float = Field(allow_inf_nan=False)
+    layout_scale: float = Field(allow_inf_nan=False)
+
+
 class ImageRecord(Record):
     """One picture: `sha256` and `bytes` are the file's, `pixels_sha256` is that of its raw RGB before encoding.
 

@@ -65,7 +65,7 @@ class Replay:
         inputs = {name: self._input(name, named) for name, named in manifest.request.references.items()}
         self._prepared = generator.prepare(manifest.request, beside)
         self._sources = self._prepared.kind.read(self._prepared, inputs)
-        now = {"adapters": list(generator.used(self._prepared))}
+        now = {"adapters": list(generator.used(self._prepared)), "style": generator.style_used(self._prepared)}
         self.differences = _differences(manifest, generator, inputs, beside, now)
         self.files: list[ReplayedFile] = []
 
@@ -131,7 +131,7 @@ def _differences(
             **more,
         }
     )
-    fields = {"darkroom", "model", "scheduler", "dtype", "memory", "environment", "inputs_sha256"}
+    fields = {"darkroom", "model", "scheduler", "dtype", "memory", "environment", "inputs_sha256", "style"}
     before, after = (
         one.model_dump(mode="json", by_alias=True, include=fields)
         | {"further_models": _by_name(one), "adapters": _in_order(one)}

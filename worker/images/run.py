@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from darkroom.worker.adapters.rows import Rows
+from darkroom.worker.adapters.styles import StyleWish
 from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.images.autoencoder import Autoencoder
 from darkroom.worker.images.steps import Steps
@@ -39,6 +40,9 @@ class Maker(Protocol):
     ) -> torch.Tensor:
         """What a pipeline of the family leaves, not decoded."""
 
+    def styled(self, rows: Rows, wish: StyleWish) -> Rows:
+        """What an image's calls bring, with a style more."""
+
 
 class Making:
     """One piece: `darkroom.worker.kinds.base.Run`.
@@ -58,6 +62,14 @@ class Making:
             raise TypeError(f"{type(tools).__name__} makes no pictures")
         run = copy(self)
         run._maker = tools
+        return run
+
+    def styled(self, wish: StyleWish) -> "Making":
+        name = self._maker.model.entry.name
+        if name not in self.rows:  # nothing is denoised
+            return self
+        run = copy(self)
+        run.rows = {**self.rows, name: self._maker.styled(self.rows[name], wish)}
         return run
 
     def denoise(self, pipeline: str, asked: Asked, conditioning: Conditioning, **extent: Any) -> Image.Image:

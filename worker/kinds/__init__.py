@@ -8,9 +8,19 @@ from darkroom.worker.kinds.encode import EncodeKind
 from darkroom.worker.kinds.img2img import Img2ImgKind
 from darkroom.worker.kinds.inpaint import InpaintKind
 from darkroom.worker.kinds.interpolate import InterpolateKind
+from darkroom.worker.kinds.stylize import StylizeKind
 from darkroom.worker.kinds.txt2img import Txt2ImgKind
 
-_ALL = (Txt2ImgKind(), Img2ImgKind(), InpaintKind(), EncodeKind(), DecodeKind(), InterpolateKind(), EmbedKind())
+_ALL = (
+    Txt2ImgKind(),
+    Img2ImgKind(),
+    InpaintKind(),
+    EncodeKind(),
+    DecodeKind(),
+    InterpolateKind(),
+    EmbedKind(),
+    StylizeKind(),
+)
 KINDS: dict[str, Kind] = {kind.name: kind for kind in _ALL}
 
 

@@ -11,6 +11,7 @@ from darkroom.tasks.requests.hires import Hires
 from darkroom.tasks.requests.loras import Lora
 from darkroom.tasks.requests.parts import Output, OutputFormat
 from darkroom.tasks.requests.prompted import LongPrompt, Syntax
+from darkroom.tasks.requests.stylize import Style
 from darkroom.tasks.sizes import before_enlargement, source_limits
 from darkroom.worker.models.words import Words
 
@@ -52,6 +53,9 @@ class Asked:
     handed: int = 0
     model: str = ""
     loras: tuple[Lora, ...] = ()
+    styles: tuple[Style, ...] = ()
+    style_scale: float = 0.0
+    layout_scale: float = 0.0
 
     @classmethod
     def of(cls, request: JobRequest, offer: ModelOffer) -> Self:
@@ -65,10 +69,11 @@ class Asked:
         if values["denoising_start"] is not None:
             values["strength"] = 1.0  # of the rest
         values["output"] = tuple(values["output"] or ("image",))
-        values |= {"model": offer.name, "loras": tuple(values["loras"] or ())}
+        values |= {"model": offer.name} | {name: tuple(values[name] or ()) for name in ("loras", "styles")}
+        values |= {name: values[name] or 0.0 for name in ("style_scale", "layout_scale")}
         limits, hires = source_limits(form, offer.limits), values["hires"]
         values["limits"] = before_enlargement(hires.scale, limits) if hires else limits
-        if "strength" not in type(request).model_fields:
+        if "image" not in request.references:
             values["strength"] = 1.0  # pure noise
         faults = [*_missing(request, values), *_not_offered(request.kind, values["scheduler"], offer)]
         if faults:
@@ -172,7 +177,7 @@ class Asked:
 def _missing(request: JobRequest, values: dict[str, Any]) -> list[Fault]:
     needed = [] if values["prompt_embeds"] else ["prompt"]
     needed += ["num_inference_steps", "guidance_scale", "scheduler", "strength"]
-    if "image" not in request.inputs:
+    if "image" not in request.references:
         needed += ["width", "height"]
     unset = [name for name in needed if values[name] is None]
     return [Fault(name, "missing", "has no value: the request was not resolved") for name in unset]

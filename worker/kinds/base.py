@@ -11,6 +11,7 @@ from PIL import Image
 from darkroom.storage.tensors import is_safetensors
 from darkroom.tasks.catalogue import ModelEntry
 from darkroom.tasks.requests import JobRequest
+from darkroom.worker.adapters.styles import StyleWish
 from darkroom.worker.kinds.asked import Asked
 from darkroom.worker.kinds.conditioning import Conditioning
 from darkroom.worker.kinds.embeddings import read_embeddings
@@ -66,6 +67,9 @@ class Run(Protocol):
 
     def by(self, tools: Tools) -> "Run":
         """The same piece in the hands of another model: its steps, noise and calls go on."""
+
+    def styled(self, wish: StyleWish) -> "Run":
+        """The same piece with this style, in all that the job's own model denoises from now on."""
 
     def denoise(self, pipeline: str, asked: Asked, conditioning: Conditioning, **extent: Any) -> Image.Image:
         """The picture of these latents."""

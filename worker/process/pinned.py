@@ -7,14 +7,18 @@ from dataclasses import replace
 
 import structlog
 
-from darkroom.tasks.adapters import LoraEntry, LoraOffer
+from darkroom.tasks.adapters import AdapterEntry, LoraEntry, LoraOffer, StyleEntry
 from darkroom.tasks.catalogue import Contents, ModelEntry
+from darkroom.tasks.families import kinds_of
 from darkroom.worker.adapters.adapters import Adapters
 from darkroom.worker.adapters.bank import MOST_PAGES
 from darkroom.worker.adapters.library import Library
 from darkroom.worker.adapters.places import find_lora
+from darkroom.worker.adapters.style import load_style
+from darkroom.worker.adapters.style_places import find_style, pin_of_style, style_files
+from darkroom.worker.adapters.styles import Styles
 from darkroom.worker.batching.engine import Engine
-from darkroom.worker.errors import AdapterError, AdapterMissing, ModelUnknown
+from darkroom.worker.errors import AdapterError, AdapterMissing, ModelIncompatible, ModelUnknown
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.models.derived import derived
 from darkroom.worker.models.device import Placement
@@ -50,6 +54,7 @@ class Pinned:
         self._contents, self._placement, self._settings, self._engine = contents, placement, settings, engine
         self._telling = telling
         self._pages = max(MOST_PAGES, settings.lora_pages) if settings.lora_pages else 0  # one image's find room
+        self._refused: dict[str, AdapterError] = {}
         self._log = structlog.get_logger()
 
     def named(self, entries: Sequence[ModelEntry]) -> dict[str, Generator]:
@@ -69,10 +74,12 @@ class Pinned:
 
     def _of_weights(self, weights: str, named: Sequence[ModelEntry]) -> Iterator[Generator]:
         base = self._loaded(self._contents.models[weights])
-        adapters = Adapters.of(base, self._engine, self._pages) if base.slots else None
+        styles = self._styles(base)
+        adapters = Adapters.of(base, self._engine, self._pages, styles) if base.slots else None
         if adapters:
             self._stock(adapters.library, base.entry)
         for entry in [*named, *self._made_of(weights, named, adapters)]:
+            self._check_kinds(entry, styles)
             model = base if entry.name == weights else derived(base, entry)
             if adapters:
                 self._check_own(entry, adapters.library)
@@ -91,9 +98,9 @@ class Pinned:
         return model
 
     def _stock(self, library: Library, base: ModelEntry) -> None:
-        """Tells the library of all LoRAs of the family that are here; of those that cannot be used the log tells."""
+        """Tells the library of all LoRAs for the model that are here; of those that cannot be used the log tells."""
         for lora in self._contents.loras.values():
-            if base.family not in lora.families:
+            if not self._is_for(lora, base):
                 continue
             try:
                 located = find_lora(lora, self._settings, unread=True)
@@ -102,6 +109,48 @@ class Pinned:
                 self._log.debug("adapter.not_here", lora=lora.name)
             except AdapterError as error:
                 self._log.warning("adapter.not_offered", lora=lora.name, code=error.code, error=error.message)
+
+    def _styles(self, base: LoadedModel) -> Styles | None:
+        """The style adapter of this model that is here: of several the operator's own, which comes last."""
+        entry = base.entry
+        if not base.slots or base.placement.memory == "attention_slicing" or "stylize" not in entry.kinds:
+            return None
+        for style in reversed(self._contents.styles.values()):
+            if not self._is_for(style, entry):
+                continue
+            if style_files(style, self._settings, pin_of_style(style, self._settings)) is None:
+                self._log.debug("adapter.not_here", style=style.name)
+                continue
+            try:
+                return self._style(style, base)
+            except AdapterError as error:
+                self._refused[style.name] = error
+                self._log.warning("adapter.not_offered", style=style.name, code=error.code, error=error.message)
+        return None
+
+    def _style(self, style: StyleEntry, base: LoadedModel) -> Styles:
+        found = find_style(style, self._settings)
+        unet, family = base.components["unet"], base.entry.family
+        adapter = load_style(found.files.adapter, found.files.encoder, family, unet, base.placement)
+        self._log.info("adapter.style", style=style.name, model=base.entry.name, revision=found.revision)
+        return Styles(style.name, found.digests, found.revision, adapter, self._engine)
+
+    def _check_kinds(self, entry: ModelEntry, styles: Styles | None) -> None:
+        """Raises ModelIncompatible where the entry chooses the kind that needs a style adapter; all are no choice."""
+        if styles or "stylize" not in entry.kinds or set(entry.kinds) == kinds_of(entry.family):
+            return
+        fits = [one for one in self._contents.styles.values() if not one.misfit(entry.name, entry.family, entry.base)]
+        why = "; ".join(str(self._refused.get(one.name, f"{one.name} is not here")) for one in fits)
+        raise ModelIncompatible(
+            f"model {entry.name}: its entry names the kind stylize, and no style adapter can be used with it: "
+            f"{why or 'the catalogue has none for it'}",
+            hint="`darkroom styles list` shows them; stylize does not go with the speedup fuse or attention_slicing",
+        )
+
+    def _is_for(self, adapter: AdapterEntry, base: ModelEntry) -> bool:
+        """Whether it is for this model, or one that is made of it."""
+        served = {entry.name for entry in self._contents.models.values() if entry.weights == base.name}
+        return base.family in adapter.families and (not adapter.models or not served.isdisjoint(adapter.models))
 
     def _made_of(self, weights: str, named: Iterable[ModelEntry], adapters: Adapters | None) -> Iterator[ModelEntry]:
         """Models of these weights that nobody named, and that can be served all the same."""

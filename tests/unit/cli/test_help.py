@@ -36,22 +36,23 @@ def test_help_puts_options_under_what_they_are_for(help_at_80: str) -> None:
     assert titles == [
         "Arguments",
         "Options",
-        "Words, for txt2img, img2img, inpaint, interpolate, embed",
-        "LoRAs, for txt2img, img2img, inpaint, interpolate, embed",
-        "Size and file, for txt2img, img2img, inpaint, encode, interpolate",
-        "Denoising, for txt2img, img2img, inpaint, interpolate",
-        "Number and seeds of pictures, for txt2img, img2img, inpaint, interpolate",
-        "A second pass, or another model, for txt2img, img2img",
-        "A picture to begin with, for img2img, inpaint, encode, decode",
+        "Words, for txt2img, img2img, inpaint, interpolate, embed, stylize",
+        "LoRAs, for txt2img, img2img, inpaint, interpolate, embed, stylize",
+        "Size and file, for txt2img, img2img, inpaint, encode, interpolate, stylize",
+        "Denoising, for txt2img, img2img, inpaint, interpolate, stylize",
+        "Number and seeds, for txt2img, img2img, inpaint, interpolate, stylize",
+        "A second pass, or another model, for txt2img, img2img, stylize",
+        "A picture to begin with, for img2img, inpaint, encode, decode, stylize",
         "Inpaint",
         "Interpolate",
+        "Stylize",
         "Every job",
     ]
 
 
 def test_an_option_names_its_kinds_where_the_panel_does_not() -> None:
     options = {option.name: option for option in field_options()}
-    assert options["strength"].help == "0 keeps the picture, 1 ignores it; 0 to 1. For img2img, inpaint."
+    assert options["strength"].help == "0 keeps the picture, 1 ignores it; 0 to 1. For img2img, inpaint, stylize."
     assert options["mask_blur"].help == "Pixels around the mask in which new fades into old; 0 to 64."
     assert options["preserve_unmasked"].help == "Do not keep the picture's own pixels outside of the mask."
 

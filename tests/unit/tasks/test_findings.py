@@ -24,7 +24,7 @@ def said(**fields: Any) -> list[str]:
         ({**WAY, "num_images": 2}, "num_images: is not for interpolate: the frames are its pictures"),
         ({**WAY, "seeds": [1, 2]}, "seeds: is not for interpolate: it goes from one seed to seed_to"),
         ({"frames": 3}, "frames: is not for txt2img, but for interpolate"),
-        ({"strength": 0.5}, "strength: is not for txt2img, but for img2img, inpaint"),
+        ({"strength": 0.5}, "strength: is not for txt2img, but for img2img, inpaint, stylize"),
         ({"wdith": 512}, "wdith: there is no such field"),
         ({"kind": "inpaint", "image": KEY, "extend": "x"}, "extend: should be an object of named values"),
         ({"hires": 3}, "hires: should be an object of named values"),

@@ -9,6 +9,7 @@ from typing import Any
 from darkroom.tasks.adapters import LoraEntry
 from darkroom.tasks.sources import WeightsFileSource
 from darkroom.worker.adapters.adapters import Adapters
+from darkroom.worker.adapters.styles import Styles
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.models.loading import LoadedModel
@@ -27,9 +28,11 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def stocked(model: LoadedModel, engine: Engine, folder: Path, pages: int = 0) -> Generator:
+def stocked(
+    model: LoadedModel, engine: Engine, folder: Path, pages: int = 0, styles: Styles | None = None
+) -> Generator:
     """A generator with the LoRAs of above; with so many pages in its bank."""
-    adapters = Adapters.of(model, engine, pages)
+    adapters = Adapters.of(model, engine, pages, styles)
     for name, how in LORAS.items():
         path = folder / f"{model.entry.name}-{name}.safetensors"
         if not path.exists():

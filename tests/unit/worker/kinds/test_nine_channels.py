@@ -58,7 +58,7 @@ def test_such_a_model_offers_no_kind_that_has_no_mask(nine: Nine, family: Family
 
 def test_nor_a_kind_of_a_later_release_that_has_none(nine: Nine) -> None:
     with later_release():
-        assert beyond(nine("sdxl").model.components) == {"txt2img", "img2img", "interpolate", "toy"}
+        assert beyond(nine("sdxl").model.components) == {"txt2img", "img2img", "interpolate", "stylize", "toy"}
 
 
 def test_nor_does_a_worker_take_another_kinds_job_for_it(nine: Nine, entries: Entries) -> None:
