@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import torch
 
+from darkroom.tasks.catalogue import ModelEntry
 from darkroom.worker.models.loading import LoadedModel
 
 #: Files that have no say in embeddings. What is left are text encoders and tokenizers; of a single file all of it.
@@ -16,7 +17,8 @@ _NO_SAY = ("unet/", "vae/", "scheduler/", "preview.json", "model_index.json")
 
 @dataclass(frozen=True)
 class TextSpace:
-    """The text encoders of a model. `digest` is one of the digests of their files and the tokenizers'.
+    """The text encoders of a model. `digest`: of the digests of their files, those of tokenizers, and of LoRAs that
+    the model always has.
 
     `width` and `pooled` (0: none) are the embeddings' sizes.
     """
@@ -34,6 +36,7 @@ class TextSpace:
     def of(cls, model: LoadedModel) -> Self:
         """Of a loaded model."""
         files = {name: sha for name, sha in model.digests.items() if not name.startswith(_NO_SAY)}
+        files |= dict(_own_loras(model.entry))
         digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
         encoders = [model.components[name] for name in model.family.encoders]
         width = sum(encoder.config.hidden_size for encoder in encoders)
@@ -60,3 +63,11 @@ class TextSpace:
 
     def _form(self, name: str) -> str:
         return f"(1, {self.pooled})" if "pooled" in name else f"(1, {self.chunk} n, {self.width})"
+
+
+def _own_loras(entry: ModelEntry) -> Iterator[tuple[str, str]]:
+    """Those that change text encoders."""
+    here = {offer.name: offer for offer in entry.loras}
+    for use in entry.own_loras:
+        if use.name in here and here[use.name].text:
+            yield f"lora {use.name}", f"{here[use.name].sha256} {use.scale:g}"

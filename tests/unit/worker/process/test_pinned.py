@@ -145,3 +145,12 @@ def test_kinds_of_its_own_have_to_be_the_bases(place: Place) -> None:
     place.made("tiny-few", kinds=["img2img"])
     with pytest.raises(ModelIncompatible, match="tiny-few: tiny-sdxl, which it is made of, does not do img2img"):
         place.pinned("tiny-few")
+
+
+def test_embeddings_are_of_other_encoders_where_a_lora_of_its_own_changes_them(place: Place) -> None:
+    place.lora("said", ranks=(4,))
+    place.lora("mute", ranks=(4,), only=lambda part, _: part == "unet")
+    for name in ("said", "mute"):
+        place.made(f"tiny-{name}", name)
+    found = {name: generator.texts.digest for name, generator in place.pinned("tiny-sdxl").items()}
+    assert found["tiny-mute"] == found["tiny-sdxl"] != found["tiny-said"]
