@@ -18,7 +18,7 @@ from darkroom.tasks.catalogue import Catalogue, ModelOffer
 from darkroom.tasks.errors import InvalidRequest
 from darkroom.tasks.fields import Seed
 from darkroom.tasks.needs import further_models, lean
-from darkroom.tasks.requests import JobRequest, Request, parse_request
+from darkroom.tasks.requests import JobRequest, Request, Stylize, parse_request
 from darkroom.tasks.requests.parts import Seeded
 from darkroom.tasks.validate import resolve
 from darkroom.worker.errors import ManifestInvalid
@@ -213,6 +213,7 @@ def _contradictions(manifest: Manifest) -> Iterable[str]:
     for lora in getattr(request, "loras", []):
         if (lora.name, lora.sha256, lora.scale) not in adapters:
             yield f"the request has the LoRA {lora.name!r}, which is not among `adapters` with its digest and scale"
+    yield from _style_contradictions(manifest)
     yield from _missing(manifest)
     for image in manifest.images:
         yield from _contradictions_of(image, manifest)
@@ -220,6 +221,15 @@ def _contradictions(manifest: Manifest) -> Iterable[str]:
         yield from (f"file {file.place} {fault}" for fault in file.faults_in(manifest.job_id))
         if file.index is not None and file.index >= request.pieces:
             yield f"file {file.place} is of an image that was not asked for"
+
+
+def _style_contradictions(manifest: Manifest) -> Iterable[str]:
+    request, style = manifest.request, manifest.style
+    asked = (request.style_scale, request.layout_scale) if isinstance(request, Stylize) else None
+    if (asked is None) != (style is None):
+        yield "the request has no styles, and there is `style`" if style else "the request has styles, without `style`"
+    elif style and asked != (style.style_scale, style.layout_scale):
+        yield "`style` has other scales than the request"
 
 
 def _missing(manifest: Manifest) -> Iterable[str]:

@@ -1,6 +1,5 @@
 """Styles by row: what an image gets of its style, alone and beside others, with LoRAs and without."""
 
-import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,12 +8,8 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
 from darkroom.tasks.catalogue import Family
-from darkroom.worker.adapters.style import load_style
-from darkroom.worker.adapters.styles import Styles
-from darkroom.worker.adapters.tiny_style import make_tiny_style
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.images.generate import Generator
@@ -23,10 +18,10 @@ from darkroom.worker.models.device import Placement
 from darkroom.worker.models.loading import load_model
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
+from tests.styles import in_processors
 from tests.unit.worker.adapters.stocked import stocked
 from tests.unit.worker.conftest import ask, photo
 
-SHARES = {"style": {"up_blocks.": 1.0, "mid_block.": 0.5}, "layout": {"down_blocks.2.": 1.0, "down_blocks.1.": 1.0}}
 STYLE = {"kind": "stylize", "styles": ["inputs/default/0-0000000000000000.png"]}
 
 
@@ -48,11 +43,7 @@ def generator(
     """With a style adapter and LoRAs, in float64."""
     placement = Placement(torch.device("cpu"), torch.float64, "full", 1)
     model, folder = load_model(tiny_models(family), placement, WorkerSettings()), tmp_path_factory.mktemp("style")
-    path, encoder = make_tiny_style(model.components["unet"], folder)
-    save_file(load_file(path), path, metadata={"darkroom": json.dumps(SHARES)})
-    adapter = load_style(path, encoder, family, model.components["unet"], placement)
-    styles = Styles("tiny", {"ip_adapter.safetensors": "0" * 64}, "local", adapter, engine)
-    return stocked(model, engine, folder, styles=styles)
+    return stocked(model, engine, folder, styles=in_processors(model, folder, engine))
 
 
 @pytest.fixture(scope="module")

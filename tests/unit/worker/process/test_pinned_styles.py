@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from structlog.testing import capture_logs
 
 from darkroom.tasks.catalogue import load_contents
-from darkroom.worker.adapters.tiny_style import make_tiny_style
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.errors import ModelIncompatible
 from darkroom.worker.images.generate import Generator
@@ -21,8 +19,7 @@ from darkroom.worker.models.lockfile import read_lock
 from darkroom.worker.process.pinned import Pinned, named_entries
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
-
-SHARES = {"style": {"up_blocks.": 1.0}, "layout": {"down_blocks.": 1.0}}
+from tests.styles import write_style
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +35,7 @@ class Place:
         self.folder, self.engine = folder, engine
         self.settings = WorkerSettings(models_dir=folder / "models", catalogue=folder / "catalogue.json")
         model = load_model(entry, Placement(torch.device("cpu"), torch.float32, "full", 1), self.settings)
-        self.path, self.encoder = make_tiny_style(model.components["unet"], folder)
-        save_file(load_file(self.path), self.path, metadata={"darkroom": json.dumps(SHARES)})
+        self.path, self.encoder = write_style(model.components["unet"], folder)
         kept = {"name", "family", "source", "defaults", "limits", "schedulers"}
         self.model = entry.model_dump(mode="json", include=kept)
         self.style: dict[str, Any] = {
