@@ -78,6 +78,8 @@ def workers() -> Iterator[Check]:
         io.close()
     for worker in up:
         yield Check("workers", "ok", f"{worker.name} serves {worker.serves} on {worker.device}")
+        for model, bank in worker.banks.items():
+            yield Check("workers", "ok", f"{worker.name} has in its bank for {model}: {bank}")
         if worker.waits_for:
             yield Check("workers", "warning", f"{worker.name} takes no jobs: {worker.waits_for}")
         if worker.version != version("darkroom"):

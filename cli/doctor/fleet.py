@@ -4,8 +4,23 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from darkroom.cli.screen import size
 from darkroom.tasks.errors import QueueBroken
 from darkroom.tasks.redis_io import Key, Operation, command
+
+
+@dataclass(frozen=True, slots=True)
+class Bank:
+    """What a worker has of LoRAs in the memory of its device: their names, on `used` of `pages`, in `bytes`."""
+
+    loras: list[str]
+    used: int
+    pages: int
+    bytes: int
+
+    def __str__(self) -> str:
+        names = f" ({', '.join(self.loras)})" if self.loras else ""
+        return f"{len(self.loras)} LoRAs{names} on {self.used} of {self.pages} pages, {size(self.bytes)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +34,7 @@ class Worker:
     version: str
     waits_for: str = ""  # why it takes no jobs now
     has: dict[str, list[str]] = field(default_factory=dict)  # by model, beyond the first release
+    banks: dict[str, Bank] = field(default_factory=dict)  # of LoRAs, by model
 
     @property
     def serves(self) -> str:
@@ -55,7 +71,18 @@ def _worker(name: str, word: bytes) -> Worker:
     except (ValueError, AttributeError, TypeError, RecursionError):
         said, models = {}, []
     device, version, waits_for = (str(said.get(field, "")) for field in ("device", "version", "waits_for"))
-    return Worker(name, name.split(":")[0], models, device, version, waits_for, _has(said, models))
+    return Worker(name, name.split(":")[0], models, device, version, waits_for, _has(said, models), _banks(said))
+
+
+def _banks(said: Any) -> dict[str, Bank]:
+    """Earlier versions say nothing of them."""
+    try:
+        return {
+            str(model): Bank([*map(str, of["loras"])], *(int(of[name]) for name in ("used", "pages", "bytes")))
+            for model, of in said.get("banks", {}).items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return {}
 
 
 def _has(said: Any, models: list[str]) -> dict[str, list[str]]:

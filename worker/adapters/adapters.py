@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain
 from typing import Any, Self
 
@@ -115,7 +116,8 @@ class Adapters:
 
     def stats(self) -> BankStats:
         """Of the bank."""
-        return self._keeper.stats()
+        found = self._keeper.stats()
+        return replace(found, bytes=self._bank.bytes, names=self.library.names)
 
     def _extras(self, uses: Sequence[Use], pages: Mapping[str, tuple[int, ...]]) -> tuple[Extra, ...]:
         """What most images bring, which have none, is made once."""

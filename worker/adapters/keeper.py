@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -19,13 +19,23 @@ Pages = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class BankStats:
-    """Of one bank: `loads`, `evictions` for others, `waits` for room; what lies on which pages, of `size` pages."""
+    """Of one bank: `loads`, `evictions` for others, images that had `waits` for room; what lies on which pages.
+
+    There are `size` pages; `bytes` that the bank takes. `names` of what lies there, by digest.
+    """
 
     loads: int
     evictions: int
     waits: int
     lying: Pages
     size: int
+    bytes: int = 0
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def used(self) -> int:
+        """Pages that something lies on."""
+        return sum(map(len, self.lying.values()))
 
 
 class Keeper:

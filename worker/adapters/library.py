@@ -58,6 +58,11 @@ class Library:
         return frozenset(part for known in self._known.values() for part in known.parts)
 
     @property
+    def names(self) -> dict[str, str]:
+        """By digest."""
+        return {known.offer.sha256: name for name, known in self._known.items()}
+
+    @property
     def offers(self) -> list[LoraOffer]:
         """Of all that are here, by their names."""
         return [self._known[name].offer for name in sorted(self._known)]

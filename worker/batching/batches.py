@@ -75,7 +75,7 @@ class Batches:
     def _alone(self, call: Call, places: Places) -> Outcome:
         try:
             if call.group is None:
-                self._stats.ran(call.rows, call.rows)
+                self._stats.ran(call.rows, call.rows, call.rows if call.widths else 0)
                 return Outcome(call.run(), (Place(call.rows, 0, call.rows, call.widths),))
             return self._in_parts(call, list(places))
         except BaseException as error:  # noqa: BLE001 - the caller gets it; this thread has to live on
@@ -116,7 +116,8 @@ class Batches:
         with span(f"batch {bucket}"), self._capacity.measured(group, bucket, device, widths):
             run = partial(run_stacked, calls, bucket, first, self._run, widths)
             results = self._pace.run(run, group, bucket, device)
-        self._stats.ran(bucket, sum(call.rows for call in calls))
+        adapted = sum(call.rows for call in calls if call.widths)
+        self._stats.ran(bucket, sum(call.rows for call in calls), adapted)
         self._stats.cap = self._policy.cap(group)
         return results
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 class EngineStats:
     """Counts and seconds since the engine began; `Engine.stats` gives a copy.
 
-    Of the denoiser: `model_calls` by bucket; `rows` that images asked for, `padding` rows beside them; `calls` of
+    Of the denoiser: `model_calls` by bucket; `rows` that images asked for, `padding` rows beside them; rows that were
+    `adapted` (had LoRAs or a style), and plain ones in a call `beside` such; `calls` of
     images, which waited `queued` seconds from their coming to their start, `company` of them while the engine stood
     still for others to join. `busy` seconds in model calls, `step` of the newest; `gap` from rows handed back to the
     last caller's next call, the newest; `cap`, the most rows of a call of the newest group. `repeated` calls after an
@@ -18,6 +19,8 @@ class EngineStats:
     model_calls: dict[int, int] = field(default_factory=dict)
     rows: int = 0
     padding: int = 0
+    adapted: int = 0
+    beside: int = 0
     calls: int = 0
     queued: float = 0.0
     company: float = 0.0
@@ -30,8 +33,10 @@ class EngineStats:
     waiting: int = 0
     stepping: int = 0
 
-    def ran(self, bucket: int, rows: int) -> None:
+    def ran(self, bucket: int, rows: int, adapted: int = 0) -> None:
         """One model call more."""
+        self.adapted += adapted
+        self.beside += rows - adapted if adapted else 0
         self.model_calls[bucket] = self.model_calls.get(bucket, 0) + 1
         self.rows += rows
         self.padding += bucket - rows

@@ -1,7 +1,8 @@
 """A worker's word that it lives and what it serves: given when it is ready, repeated, taken back when it stops."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import structlog
 
@@ -10,9 +11,11 @@ from darkroom.tasks.claims import retire, serve
 from darkroom.tasks.errors import QueueError
 from darkroom.tasks.places import Has
 from darkroom.tasks.redis_io import BlockingIO
+from darkroom.worker.adapters.keeper import BankStats
 
 WORD_SECONDS = 15  # how long the word holds
 REPEAT_SECONDS = 5.0
+MOST_NAMES = 50  # of LoRAs in a bank
 
 
 class Presence:
@@ -26,8 +29,13 @@ class Presence:
         about: Mapping[str, object],
         waits_for: Callable[[], str] = str,
         has: Has | None = None,
+        banks: Mapping[str, Callable[[], BankStats]] = MappingProxyType({}),
     ) -> None:
-        """`waits_for` tells why it takes no jobs now; empty where it does. `has`: see `darkroom.tasks.needs`."""
+        """`waits_for` tells why it takes no jobs now; empty where it does. `has`: see `darkroom.tasks.needs`.
+
+        `banks` of LoRAs, by model.
+        """
+        self._banks = banks
         self._io, self._worker, self._offers, self._waits_for = io, worker, offers, waits_for
         self._has = has
         self._about = {**about, "models": [offer.name for offer in offers], "started": time.time()}
@@ -47,9 +55,15 @@ class Presence:
         now = time.monotonic()
         if self._next is None or now < self._next:
             return
-        about = {**self._about, "waits_for": self._waits_for()}
+        about = {**self._about, "waits_for": self._waits_for(), "banks": dict(self._said_of_banks())}
         self._io.run(serve(self._worker, about, WORD_SECONDS, self._offers, self._has))
         self._next = now + REPEAT_SECONDS
+
+    def _said_of_banks(self) -> Iterator[tuple[str, dict[str, object]]]:
+        for model, read in self._banks.items():
+            bank = read()
+            names = sorted(bank.names.get(sha256, "?") for sha256 in bank.lying)
+            yield model, {"loras": names[:MOST_NAMES], "used": bank.used, "pages": bank.size, "bytes": bank.bytes}
 
     def retire(self) -> None:
         """Takes the word back; where Redis is away it runs out by itself."""

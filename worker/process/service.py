@@ -5,7 +5,7 @@ import platform
 import secrets
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 
@@ -18,6 +18,8 @@ from darkroom.tasks.errors import QueueError
 from darkroom.tasks.operations import ping
 from darkroom.tasks.redis_io import BlockingIO
 from darkroom.tasks.settings import TaskSettings
+from darkroom.worker.adapters.adapters import Adapters
+from darkroom.worker.adapters.keeper import BankStats
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.policy import Policy
 from darkroom.worker.delivery.drain import Drain
@@ -77,7 +79,8 @@ class Service:
             offers = [generator.entry.offer() for generator in generators.values()]
             has = abilities_of(offers)
             about, turns = _about(placement), Turns([offer.name for offer in offers])
-            presence = Presence(io, self.name, offers, about, lambda: str(keeper.trouble or ""), has)
+            banks = _banks(generators)
+            presence = Presence(io, self.name, offers, about, lambda: str(keeper.trouble or ""), has, banks)
             stack.callback(presence.retire)
             drain = Drain(self._settings.drain_seconds)
             guard = HangGuard(engine, self._settings.call_seconds, drain)
@@ -134,9 +137,19 @@ class Service:
             self._log.info("model.warmed", model=name, seconds=round(time.monotonic() - began, 2))
         if self._settings.metrics_port:
             prompts = {name: generator.embeddings for name, generator in generators.items()}
-            collector = EngineCollector(engine.stats, prompts, self._repairs, lambda: keeper.trouble is None)
+            usable, banks = (lambda: keeper.trouble is None), _banks(generators)
+            collector = EngineCollector(engine.stats, prompts, self._repairs, usable, banks)
             stack.enter_context(metrics_server(collector, self._settings.metrics_host, self._settings.metrics_port))
         return engine, generators
+
+
+def _banks(generators: Mapping[str, Generator]) -> dict[str, Callable[[], BankStats]]:
+    """Of each set of weights, under the name of the first model that is served of it."""
+    found: dict[Adapters, str] = {}
+    for name, generator in generators.items():
+        if generator.adapters:
+            found.setdefault(generator.adapters, name)
+    return {name: adapters.stats for adapters, name in found.items()}
 
 
 def _policy(max_batch: int, window: float) -> Policy:

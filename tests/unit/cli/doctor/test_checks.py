@@ -15,7 +15,9 @@ from darkroom.cli.doctor import checks, queue_checks
 from darkroom.cli.doctor.checks import Check, guarded
 from darkroom.tasks import Darkroom, QueueUnavailable, TaskSettings
 from darkroom.tasks.catalogue import FolderSource, builtin_catalogue, load_catalogue
+from darkroom.tasks.claims import serve
 from darkroom.tasks.redis_io import BlockingIO
+from darkroom.worker.adapters.keeper import BankStats
 from darkroom.worker.errors import DeviceUnavailable
 from darkroom.worker.models.sources import verify_model
 from darkroom.worker.process.presence import Presence
@@ -128,6 +130,16 @@ def test_what_workers_have_and_what_jobs_lack_is_told(own_server: LocalServer) -
     assert lacking == [
         f"1 wait in sdxl:{lane} that need tags, and no worker of sdxl has that" for lane in ("bulk", "interactive")
     ]
+
+
+def test_what_lies_in_the_banks_is_told(own_server: LocalServer) -> None:
+    io, offer = BlockingIO(TaskSettings()), builtin_catalogue()["sdxl"].offer()
+    bank = BankStats(1, 0, 0, {"a": (1, 2), "b": (3,)}, 16, 2_000_000, {"a": "pen", "b": "ink"})
+    Presence(io, "one", [offer], {"device": "cpu"}, banks={"sdxl": lambda: bank}).begin()
+    io.run(serve("two", {"banks": {"sdxl": {"loras": 7}}}, 15, [offer]))
+    io.close()
+    told = [check.message for check in checks.workers() if "bank" in check.message]
+    assert told == ["one has in its bank for sdxl: 2 LoRAs (ink, pen) on 3 of 16 pages, 2 MB"]
 
 
 def test_names_that_are_no_text_are_no_trouble(own_server: LocalServer) -> None:

@@ -9,7 +9,9 @@ import pytest
 import torch
 from prometheus_client.parser import text_string_to_metric_families
 
+from darkroom.worker.adapters.keeper import BankStats
 from darkroom.worker.batching.engine import Engine
+from darkroom.worker.batching.stacking import Extra
 from darkroom.worker.caches import Cache
 from darkroom.worker.errors import MetricsUnavailable
 from darkroom.worker.process.metrics import EngineCollector, metrics_server
@@ -55,6 +57,21 @@ def test_what_was_done_can_be_read(engine: Engine, port: int) -> None:
     assert told["darkroom_row_cap"] == 32
     assert told["darkroom_prompts_total,yes,tiny"] == 2
     assert told["darkroom_prompts_total,no,tiny"] == 1
+
+
+def test_what_is_in_the_banks(engine: Engine, port: int) -> None:
+    bank = BankStats(loads=5, evictions=2, waits=1, lying={"a": (1, 2), "b": (4,)}, size=16, bytes=1000)
+    collector = EngineCollector(engine.stats, {}, banks={"tiny": lambda: bank})
+    extra = Extra((torch.ones(2, 4),), 1)
+    with engine.image() as ticket:
+        engine.denoise(lambda sample, extras: (sample,), (torch.zeros(2, 4),), {"extras": (extra,)}, ticket)
+    with metrics_server(collector, "127.0.0.1", port) as found:
+        told = read(found)
+    counted = {name: told[f"darkroom_lora_{name}_total,tiny"] for name in ("loads", "evictions", "waits")}
+    assert counted == {"loads": 5, "evictions": 2, "waits": 1}
+    gauged = {name: told[f"darkroom_lora_bank_{name},tiny"] for name in ("loras", "pages", "size_pages", "bytes")}
+    assert gauged == {"loras": 2, "pages": 3, "size_pages": 16, "bytes": 1000}
+    assert (told["darkroom_adapted_rows_total"], told["darkroom_plain_rows_beside_adapted_total"]) == (2, 0)
 
 
 def test_two_processes_of_one_host_serve_at_two_ports(engine: Engine, port: int) -> None:
