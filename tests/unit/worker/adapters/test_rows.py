@@ -155,7 +155,7 @@ def test_images_wait_while_the_bank_is_full(plain: Generator, folder: Path) -> N
         assert torch.equal(latents(roomy, seed, Ticket(script=Script(calls)), **job), found)
     stats = small.adapters.stats()
     assert stats.loads >= len(LORAS)
-    assert stats.evictions >= 2
+    assert stats.evictions >= 1  # as many as the order asks for in which they come
     assert stats.waits
 
 
