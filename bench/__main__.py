@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 
 from bench import (
+    adapters,
     embeddings,
     housekeeping,
     hygiene,
@@ -33,6 +34,7 @@ BENCHES: dict[str, Callable[[], list[Row]]] = {
     "inpaint": inpaint.measure,
     "embeddings": embeddings.measure,
     "speedups": speedups.measure,
+    "adapters": adapters.measure,
     "serve": serve.measure,
 }
 
