@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 import typer.main
 
-from darkroom.cli import cancel, dead, gc, jobs, loras, models, store, submit, worker
+from darkroom.cli import cancel, dead, gc, jobs, loras, models, store, styles, submit, worker
 from darkroom.cli.demo import demo
 from darkroom.cli.doctor import doctor, health
 from darkroom.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Report, help_was_shown, report
@@ -41,6 +41,7 @@ app.add_typer(dead.app, name="dead")
 app.command("worker", epilog=worker.EXAMPLES)(worker.worker)
 app.add_typer(models.app, name="models")
 app.add_typer(loras.app, name="loras")
+app.add_typer(styles.app, name="styles")
 app.add_typer(store.app, name="store")
 app.command("replay", epilog=replay.EXAMPLES)(replay.replay)
 app.command("demo", epilog="Example: darkroom demo --output /tmp/darkroom --stay")(demo.demo)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from darkroom.cli.doctor import checks, lora_checks, queue_checks
+from darkroom.cli.doctor import checks, lora_checks, queue_checks, style_checks
 from darkroom.cli.doctor.check import Check
 from darkroom.cli.errors import EXIT_FAILED
 from darkroom.cli.options import AsJson, Catalogue, ModelsDir, set_environment
@@ -47,6 +47,7 @@ def _all(*, digests: bool) -> Iterator[Check]:
     yield from checks.guarded("storage", checks.storage)
     yield from checks.guarded("models", lambda: checks.models(digests=digests))
     yield from checks.guarded("loras", lambda: lora_checks.loras(digests=digests))
+    yield from checks.guarded("styles", lambda: style_checks.styles(digests=digests))
     yield from checks.guarded("device", checks.device)
 
 

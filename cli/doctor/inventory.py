@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from darkroom.tasks.adapters import LoraEntry
+from darkroom.tasks.adapters import LoraEntry, StyleEntry
 from darkroom.tasks.catalogue import BundledSource, FileSource, HubSource, ModelEntry
-from darkroom.tasks.sources import WeightsHubSource
+from darkroom.tasks.sources import StyleHubSource, WeightsHubSource
 from darkroom.worker.adapters.places import path_of_lora, pin_of_lora
+from darkroom.worker.adapters.style_places import pin_of_style, style_files
 from darkroom.worker.models.lockfile import LOCAL, LockedModel
 from darkroom.worker.models.places import folder_of, pin_of
 from darkroom.worker.settings import WorkerSettings
@@ -19,7 +20,7 @@ HERE: tuple[State, ...] = ("pulled", "local", "bundled")
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """One model or LoRA here: `bytes` pinned, `wrong` the files that lack or have another size."""
+    """One model, LoRA or style adapter here: `bytes` pinned, `wrong` the files that lack or have another size."""
 
     state: State
     revision: str = ""
@@ -58,6 +59,26 @@ def lora_holding(entry: LoraEntry, settings: WorkerSettings) -> Holding:
     if there != pinned:
         return Holding("incomplete", revision, pinned, (str(path),), locked=locked)
     return Holding(state, revision, pinned, files=((path.name, path),), locked=locked)
+
+
+def style_holding(entry: StyleEntry, settings: WorkerSettings) -> Holding:
+    """What is here of one style adapter. Raises LockInvalid."""
+    locked = pin_of_style(entry, settings)
+    files = style_files(entry, settings, locked)
+    if files is None:
+        return Holding("not pulled")
+    state: State = "bundled"
+    if not isinstance(entry.source, BundledSource):
+        state = "pulled" if isinstance(entry.source, StyleHubSource) else "local"
+    wanted = {name: file.bytes for name, file in locked.files.items()} if locked else {}
+    paths = {name: files.path_of(name) for name in wanted} or {"": files.adapter, "config.json": files.encoder}
+    wrong = tuple(
+        str(path) for name, path in paths.items() if not path.exists() or wanted.get(name, -1) not in (-1, _size(path))
+    )
+    revision = locked.revision if locked else LOCAL
+    if wrong:
+        state = "incomplete" if state == "pulled" else "missing"
+    return Holding(state, revision, sum(wanted.values()), wrong, tuple(paths.items()), locked)
 
 
 def _held(state: State, locked: LockedModel, folder: Path) -> Holding:

@@ -15,7 +15,8 @@ from darkroom.worker.adapters.bank import MOST_PAGES
 from darkroom.worker.adapters.library import Library
 from darkroom.worker.adapters.places import find_lora
 from darkroom.worker.adapters.style import load_style
-from darkroom.worker.adapters.style_places import find_style, pin_of_style, style_files
+from darkroom.worker.adapters.style_found import find_style
+from darkroom.worker.adapters.style_places import pin_of_style, style_files
 from darkroom.worker.adapters.styles import Styles
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.errors import AdapterError, AdapterMissing, ModelIncompatible, ModelUnknown
