@@ -20,6 +20,9 @@ from darkroom.tasks.requests.base import told
 _STRICT = ConfigDict(strict=True)
 MAX_REQUEST_BYTES = 320 * 1024  # as JSON; the largest data: URL has room in it
 
+#: Of LoRAs that a worker lacks: no fault of a request that had them filled in when they were on offer.
+_LACKS = {"adapter_missing", "unknown_lora", "lora_not_for_model"}
+
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
@@ -64,19 +67,25 @@ def check_kept(request: Request, offer: ModelOffer, beside: Catalogue) -> None:
     """Raises InvalidRequest with every fault of a record's request that this model is to run.
 
     What `resolve` sees to at submit is looked at again, with the worker's own catalogue: another program may have
-    written the record, or a limit be another by now. `beside`: the models that are served with it.
+    written the record, or a limit be another by now. `beside`: the models that are served with it. LoRAs that this
+    worker lacks are told of where they are looked for: the request was right.
     """
     faults = [
         Fault(name, "missing", "has no value: the request was not resolved")
         for name, value in request.filled(offer).items()
         if value is not None and getattr(request, name) is None
     ]
+    faults += [
+        Fault(f"loras.{number}.sha256", "missing", "has no value: the request was not resolved")
+        for number, lora in enumerate(getattr(request, "loras", []))
+        if lora.sha256 is None
+    ]
     if request.model not in (None, offer.name):
         faults.append(Fault("model", "not_served", f"is {request.model}, and the job waited for {offer.name}"))
     faults += told(request.rules(offer))
     if beside.keys() >= set(further_models(request)):  # which of them is not served is said where it is looked for
         faults += told(request.rules_beside(offer, beside))
-    if faults:
+    if faults := [fault for fault in faults if fault.code not in _LACKS]:
         raise InvalidRequest(faults)
 
 

@@ -157,13 +157,22 @@ def test_what_a_model_has_of_its_own_is_on_already() -> None:
     assert given(filled(model="quick")) == []
 
 
-def test_the_worker_holds_a_record_against_what_it_has_now() -> None:
+def test_what_a_worker_lacks_is_no_fault_of_the_request() -> None:
     found = filled("pen")
     moved = SDXL.model_copy(update={"loras": [LoraOffer(name="pen", sha256=INK, rank=16)]})
-    for offer, code in ((moved, "adapter_missing"), (SDXL.model_copy(update={"loras": []}), "unknown_lora")):
-        with pytest.raises(InvalidRequest) as caught:
-            check_kept(found, offer, {"sdxl": offer})
-        assert [fault.code for fault in caught.value.faults] == [code]
+    for offer in (moved, SDXL.model_copy(update={"loras": []})):
+        for others in ({}, {"other": SDXL.model_copy(update={"name": "other"})}):
+            check_kept(found, offer, {"sdxl": offer, **others})
+
+
+def test_a_record_whose_loras_have_no_files_was_not_resolved() -> None:
+    unresolved = filled("pen").model_copy(update={"loras": [Lora(name="pen"), Lora(name="nope")]})
+    with pytest.raises(InvalidRequest) as caught:
+        check_kept(unresolved, SDXL, CATALOGUE)
+    assert [(fault.field, fault.code) for fault in caught.value.faults] == [
+        ("loras.0.sha256", "missing"),
+        ("loras.1.sha256", "missing"),
+    ]
 
 
 def test_beside_embeddings_what_a_lora_changes_of_text_encoders_has_no_say() -> None:
