@@ -1,5 +1,6 @@
 """The adapters of one loaded model: what is in its bank, and what an image's calls are given of it."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,7 +24,7 @@ from darkroom.worker.models.device import Placement
 from darkroom.worker.models.loading import LoadedModel
 
 PAGES = 128  # at most; each of SDXL's takes 43 MB in bfloat16
-SHARE = 0.1  # of a GPU's memory, for the bank
+SHARE = 0.1  # of a GPU's memory, or of the host's, for the bank
 DRAWN = 0.02  # of standard deviation, the matrices of a trial
 
 
@@ -141,10 +142,11 @@ class Adapters:
 
 def bank_pages(plan: Plan, placement: Placement) -> int:
     """How many pages the bank has: those of one image's LoRAs at least."""
-    if placement.device.type != "cuda":
-        return PAGES  # a host gives memory once it is written to
-    room = int(SHARE * torch.cuda.get_device_properties(placement.device).total_memory)
-    return max(MOST_PAGES, min(PAGES, room // plan.page_bytes(placement.dtype)))
+    if placement.device.type == "cuda":
+        memory = torch.cuda.get_device_properties(placement.device).total_memory
+    else:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(MOST_PAGES, min(PAGES, int(SHARE * memory) // max(1, plan.page_bytes(placement.dtype))))
 
 
 def _summed(deltas: Sequence[Sequence[tuple[Slot, Delta]]]) -> Iterator[tuple[Slot, Delta]]:

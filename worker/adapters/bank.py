@@ -9,6 +9,8 @@ After Punica (L. Chen et al., arXiv:2310.18547) and S-LoRA (Y. Sheng et al., arX
 here the rows of a call are few and long, which is what batched products are good at.
 """
 
+import math
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -68,7 +70,8 @@ class Plan:
 class Bank:
     """The pages of one denoiser, on its device; all of it is for the thread that runs model calls.
 
-    The tables of a part are made when its first LoRA comes: an empty bank takes no memory.
+    The tables of a part are made when its first LoRA comes: an empty bank takes no memory. On a host they take it as
+    LoRAs come.
     """
 
     def __init__(self, plan: Plan, pages: int, dtype: torch.dtype, device: torch.device) -> None:
@@ -133,7 +136,15 @@ class Bank:
         if part not in self._tables:
             with torch.inference_mode(mode=False):
                 self._tables[part] = {
-                    width: torch.zeros(count, self._pages + 1, RANK, width, dtype=self._dtype, device=self._device)
+                    width: _zeros((count, self._pages + 1, RANK, width), self._dtype, self._device)
                     for width, count in self._plan.counts[part].items()
                 }
         return self._tables[part]
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """On a host memory is taken as it is written to: torch would write to all of it, numpy asks for large pages."""
+    size = math.prod(shape) * dtype.itemsize
+    if device.type != "cpu" or not size:
+        return torch.zeros(shape, dtype=dtype, device=device)
+    return torch.frombuffer(mmap.mmap(-1, size), dtype=dtype).view(shape)

@@ -5,12 +5,16 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import hypothesis.strategies as st
+import psutil
 import pytest
+import torch
 from hypothesis import given
 
+from darkroom.worker.adapters.bank import Bank, Plan
 from darkroom.worker.adapters.keeper import Keeper
 from darkroom.worker.adapters.lora import Lora
 from darkroom.worker.adapters.shelf import Shelf
+from darkroom.worker.models.adaptable import adapt
 
 
 def lora(pages: int) -> Lora:
@@ -157,3 +161,17 @@ def test_an_image_without_pages_does_not_stand_in_line() -> None:
                 assert pages == {}
             assert not done.done()
         done.result()
+
+
+def test_a_bank_on_a_host_takes_memory_as_loras_come() -> None:
+    (slot,) = adapt(torch.nn.Sequential(torch.nn.Linear(1024, 1024)))
+    plan = Plan([slot])
+    bank = Bank(plan, 4000, torch.float32, torch.device("cpu"))
+    before = psutil.Process().memory_info().rss
+    sheets = {"linear": {1024: torch.ones(2, 1, 8, 1024)}}
+    bank.write(sheets, [3999])
+    assert bank.bytes == 2 * 4001 * 8 * 1024 * 4
+    assert psutil.Process().memory_info().rss - before < bank.bytes / 4
+    index, weight = torch.tensor([[3999], [0]]), torch.ones(2, 1)
+    ((_, delta),) = bank.deltas((None, (index, weight), None))
+    assert delta.down.sum((1, 2)).tolist() == [8 * 1024, 0]
