@@ -1,11 +1,9 @@
 """LoRAs by row: what pictures with them cost beside pictures without, and beside a worker that loads them by turns."""
 
-import logging
 import tempfile
 from pathlib import Path
 
-import structlog
-
+from bench.harness import quiet_logs
 from bench.loras.fresh import fresh, large_file
 from bench.loras.stock import against_stock
 from bench.loras.throughput import throughput
@@ -17,7 +15,7 @@ FEW = 3  # where a round takes long, and what is found is far from its mark
 
 def measure() -> list[Row]:
     """With the model that comes with Darkroom, on the CPU; each beside what it is held against, in turn."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    quiet_logs()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         return [

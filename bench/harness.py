@@ -1,16 +1,19 @@
 """A server, a tiny model and a worker process, for measurements that need the whole."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import structlog
 from pydantic import SecretStr
 
 from darkroom.cli.demo.server import LocalServer
@@ -36,12 +39,19 @@ class Running:
 
 
 @contextmanager
-def running_worker(**settings: str) -> Iterator[Running]:
-    """A worker of a tiny model; `settings` are further DARKROOM_ variables."""
+def running_worker(
+    beside: Callable[[ModelEntry], Mapping[str, list[Any]]] = lambda _: {}, **settings: str
+) -> Iterator[Running]:
+    """A worker of a tiny model; `settings` are further DARKROOM_ variables.
+
+    `beside` writes what belongs to the model's folder, and gives further entries of the catalogue.
+    """
     with tempfile.TemporaryDirectory() as name, LocalServer() as server:
         folder = Path(name)
         entry = make_tiny("sdxl", folder / "tiny")
-        (folder / "catalogue.json").write_text(json.dumps({"models": [entry.model_dump(mode="json")]}))
+        more = dict(beside(entry))
+        models = [entry.model_dump(mode="json"), *more.pop("models", [])]
+        (folder / "catalogue.json").write_text(json.dumps({"models": models, **more}))
         wishes = {
             "redis_url": server.url,
             "storage_url": f"file://{folder}/objects",
@@ -63,3 +73,8 @@ def running_worker(**settings: str) -> Iterator[Running]:
         finally:
             process.terminate()
             process.wait()
+
+
+def quiet_logs() -> None:
+    """Of what runs in this process: only errors, so that the table is not lost among them."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))

@@ -12,23 +12,24 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from bench.harness import Running, running_worker
+from bench.harness import Running, quiet_logs, running_worker
+from bench.loras.tiny import LORAS, OWN, QUICK, adapters_beside
 from bench.table import Row
 from darkroom.storage import ObjectStore, StorageSettings, open_store
 from darkroom.storage.inputs import read_input
 from darkroom.tasks import Job
-from darkroom.tasks.catalogue import ModelEntry
+from darkroom.tasks.catalogue import ModelEntry, load_contents
 from darkroom.tasks.requests import Embed
-from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.manifest import Manifest, parse_manifest
 from darkroom.worker.images.replay import Replay
 from darkroom.worker.models.device import choose_placement
-from darkroom.worker.models.loading import load_model
 from darkroom.worker.models.tuning import make_engine
+from darkroom.worker.process.pinned import Pinned
 from darkroom.worker.settings import WorkerSettings
 
 JOBS = 200
@@ -40,17 +41,21 @@ _ALONE = 2  # rows that one guided picture brings to a call
 
 def measure() -> list[Row]:
     """Jobs that are equal bit for bit, and how many of their pictures shared model calls."""
-    with running_worker(concurrency=str(IN_FLIGHT), threads=str(THREADS)) as running:
+    quiet_logs()
+    with running_worker(adapters_beside, concurrency=str(IN_FLIGHT), threads=str(THREADS)) as running:
         jobs = _made(running)
         store = open_store(StorageSettings(storage_url=running.environment["DARKROOM_STORAGE_URL"]))
-        found = [parse_manifest(store.get(job.result.manifest), running.catalogue) for job in jobs if job.result]
+        known = load_contents(Path(running.environment["DARKROOM_CATALOGUE"])).models
+        found = [parse_manifest(store.get(job.result.manifest), known) for job in jobs if job.result]
         equal = sum(_replayed(found, running, store))
         told = sum(_command_agrees(job, running) for job in jobs[:COMMANDS])
     images = [image for manifest in found for image in manifest.images]
     shared = sum(_largest(image.calls) > _ALONE for image in images)
+    adapted = sum(bool(manifest.adapters or manifest.style) for manifest in found)
     return [
         Row("jobs equal bit for bit when made again", f"{equal} of {JOBS}", f"{JOBS} of {JOBS}", equal == JOBS),
         Row("their pictures; of these in model calls with others", f"{len(images)}; {shared}"),
+        Row("jobs with LoRAs, a style, or a model made of another", str(adapted)),
         Row("`darkroom replay` says the same", f"{told} of {COMMANDS}", f"{COMMANDS} of {COMMANDS}", told == COMMANDS),
     ]
 
@@ -87,7 +92,12 @@ def _kinds(draw: random.Random, entry: ModelEntry, latents: str, embeddings: str
         lambda: _encoded_before(prompted(prompt_embeds=embeddings)),
         lambda: prompted(denoising_end=0.5, output=["latents"], scheduler=draw.choice(("euler", "dpmpp_2m", "ddim"))),
         lambda: _interpolated(prompted(prompt_to="a blue bird")),
-        lambda: {name: value for name, value in prompted(kind="embed").items() if name in Embed.model_fields},
+        lambda: prompted(
+            kind="stylize", styles=[_picture(draw)], style_scale=1.0, layout_scale=draw.choice((0.0, 0.5))
+        ),
+        lambda: prompted(kind="stylize", styles=[_picture(draw), _picture(draw)], style_scale=draw.uniform(0.2, 2.0)),
+        lambda: prompted(model=QUICK, num_inference_steps=draw.randint(1, 4)),
+        lambda: _plain({name: value for name, value in prompted(kind="embed").items() if name in Embed.model_fields}),
         lambda: {"kind": "encode", "image": _picture(draw), "model": entry.name},
         lambda: {"kind": "decode", "image": latents, "model": entry.name},
     ]
@@ -108,7 +118,19 @@ def _prompted(draw: random.Random, entry: ModelEntry) -> dict[str, Any]:
         "num_images": draw.choice((1, 1, 1, 2, 3)),
         "width": draw.choice((32, 48, 64)),
         "height": 64,
+        "loras": _loras(draw),
     }
+
+
+def _loras(draw: random.Random) -> list[dict[str, Any]]:
+    """None, one or two, more or less of each."""
+    names = draw.sample([name for name in LORAS if name != OWN], draw.choice((0, 0, 1, 2)))
+    return [{"name": name, "scale": round(draw.uniform(-1.0, 1.5), 3)} for name in names]
+
+
+def _plain(fields: dict[str, Any]) -> dict[str, Any]:
+    """Without LoRAs: none of these changes text encoders."""
+    return {name: value for name, value in fields.items() if name != "loras"}
 
 
 def _interpolated(fields: dict[str, Any]) -> dict[str, Any]:
@@ -141,10 +163,11 @@ def _replayed(manifests: list[Manifest], running: Running, store: ObjectStore) -
     own = {name.removeprefix("DARKROOM_").lower(): value for name, value in running.environment.items()}
     settings = WorkerSettings.model_validate({name: own[name] for name in ("device", "threads", "models_dir")})
     placement = choose_placement(settings)
+    contents = load_contents(Path(running.environment["DARKROOM_CATALOGUE"]))
     with make_engine(placement) as engine:
-        generator = Generator(load_model(running.entry, placement, settings), engine)
+        generators = Pinned(contents, placement, settings, engine).generators([running.entry])
         for manifest in manifests:
-            again = Replay(manifest, generator, partial(_load, store))
+            again = Replay(manifest, generators[manifest.model.name], partial(_load, store))
             pictures = all(image.equal for image in again.images())
             yield pictures and all(file.equal for file in again.files) and not again.differences
 

@@ -33,12 +33,12 @@ def everything(path: str) -> bool:
     return any(name in path for name in (".attentions.", ".resnets.", "samplers."))
 
 
-def write_lora(path: Path, denoiser: Any, which: Which, rank: int, seed: int, dtype: torch.dtype | None = None) -> Path:
-    """For these layers of the denoiser, in float16 unless told otherwise; of the module only shapes are needed."""
+def write_lora(path: Path, denoiser: Any, which: Which, rank: int, seed: int, drawn_of: float = DRAWN) -> Path:
+    """For these layers of the denoiser, of whose parameters only shapes are needed; `drawn_of`: standard deviation."""
     draw = torch.Generator().manual_seed(seed)
 
     def drawn(*shape: int) -> torch.Tensor:
-        return (DRAWN * torch.randn(shape, generator=draw)).to(dtype or torch.float16)
+        return (drawn_of * torch.randn(shape, generator=draw)).half()
 
     tensors = {}
     for name, layer in denoiser.named_modules():

@@ -1,0 +1,59 @@
+"""LoRAs, a style adapter and a model made of another one, for the tiny model that measurements run."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+
+from bench.loras.files import Which, attention, everything, transformers, write_lora
+from darkroom.tasks.catalogue import FolderSource, ModelEntry
+from darkroom.worker.adapters.tiny_style import make_tiny_style
+
+STRONG = 0.3  # of standard deviation: so that pictures are others
+QUICK, OWN = "tiny-quick", "own"
+
+#: Which layers each changes, its rank; the last is what the model made of the tiny one has of its own.
+LORAS: Mapping[str, tuple[Which, int]] = {
+    "pen": (attention, 4),
+    "ink": (transformers, 20),
+    "grain": (everything, 8),
+    OWN: (attention, 8),
+}
+
+#: Of the tiny denoiser, which has one attention less a block than the real one.
+_SHARES = {"style": {"up_blocks.": 1.0, "mid_block.": 0.5}, "layout": {"down_blocks.": 1.0}}
+
+
+def adapters_beside(entry: ModelEntry) -> dict[str, list[Any]]:
+    """Writes their files beside the model's, and gives their entries of a catalogue."""
+    assert isinstance(entry.source, FolderSource)
+    folder = entry.source.path.parent
+    denoiser = UNet2DConditionModel.from_pretrained(entry.source.path / "unet", local_files_only=True)
+    return {
+        "models": [_quick(entry)],
+        "loras": [_lora(folder, name, denoiser, seed) for seed, name in enumerate(LORAS)],
+        "styles": [_style(folder, denoiser)],
+    }
+
+
+def _quick(base: ModelEntry) -> dict[str, Any]:
+    same = base.model_dump(mode="json", include={"defaults", "schedulers", "limits"})
+    return {"name": QUICK, "base": base.name, "own_loras": [{"name": OWN}], **same}
+
+
+def _lora(folder: Path, name: str, denoiser: Any, seed: int) -> dict[str, Any]:
+    which, rank = LORAS[name]
+    path = write_lora(folder / f"{name}.safetensors", denoiser, which, rank, seed, STRONG)
+    return {"name": name, "family": "sdxl", "source": {"type": "file", "path": str(path)}}
+
+
+def _style(folder: Path, denoiser: Any) -> dict[str, Any]:
+    own = folder / "style"
+    own.mkdir()
+    path, encoder = make_tiny_style(denoiser, own)
+    save_file(load_file(path), path, metadata={"darkroom": json.dumps(_SHARES)})
+    source = {"type": "file", "path": str(path), "image_encoder": str(encoder)}
+    return {"name": "tiny-style", "family": "sdxl", "source": source}
