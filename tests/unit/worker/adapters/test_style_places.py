@@ -152,26 +152,29 @@ def test_the_catalogue_names_what_is_wrong_with_a_style(settings: WorkerSettings
             load_styles(settings.catalogue)
 
 
-def told(*, digests: bool = False) -> list[tuple[str, str]]:
-    return [(check.state, check.message) for check in style_checks.styles(digests=digests)]
+def told(folder: Path, *, digests: bool = False) -> list[tuple[str, str]]:
+    found = [(check.state, check.message) for check in style_checks.styles(digests=digests)]
+    return [one for one in found if "paint" in one[1] or str(folder) in one[1]]  # others come with Darkroom
 
 
 def test_the_doctor_and_the_list_tell_of_them(
     settings: WorkerSettings, written: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     entry = own(settings, tmp_path)
-    assert [state for state, _ in told()] == ["broken"]
+    assert [state for state, _ in told(tmp_path)] == ["broken"]
     shutil.copy(written / "ip_adapter.safetensors", tmp_path)
-    ((state, message),) = told()
+    ((state, message),) = told(tmp_path)
     assert (state, message.endswith("works with the image encoder that it was trained with")) == ("broken", True)
     shutil.copytree(written / "image_encoder", tmp_path / "enc")
-    ((state, message),) = told()
+    ((state, message),) = told(tmp_path)
     assert (state, message.startswith("paint is here (local, ")) == ("ok", True)
     find_style(entry, settings)
-    assert told(digests=True)[0][1].endswith("its digests are the pinned ones")
+    assert told(tmp_path, digests=True)[0][1].endswith("its digests are the pinned ones")
     assert run(["styles", "list", "--json"]) == 0
     states = {style["name"]: style["state"] for style in json.loads(capsys.readouterr().out)["styles"]}
-    assert states == {"ip-adapter-sdxl": "not pulled", "ip-adapter-sd-1.5": "not pulled", "paint": "local"}
+    assert (
+        states.items() >= {"ip-adapter-sdxl": "not pulled", "ip-adapter-sd-1.5": "not pulled", "paint": "local"}.items()
+    )
     assert run(["styles", "inspect", "paint", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert list(found["files"]) == [
