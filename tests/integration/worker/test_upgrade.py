@@ -20,6 +20,7 @@ from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.manifest import parse_manifest
 from darkroom.worker.images.pictures import encode
 from darkroom.worker.images.replay import Replay
+from tests.faults.adapters import FEW_STEPS, catalogue
 from tests.toys import later_release
 from tests.unit.worker.conftest import photo
 
@@ -176,3 +177,30 @@ def test_a_producer_of_the_last_release_that_names_no_model_means_none_with_a_ba
     assert [studio.client.get(job).model for job in told["jobs"]] == [entry.name, "quick"]
     assert told["warnings"][0] == []
     assert told["workers"] == {entry.name: 1, "quick": 0}
+
+
+def test_loras_and_models_made_of_another_are_not_for_the_last_release(
+    studio: Studio, last: LastRelease, raw: "Raw[str]", task_settings: TaskSettings, entry: ModelEntry, tmp_path: Path
+) -> None:
+    """It runs what is beside them, and its producers read what they may."""
+    adapted = tmp_path / "adapted.json"
+    adapted.write_text(json.dumps(catalogue(entry, tmp_path)))
+    with last.worker(studio) as old, studio.worker(DARKROOM_CATALOGUE=str(adapted)) as new:
+        new.wait_for("worker.ready")
+        studio.client.models()
+        new.send(signal.SIGSTOP)
+        drawn = studio.submit(loras=["one:0.5"])
+        quick = studio.client.submit(plain(model=f"{studio.model}{FEW_STEPS}"))
+        assert drawn.warnings == quick.warnings == []
+        plainly = studio.submit(lane="bulk")
+        succeeded(studio, plainly)
+        assert heard_of(old, plainly)
+        assert [claims(studio, job) for job in (drawn, quick)] == [0, 0]
+        new.send(signal.SIGCONT)
+        succeeded(studio, drawn, quick)
+        assert heard_of(old, drawn) == heard_of(old, quick) == []
+        told = last.produce(studio, [plain(seed=2)], [plainly.id, quick.id])
+        assert (told["states"], told["warnings"]) == (["succeeded", "succeeded"], [[]])
+        assert (told["dead"], told["unreadable"]) == ([], [drawn.id])
+        succeeded(studio, *told["jobs"])
+    all_is_well(studio, raw, task_settings.redis_prefix)
