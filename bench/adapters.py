@@ -6,6 +6,7 @@ from pathlib import Path
 from bench.harness import quiet_logs
 from bench.loras.fresh import fresh, large_file
 from bench.loras.stock import against_stock
+from bench.loras.styled import styled
 from bench.loras.throughput import throughput
 from bench.table import Row
 
@@ -20,6 +21,7 @@ def measure() -> list[Row]:
         folder = Path(name)
         return [
             *throughput(folder, ROUNDS),
+            styled(folder, ROUNDS),
             against_stock(folder, FEW),
             *fresh(folder, ROUNDS),
             large_file(folder, FEW),

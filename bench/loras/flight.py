@@ -2,10 +2,11 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,11 +14,12 @@ import torch
 from darkroom.tasks.catalogue import builtin_catalogue
 from darkroom.tasks.validate import resolve
 from darkroom.worker.adapters.adapters import Adapters
+from darkroom.worker.adapters.styles import Styles
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.warm import warm
-from darkroom.worker.kinds.base import PreparedJob
+from darkroom.worker.kinds.base import PreparedJob, Sources
 from darkroom.worker.models.device import Placement, choose_placement
 from darkroom.worker.models.loading import LoadedModel, load_model
 from darkroom.worker.models.tuning import make_engine
@@ -26,7 +28,7 @@ from darkroom.worker.settings import WorkerSettings
 IN_FLIGHT = 16
 ENTRY = builtin_catalogue()["starter"]
 
-Job = tuple[Generator, PreparedJob]
+Job = tuple[Generator, PreparedJob, Sources]
 
 
 @contextmanager
@@ -38,9 +40,11 @@ def starter() -> Iterator[tuple[Engine, Callable[[], LoadedModel]]]:
         yield engine, lambda: load_model(ENTRY, placement, settings)
 
 
-def with_loras(model: LoadedModel, engine: Engine, add: Callable[[Adapters], object]) -> Generator:
-    """A warm generator whose requests may name what `add` makes known."""
-    adapters = Adapters.of(model, engine)
+def with_loras(
+    model: LoadedModel, engine: Engine, add: Callable[[Adapters], object], styles: Styles | None = None
+) -> Generator:
+    """A warm generator whose requests may name what `add` makes known, and ask for styles if it has any."""
+    adapters = Adapters.of(model, engine, styles=styles)
     add(adapters)
     offering = model.entry.model_copy(update={"loras": adapters.library.offers})
     generator = Generator(replace(model, entry=offering), engine, adapters)
@@ -61,18 +65,19 @@ def without_adapters(model: LoadedModel, engine: Engine) -> Generator:
     return generator
 
 
-def job(generator: Generator, **fields: Any) -> Job:
-    """A picture by the model's own defaults."""
+def job(generator: Generator, files: Mapping[str, bytes] = MappingProxyType({}), /, **fields: Any) -> Job:
+    """A picture by the model's own defaults; `files` of its inputs, by their places in the request."""
     asked = {"prompt": "a large red star on a blue background", "model": generator.entry.name, **fields}
     request = resolve(asked, {generator.entry.name: generator.entry}, lambda: None).filled
-    return generator, generator.prepare(request)
+    prepared = generator.prepare(request)
+    return generator, prepared, prepared.kind.read(prepared, files)
 
 
 def picture(one: Job, seed: int = 1, calls: str = "") -> tuple[Any, str]:
     """The picture, and where its calls were; `calls`: where they are to be."""
-    generator, prepared = one
+    generator, prepared, sources = one
     ticket = Ticket(script=Script(calls)) if calls else Ticket()
-    made = generator.generate(prepared, seed, {}, _ignore, ticket)
+    made = generator.generate(prepared, seed, sources, _ignore, ticket)
     return made.picture, str(ticket.placements)
 
 

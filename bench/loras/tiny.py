@@ -23,7 +23,7 @@ LORAS: Mapping[str, tuple[Which, int]] = {
     OWN: (attention, 8),
 }
 
-#: Of the tiny denoiser, which has one attention less a block than the real one.
+#: Of denoisers that have fewer attentions a block than the real one.
 _SHARES = {"style": {"up_blocks.": 1.0, "mid_block.": 0.5}, "layout": {"down_blocks.": 1.0}}
 
 
@@ -50,10 +50,15 @@ def _lora(folder: Path, name: str, denoiser: Any, seed: int) -> dict[str, Any]:
     return {"name": name, "family": "sdxl", "source": {"type": "file", "path": str(path)}}
 
 
-def _style(folder: Path, denoiser: Any) -> dict[str, Any]:
-    own = folder / "style"
-    own.mkdir()
-    path, encoder = make_tiny_style(denoiser, own)
+def write_style(folder: Path, denoiser: Any) -> tuple[Path, Path]:
+    """A style adapter of random numbers for this denoiser, and the folder of its tiny image encoder."""
+    folder.mkdir()
+    path, encoder = make_tiny_style(denoiser, folder)
     save_file(load_file(path), path, metadata={"darkroom": json.dumps(_SHARES)})
+    return path, encoder
+
+
+def _style(folder: Path, denoiser: Any) -> dict[str, Any]:
+    path, encoder = write_style(folder / "style", denoiser)
     source = {"type": "file", "path": str(path), "image_encoder": str(encoder)}
     return {"name": "tiny-style", "family": "sdxl", "source": source}

@@ -78,6 +78,7 @@ def _gpu(name: str, model: str, sizes: tuple[int, ...], mixed: tuple[int, ...]) 
     for size in sizes:
         one, stem = replace(base, sizes=(size,)), f"{name}-{size}"
         flight = f"{stem}-16"
+        cells.append(replace(one, name=f"{stem}-loras", sides=("darkroom", "bank", "loras"), rounds=3))
         cells.append(replace(one, name=flight, sides=(*eager, "batched", *compiled, "batched-compiled")))
         for suffix, pair in (("", eager), ("-compiled", compiled)):
             alone = replace(one, name=f"{stem}-alone{suffix}", kind="alone", sides=pair, count=3, rounds=8)

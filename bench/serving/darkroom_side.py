@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 from PIL import Image
 from pydantic import SecretStr
@@ -11,9 +12,9 @@ from pydantic import SecretStr
 from bench.serving import traced
 from bench.serving.asks import Ask
 from bench.serving.program import SideFailed
-from bench.serving.side import Side
+from bench.serving.side import Setup, Side
 from bench.serving.traced import Tracer
-from darkroom.tasks import Darkroom, TaskSettings, Txt2Img
+from darkroom.tasks import Darkroom, Lora, TaskSettings, Txt2Img
 from darkroom.tasks.catalogue import FolderSource
 from darkroom.worker.process.supervisor import waits
 from darkroom.worker.settings import WorkerSettings
@@ -22,10 +23,21 @@ START_SECONDS = 900.0  # to load, verify and warm a large model, compiling sever
 COMPILED, COMPILED_ON_CPU = "channels_last,compile,graphs", "channels_last,compile"
 
 
+Adapted = Literal["", "bank", "loras"]
+
+
 class DarkroomSide(Side):
-    """Darkroom's worker as its command starts it, and its client."""
+    """Darkroom's worker as its command starts it, and its client.
+
+    `adapted`: the worker has the model's LoRAs, and with "loras" each picture has one of them, in turn.
+    """
 
     shares = True
+
+    def __init__(self, name: str, setup: Setup, *, compiled: bool = False, adapted: Adapted = "") -> None:
+        super().__init__(name, setup, compiled=compiled)
+        self._adapted = adapted
+        self._loras = setup.model.loras if adapted else ()
 
     def submit(self, asks: Sequence[Ask]) -> str:
         (ask,) = asks
@@ -38,8 +50,12 @@ class DarkroomSide(Side):
             num_inference_steps=ask.steps,
             guidance_scale=entry.defaults.guidance_scale,
             seed=ask.seed,
+            loras=[self._lora(ask)] if self._adapted == "loras" else [],
         )
         return self._client.submit(request).id
+
+    def _lora(self, ask: Ask) -> Lora:
+        return Lora(name=self._loras[ask.seed % len(self._loras)].stem, scale=0.8)
 
     def picture(self, token: str) -> Image.Image:
         return Image.open(next((self._folder / "objects").rglob(f"{token}/*.png")))
@@ -71,13 +87,21 @@ class DarkroomSide(Side):
         }
         if isinstance(model.entry.source, FolderSource):
             catalogue = self._folder / "catalogue.json"
-            catalogue.write_text(json.dumps({"models": [model.entry.model_dump(mode="json")]}))
+            catalogue.write_text(json.dumps(self._contents()))
             settings |= {"catalogue": str(catalogue), "models_dir": str(self._folder / "models")}
         else:
             own = WorkerSettings()
             settings |= {"models_dir": str(own.models_dir), "catalogue": str(own.catalogue or "")}
         base = {**self._base(), **waits(), traced.VARIABLE: str(self._folder / "tracer")}
         return {**base, **{f"DARKROOM_{name.upper()}": value for name, value in settings.items()}}
+
+    def _contents(self) -> dict[str, list[Any]]:
+        entry = self._setup.model.entry
+        loras = [
+            {"name": path.stem, "family": entry.family, "source": {"type": "file", "path": str(path)}}
+            for path in self._loras
+        ]
+        return {"models": [entry.model_dump(mode="json")], "loras": loras}
 
     def _connect(self) -> None:
         self._client = Darkroom(TaskSettings(redis_url=SecretStr(self._url)))

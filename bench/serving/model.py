@@ -10,7 +10,8 @@ from darkroom.tasks.catalogue import ModelEntry
 class Model(BaseModel):
     """`folder` is in the diffusers layout; `device` and `dtype` are those that Darkroom's worker would choose.
 
-    `ceiling` is the rate of a large matrix product in that dtype, `work` the TFLOP of one picture by `WxHxSTEPS`.
+    `ceiling` is the rate of a large matrix product in that dtype, `work` the TFLOP of one picture by `WxHxSTEPS`,
+    `loras` are files of random LoRAs for it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -22,10 +23,14 @@ class Model(BaseModel):
     dtype: str
     ceiling: float | None = None
     work: dict[str, float] = {}
+    loras: tuple[Path, ...] = ()
 
 
 class Wish(BaseModel):
-    """What is to be prepared. `shapes` are (width, height, steps) to count the work of; empty: nothing is measured."""
+    """What is to be prepared. `shapes` are (width, height, steps) to count the work of; empty: nothing is measured.
+
+    `loras`: how many random ones.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -35,6 +40,7 @@ class Wish(BaseModel):
     threads: int = 0
     catalogue: Path | None = None
     shapes: tuple[tuple[int, int, int], ...] = ()
+    loras: int = 0
 
 
 def shape_name(width: int, height: int, steps: int) -> str:

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import torch
+from diffusers import UNet2DConditionModel
 
+from bench.loras.files import transformers, write_lora
 from bench.serving.geometry import SD15, SDXL, Geometry, write_random
 from bench.serving.model import Model, Wish, shape_name
 from bench.serving.work import matmul_tflops, picture_tflop
@@ -34,8 +36,20 @@ def prepare(wish: Wish) -> Model:
         device=str(placement.device),
         dtype=str(placement.dtype).removeprefix("torch."),
         ceiling=matmul_tflops(str(placement.device), placement.dtype) if wish.shapes else None,
+        loras=_loras(wish, folder),
         work={shape_name(*shape): picture_tflop(folder, *shape) for shape in wish.shapes},
     )
+
+
+def _loras(wish: Wish, folder: Path) -> tuple[Path, ...]:
+    """As sd-scripts makes them unless told otherwise, but of rank 32."""
+    if not wish.loras:
+        return ()
+    with torch.device("meta"):
+        denoiser = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder / "unet"))
+    paths = tuple(wish.cache / f"{wish.name}-loras" / f"lora-{number}.safetensors" for number in range(wish.loras))
+    paths[0].parent.mkdir(exist_ok=True)
+    return tuple(write_lora(path, denoiser, transformers, 32, seed) for seed, path in enumerate(paths))
 
 
 def _find(wish: Wish, placement: Placement) -> tuple[ModelEntry, Path]:

@@ -117,6 +117,8 @@ def _marks(record: CellRecord) -> list[Row]:
     if stem == "cpu":
         return {"16": _cpu_throughput, "alone": _cpu_alone}.get(kind, lambda _: [])(record)
     size, _, kind = kind.partition("-")
+    if kind == "loras":
+        return _adapted(record)
     if kind == "16":
         return _gpu_throughput(record, *GPU_MARKS[int(size)])
     if kind.startswith("alone") and not kind.endswith("tiny"):
@@ -142,6 +144,13 @@ def _gpu_throughput(record: CellRecord, eager: float, compiled: float) -> list[R
         best = max((value for value in found if value is not None), default=None)
         rows += _at_least(record, f"throughput against {LABELS[base]}", best, bound)
     return rows
+
+
+def _adapted(record: CellRecord) -> list[Row]:
+    return [
+        *_at_least(record, "with LoRAs against without", rate_ratio(record, "loras", "darkroom"), 0.9),
+        *_at_least(record, "with a bank that is empty against none", rate_ratio(record, "bank", "darkroom"), 0.99),
+    ]
 
 
 def _at_least(record: CellRecord, what: str, value: float | None, bound: float) -> list[Row]:

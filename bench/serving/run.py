@@ -20,7 +20,7 @@ from bench.serving.model import Model, Wish, shape_name
 from bench.serving.program import SideFailed
 from bench.serving.record import CellRecord, Round, load_record
 from bench.serving.side import Setup, Side
-from bench.serving.sides import make_side
+from bench.serving.sides import ADAPTED, make_side
 from bench.serving.watch import Watch
 from darkroom.tasks.catalogue import HubSource, load_catalogue
 from darkroom.worker.models.lockfile import LOCAL
@@ -28,6 +28,7 @@ from darkroom.worker.models.places import folder_of
 from darkroom.worker.settings import WorkerSettings
 
 WARM_STEPS = 2
+LORAS = 8
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,10 @@ def _wish(cells: Sequence[Cell], options: Options) -> Wish:
         if cell.kind != "gap":
             shapes += [(size, size, steps) for size in cell.sizes for steps in cell.steps]
     one, unique = cells[0], tuple(dict.fromkeys(shapes))
-    return Wish(name=one.model, cache=options.cache, device=one.device, threads=options.threads, shapes=unique)
+    loras = LORAS if any(set(cell.sides) & set(ADAPTED) for cell in cells) else 0
+    return Wish(
+        name=one.model, cache=options.cache, device=one.device, threads=options.threads, shapes=unique, loras=loras
+    )
 
 
 def _record(cell: Cell, model: Model, options: Options) -> CellRecord:

@@ -46,3 +46,9 @@ def test_a_trace_tells_what_ran_beside_the_denoiser(tmp_path: Path, cache: Path)
     ]  # fmt: skip
     events = json.loads((tmp_path / "traces" / "sdxl-512-16-tiny.json").read_bytes())["traceEvents"]
     assert not [event for event in events if event.get("cat") == "cpu_op"]
+
+
+def test_pictures_with_loras_are_asked_of_a_worker_that_has_them(tmp_path: Path, cache: Path) -> None:
+    asked = ("--cell", "sdxl-1024-loras", "--sides", "loras", "--rounds", "1", "--seconds", "0.1")
+    assert "| (c) a LoRA in each picture |" in serve(tmp_path, cache, *asked)
+    assert len(list(cache.glob("tiny-sdxl-loras/*.safetensors"))) == 8
