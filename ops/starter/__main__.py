@@ -1,6 +1,6 @@
 """`python -m ops.starter train`, then `export`, `evaluate` and `gallery`: the starter model, from nothing.
 
-`loras` and `few-steps` then train what comes with it, and `evaluate-loras` judges that.
+`loras`, `few-steps` and `style` then train what comes with it; `evaluate-loras` and `evaluate-style` judge that.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -13,6 +13,8 @@ from ops.starter.extras import evaluate_loras, make_few_steps, make_loras
 from ops.starter.gallery import write_gallery
 from ops.starter.publish import evaluate_model, export_model
 from ops.starter.recipe import make_autoencoder, make_painter
+from ops.starter.style.evaluate import evaluate_style
+from ops.starter.style.export import make_style
 
 FOLDER = Path.home() / ".cache/darkroom-starter"
 ROOT = Path(__file__).parents[2]
@@ -28,6 +30,8 @@ _COMMANDS: dict[str, Callable[[Namespace], object]] = {
     "loras": lambda given: make_loras(given.model, given.folder),
     "few-steps": lambda given: make_few_steps(given.model, given.folder),
     "evaluate-loras": lambda given: evaluate_loras(given.model, given.prompts),
+    "style": lambda given: make_style(given.model, given.folder),
+    "evaluate-style": lambda given: evaluate_style(given.model, given.prompts),
 }
 
 

@@ -69,6 +69,15 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     return _join(f"{text}, {after}" if after else text)
 
 
+def shape_caption(scene: Scene, rng: np.random.Generator) -> str:
+    """Says the shapes, now and then sizes and places, and nothing of colours, textures and styles."""
+    sized = rng.random() < 0.5
+    nouns = [_article(_join(f"{_pick(rng, _SIZE[it.size]) if sized else ''} {it.shape}")) for it in scene.things]
+    if len(nouns) == 2:
+        return _join(f"{nouns[0]} {_pick(rng, _RELATION[scene.relation])} {nouns[1]}")
+    return _join(f"{nouns[0]} {_pick(rng, _POSITION[scene.position]) if rng.random() < 0.5 else ''}")
+
+
 def words() -> list[str]:
     """Every word that captions use, and a few more, sorted."""
     tables = (_SIZE, _TEXTURE, _PATTERN, _POSITION, _RELATION, _TURNED, _BEFORE, _AFTER)

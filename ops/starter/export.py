@@ -33,13 +33,13 @@ def export(vae: AutoencoderKL, reader: Reader, unet: UNet2DConditionModel, folde
     parts = {"text_encoder": reader.first, "text_encoder_2": reader.second, "unet": unet, "vae": vae}
     for name, part in parts.items():
         part.half().save_pretrained(folder / name, safe_serialization=True)
-        _as_anybodys(folder / name)
+        as_anybodys(folder / name)
     make_scheduler().save_pretrained(folder / "scheduler")
     for name in ("tokenizer", "tokenizer_2"):
         write_tokenizer(folder / name, words())
-    _write_json(folder / "preview.json", preview)
+    write_json(folder / "preview.json", preview)
     index = {"_class_name": "StableDiffusionXLPipeline", **_CLASSES, "force_zeros_for_empty_prompt": True}
-    _write_json(folder / "model_index.json", index)
+    write_json(folder / "model_index.json", index)
 
 
 @torch.no_grad()
@@ -53,14 +53,14 @@ def preview_factors(vae: AutoencoderKL, rows: int, seed: int) -> dict[str, list[
     return {"factors": solved[:4].tolist(), "offset": solved[4].tolist()}
 
 
-def _as_anybodys(folder: Path) -> None:
+def as_anybodys(folder: Path) -> None:
     """Without the path of this machine that diffusers notes, and readable to all users, as nothing secret is in it."""
     config = json.loads((folder / "config.json").read_text())
     config.pop("_name_or_path", None)
-    _write_json(folder / "config.json", config)
+    write_json(folder / "config.json", config)
     for path in folder.iterdir():
         path.chmod(0o644)
 
 
-def _write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n")

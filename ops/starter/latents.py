@@ -28,7 +28,7 @@ def encoded_set(
     for start in range(len(scenes), rows, _BATCH):
         drawn = [drawn_scene(seed, row) for row in range(start, min(start + _BATCH, rows))]
         scenes += [scene for scene, _ in drawn]
-        parts.append(_encode(vae, torch.cat([to_tensor(picture[None]) for _, picture in drawn])))
+        parts.append(encode(vae, torch.cat([to_tensor(picture[None]) for _, picture in drawn])))
         if start // _BATCH % 100 == 0:
             say(f"latents: {start} of {rows}")
     latents = torch.cat(parts)
@@ -46,7 +46,8 @@ def _fingerprint(vae: AutoencoderKL, seed: int, drawn_scene: DrawnScene) -> int:
 
 
 @torch.no_grad()
-def _encode(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
+def encode(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
+    """Means (rows, 4, 16, 16) float32 of pictures (rows, 3, 128, 128) in -1…1."""
     with half():
         mean: Tensor = vae.to(device()).encode(pictures.to(device())).latent_dist.mean
     return mean.float().cpu()

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 import darkroom.worker
-from darkroom.tasks.catalogue import builtin_catalogue
+from darkroom.tasks.catalogue import builtin_catalogue, load_contents
+from darkroom.worker.adapters.style_found import find_style
 from darkroom.worker.errors import ModelMissing
 from darkroom.worker.models.lockfile import LOCK_NAME
 from darkroom.worker.models.sources import verify_model
@@ -22,9 +23,18 @@ def test_it_is_small_enough_for_the_repository() -> None:
 def test_it_needs_no_pull_and_every_file_is_the_pinned_one() -> None:
     verified = verify_model(ENTRY, WorkerSettings())
     loaded = {name for name in verified.digests if name.endswith(".safetensors")}
-    assert loaded == {str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.safetensors")}
+    there = {str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.safetensors")}
+    assert loaded == {name for name in there if not name.startswith(("loras/", "style/"))}
     assert "preview.json" in verified.digests
     assert (FOLDER / LOCK_NAME).is_file()
+
+
+def test_its_style_is_the_one_of_the_catalogue() -> None:
+    entry = load_contents(None).styles["palette"]
+    found = find_style(entry, WorkerSettings())
+    assert found.files.adapter.parent == FOLDER / "style"
+    assert found.digests == entry.digests
+    assert max(path.stat().st_size for path in (FOLDER / "style").rglob("*")) <= 1_000_000
 
 
 def test_its_card_says_how_often_it_is_right() -> None:
