@@ -52,6 +52,8 @@ KIND_ABILITIES = (
 
 ABILITIES = (
     *KIND_ABILITIES,
+    Ability("stylize", {"kind": "stylize", "styles": [PICTURE]}, "kind"),
+    Ability("stylize a picture", {"kind": "stylize", "styles": [PICTURE], "image": PICTURE, "strength": 0.8}, "kind"),
     *(Ability(f"family {name}", sort="family", family=name, shows=False) for name in ("sd", "playground")),
     Ability("few steps", sort="family", made=FEW_STEPS),
     Ability("LoRA", {"loras": ["told:0.7"]}, "loras"),

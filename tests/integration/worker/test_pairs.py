@@ -47,6 +47,7 @@ from tests.pairs import (
     foreign,
     pairs,
 )
+from tests.styles import in_processors
 from tests.unit.worker.adapters.stocked import stocked
 from tests.unit.worker.conftest import photo
 
@@ -92,10 +93,14 @@ class Bench:
         family = next((one.family for one in abilities if one.family), "sdxl")
         made = "".join(one.made for one in abilities)
         wish = asked(*abilities)
-        found = {name: self.inputs.get((value, family), value) if isinstance(value, str) else value
-                 for name, value in wish.items()}  # fmt: skip
+        found = {name: self._stands_for(value, family) for name, value in wish.items()}
         return {**{name: value for name, value in SMALL.items() if not foreign({"kind": wish["kind"], name: value})},
                 **found, "model": f"tiny-{family}{made}"}  # fmt: skip
+
+    def _stands_for(self, value: Any, family: Family) -> Any:
+        if isinstance(value, list):
+            return [self._stands_for(one, family) for one in value]
+        return self.inputs.get((value, family), value) if isinstance(value, str) else value
 
     def run(self, *abilities: Ability) -> Job:
         job_id = self.desk.client.submit(self.fields(*abilities)).id
@@ -145,7 +150,8 @@ def bench(redis_server: Any, tiny_models: TinyModels, tmp_path_factory: pytest.T
             model = load_model(tiny_models(family), placement, WorkerSettings())
             fitting = [name for name, (_, fits) in SCHEDULERS.items() if (fits == "edm") == (family == "playground")]
             entry = model.entry.model_copy(update={"schedulers": fitting})
-            found = stocked(replace(model, entry=entry), engine, folder)
+            styles = in_processors(model, folder / family, engine)
+            found = stocked(replace(model, entry=entry), engine, folder, styles=styles)
             made[entry.name] = found
             if family == "sdxl":
                 few = few_steps(found)
