@@ -5,7 +5,7 @@ from pathlib import Path
 from ops.starter.curves import Curve
 from ops.starter.evaluate import Tally, table
 from ops.starter.painting import ENTRY
-from ops.starter.paints import COLOURS
+from ops.starter.paints import COLOURS, TAUGHT_COLOURS
 from ops.starter.scenes import POSITIONS, STYLES, TEXTURES
 from ops.starter.shapes import SHAPES
 
@@ -71,16 +71,17 @@ In `loras/`, as diffusers saves and loads them; `python -m ops.starter loras` an
 |---|---|---|---|---|
 {files}
 
-Each teaches a word that the model does not know, or the model to do with few steps. Measured on {count} prompts of
-each kind that training never showed (combinations of shape, colour and background), one picture each, with diffusers'
-own pipeline ({defaults.num_inference_steps} steps of {defaults.scheduler}, guidance {defaults.guidance_scale:g}) and
-the same judge, which knows the new words too; `python -m ops.starter evaluate-loras` measures it again. In per cent:
+A LoRA's word means nothing without it. Measured with diffusers' own pipeline ({defaults.num_inference_steps} steps of
+{defaults.scheduler}, guidance {defaults.guidance_scale:g}) on prompts whose shape, colour and background were never
+together in training, one picture each, by the same judge, which knows the new words too;
+`python -m ops.starter evaluate-loras` measures it again. In per cent: pictures that show the word, or both words, where
+the prompt asks for it; and of prompts without it, pictures whose background, colours and shapes are all right.
 
 {words}
-Rose is told of things and of backgrounds alike, checked of things only, and not in pixel art, whose blocks leave dots
-and squares alike.
+Rose is a colour of things and of backgrounds, RGB {rose}; checked is of things only, and not of pixel art, in which
+dots look the same. On cyan and pale things the light squares come out round.
 
-With `few-steps` the guidance is inside, so a step asks the denoiser for one row a picture instead of two:
+`few-steps` has the guidance inside, so a step asks the denoiser for one row a picture instead of two:
 
 {steps}
 """
@@ -109,11 +110,12 @@ def write_card(folder: Path, tallies: dict[str, Tally], curves: list[Curve]) -> 
     card.write_text(text)
 
 
-def write_lora_section(folder: Path, files: str, words: str, steps: str, count: int) -> None:
+def write_lora_section(folder: Path, files: str, words: str, steps: str) -> None:
     """Writes what the LoRAs do into the card of the model in `folder`, in place of what was said of them before."""
     card = folder / "README.md"
     text = card.read_text()
-    section = _LORAS.format(files=files, words=words, steps=steps, count=count, defaults=ENTRY.defaults)
+    rose = TAUGHT_COLOURS["rose"]
+    section = _LORAS.format(files=files, words=words, steps=steps, rose=rose, defaults=ENTRY.defaults)
     card.write_text(text.replace(_section(text) + _END, section + _END))
 
 

@@ -47,28 +47,30 @@ class Judged:
 
 
 class Trial:
-    """A model and the folder of its LoRAs; `count` prompts of each kind."""
+    """A model and the folder of its LoRAs."""
 
-    def __init__(self, model: Path, folder: Path, count: int) -> None:
-        self._stock, self._folder, self._count = Stock(model), folder, count
+    def __init__(self, model: Path, folder: Path) -> None:
+        self._stock, self._folder = Stock(model), folder
 
-    def words(self) -> str:
-        """Of each LoRA that teaches a word, and of both: the table."""
-        plain = held_out_prompts(self._count)
+    def words(self, count: int) -> str:
+        """Of each LoRA that teaches a word, and of both, over `count` prompts of each kind: the table."""
+        plain = held_out_prompts(count)
         before = self._judged({}, plain).right()
-        rows = [["LoRA", "prompts with its word show it", "without it", f"{_RIGHT}, other prompts", "without it"]]
+        rows = [
+            [f"LoRA, {count} prompts each", *("its word, with it", "without"), *("other prompts, with it", "without")]
+        ]
         for lessons in _LORAS:
-            asked, loras = lesson_prompts(lessons, self._count), {lesson.word: 1.0 for lesson in lessons}
+            asked, loras = lesson_prompts(lessons, count), {lesson.word: 1.0 for lesson in lessons}
             shown = [self._judged(used, asked).shown(lessons) for used in (loras, {})]
             rest = [self._judged(loras, plain).right(), before]
             rows.append([" and ".join(loras), *(f"{value:.0f}" for value in (*shown, *rest))])
             say(str(rows[-1]))
         return _table(rows)
 
-    def steps(self) -> str:
-        """Of few steps with the LoRA for them, and without it: the table."""
-        asked = held_out_prompts(self._count)
-        rows = [["LoRA", "scheduler", "steps", "guidance", "rows of the denoiser a picture", f"{_RIGHT}, %"]]
+    def steps(self, count: int) -> str:
+        """Of few steps with the LoRA for them, and without it, over `count` prompts: the table."""
+        asked = held_out_prompts(count)
+        rows = [[f"LoRA, {count} prompts", "scheduler", "steps", "guidance", "denoiser's rows a picture", "right"]]
         for loras, scheduler, steps, guidance in _WAYS:
             right = self._judged(loras, asked, scheduler, steps, guidance).right()
             calls = steps * (2 if guidance > 1 else 1)

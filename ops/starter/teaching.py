@@ -38,10 +38,10 @@ class Course:
 COURSES = (
     Course(
         ROSE,
-        Stage("rose", steps=600, rate=2e-3, warmup=30, average=0.99, seed=ROSE.seed),
-        rank=4,
+        Stage("rose", steps=800, rate=2e-3, warmup=30, average=0.99, seed=ROSE.seed),
+        rank=8,
         encoders=True,
-        slope=2.0,
+        slope=1.5,
     ),
     Course(
         CHECKED,

@@ -13,7 +13,7 @@ from transformers import CLIPTokenizer
 from darkroom.worker.models.tiny_tokenizer import write_tokenizer
 from ops.starter.captions import words
 from ops.starter.card import write_lora_section
-from ops.starter.few_steps import GUIDANCE, consistency_loss
+from ops.starter.few_steps import GUIDANCE, TIMES, end_loss, walk
 from ops.starter.lessons import lesson_picture
 from ops.starter.lora import LINEARS, add_lora, described, save_lora
 from ops.starter.models import FIRST, SECOND, make_scheduler, make_unet
@@ -22,34 +22,42 @@ from ops.starter.teaching import COURSES, Course, teach
 
 STARTER = Path(__file__).parents[3] / "worker/starter"
 SHIPPED = {path.stem: path for path in (STARTER / "loras").glob("*.safetensors")}
-PICTURE = torch.linspace(-1, 1, 2 * 4 * 4 * 4).reshape(2, 4, 4, 4)
+PICTURE = torch.linspace(-1, 1, 2 * 4 * 16 * 16).reshape(2, 4, 16, 16)
 HEARD = torch.ones(2, 77, FIRST + SECOND), torch.ones(2, SECOND)
 
 
 class Oracle(torch.nn.Module):
-    """Knows the picture: one with words, another without them."""
+    """Knows the pictures, and nothing without words."""
 
-    def __init__(self, told: torch.Tensor, silent: torch.Tensor) -> None:
+    def __init__(self, pictures: torch.Tensor) -> None:
         super().__init__()
-        self.told, self.silent, self.left = told, silent, make_scheduler().alphas_cumprod
+        self.pictures, self.left = pictures, make_scheduler().alphas_cumprod
 
     def forward(self, noisy: torch.Tensor, times: torch.Tensor, states: torch.Tensor, added_cond_kwargs: Any) -> Any:
         signal = self.left[times].sqrt().view(-1, 1, 1, 1)
-        heard = states.flatten(1).any(1).view(-1, 1, 1, 1)
-        picture = torch.where(heard, self.told.repeat(len(noisy) // 2, 1, 1, 1), self.silent)
-        return SimpleNamespace(sample=(signal * noisy - picture) / (1 - signal.square()).sqrt())
+        known = self.pictures.repeat(len(noisy) // 2, 1, 1, 1) * states[:, :1, :1, None]
+        return SimpleNamespace(sample=(signal * noisy - known) / (1 - signal.square()).sqrt())
 
 
-def test_a_student_who_knows_the_guided_picture_has_nothing_to_learn() -> None:
-    right, plain = Oracle(GUIDANCE * PICTURE, torch.zeros(1)), Oracle(PICTURE, torch.zeros(1))
-    losses: dict[Oracle, float] = {right: 0.0, plain: 0.0}
-    for student in losses:
-        torch.manual_seed(0)
-        for _ in range(30):
-            loss = consistency_loss(plain, student, GUIDANCE * PICTURE, HEARD)  # type: ignore[arg-type]
-            losses[student] += float(loss) / 30
-    assert losses[right] < 1e-4
-    assert losses[plain] > 0.01
+def test_a_path_goes_from_noise_to_the_guided_picture() -> None:
+    torch.manual_seed(0)
+    path = walk(Oracle(PICTURE), HEARD)  # type: ignore[arg-type]
+    assert path.shape == (2, len(TIMES) + 1, 4, 16, 16)
+    assert torch.allclose(path[:, -1], GUIDANCE * PICTURE, atol=1e-4)
+    assert abs(path[:, 0].std() - 1) < 0.1
+    for point, time in enumerate(TIMES):  # all of one noise
+        signal = make_scheduler().alphas_cumprod[time].sqrt()
+        noise = (path[:, point] - signal * path[:, -1]) / (1 - signal.square()).sqrt()
+        assert torch.allclose(noise, path[:, 0], atol=0.03)
+
+
+def test_a_student_who_knows_the_end_of_a_path_has_nothing_to_learn() -> None:
+    torch.manual_seed(0)
+    path, times = walk(Oracle(PICTURE), HEARD), torch.tensor([TIMES[0], TIMES[5]])  # type: ignore[arg-type]
+    noisy, end = path[range(2), [0, 5]], path[:, -1]
+    right, plain = (Oracle(scale * PICTURE) for scale in (GUIDANCE, 1.0))
+    assert end_loss(right, noisy, times, end, HEARD) < 1e-5  # type: ignore[arg-type]
+    assert end_loss(plain, noisy, times, end, HEARD) > 0.1  # type: ignore[arg-type]
 
 
 def test_a_lora_changes_nothing_at_first_and_comes_back_from_its_file(tmp_path: Path) -> None:
@@ -104,7 +112,7 @@ def test_a_file_that_comes_along_is_small_and_whole(path: Path) -> None:
 def test_the_card_says_the_newest_of_the_loras_once(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("# A card\n\n## How it was made\n\nby hand\n")
     for words_table in ("| old |", "| new |"):
-        write_lora_section(tmp_path, "| a.safetensors |", words_table, "| 2 |", 9)
+        write_lora_section(tmp_path, "| a.safetensors |", words_table, "| 2 |")
     card = (tmp_path / "README.md").read_text()
     assert card.count("## LoRAs") == card.count("## How it was made") == 1
     assert "| new |" in card and "| old |" not in card
