@@ -19,10 +19,8 @@ _FEW_STEPS = {"few-steps": 1.0}
 #: LoRAs, scheduler, steps, guidance.
 _WAYS: tuple[tuple[Mapping[str, float], str, int, float], ...] = (
     ({}, *_DEFAULT),
-    (_FEW_STEPS, "lcm", 4, 1.0),
-    (_FEW_STEPS, "lcm", 2, 1.0),
-    ({}, "lcm", 4, 1.0),
-    ({}, "lcm", 2, 1.0),
+    *((_FEW_STEPS, "lcm", steps, 1.0) for steps in (4, 2, 1)),
+    *(({}, "lcm", steps, 1.0) for steps in (4, 2, 1)),
 )
 
 
