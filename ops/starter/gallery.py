@@ -85,13 +85,35 @@ WEIGHTS = Row(
     ],
 )
 
+_CHECKED = "a large checked blue square on a yellow background"
+LORA = Row(
+    "LoRA",
+    [{"prompt": _CHECKED, "loras": [f"checked:{scale}"], "seed": 1} for scale in (0, 0.7, 1)],
+)
+STYLE = Row(
+    "style",
+    [{"kind": "stylize", "prompt": prompt, "seed": 2} for prompt in ("a large heart", "a circle", "a star")],
+    style={"prompt": "a large dotted red square on a green background", "seed": 3},
+)
+RESTYLE = Row(
+    "style over a picture",
+    [
+        {"kind": "stylize", "prompt": "a star", "seed": 2, "strength": strength, "style_scale": scale}
+        for strength, scale in ((0.8, 1.0), (0.9, 1.0))
+    ],
+    style={"prompt": "a large yellow moon on a purple background", "seed": 3},
+    source={"prompt": "a large blue star on a white background", "seed": 1},
+)
+
 #: Every file, and its rows.
 SHEETS: dict[str, Sequence[Row]] = {
-    "gallery.png": (TXT2IMG, IMG2IMG, INPAINT, OUTPAINT, HIRES),
+    "gallery.png": (TXT2IMG, IMG2IMG, INPAINT, OUTPAINT, HIRES, LORA, STYLE),
     "kinds-weights.png": (WEIGHTS,),
     "kinds-interpolate.png": (INTERPOLATE, SEEDS),
     "kinds-hires.png": (HIRES,),
     "kinds-inpaint.png": (INPAINT, OUTPAINT),
+    "kinds-style.png": (STYLE, RESTYLE),
+    "adapters.png": (LORA,),
 }
 #: Each row once: several files may show it.
 ROWS = {row.name: row for rows in SHEETS.values() for row in rows}

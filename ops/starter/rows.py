@@ -1,6 +1,6 @@
 """Rows of pictures: requests that differ in little, made as a worker makes them, and captions of what differs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,14 +26,15 @@ class Shot:
 
 @dataclass(frozen=True)
 class Row:
-    """Requests, and the picture that they begin with: one of its own, of which `mask` (left, top, right, bottom)
-    is made anew.
+    """Requests, and the pictures that they begin with: a source, of which `mask` (left, top, right, bottom) is made
+    anew, and that of a `style`.
     """
 
     name: str
     asked: Sequence[Fields]
     source: Fields | None = None
     mask: tuple[int, int, int, int] | None = None
+    style: Fields | None = None
 
     @property
     def heading(self) -> str:
@@ -42,20 +43,20 @@ class Row:
         return _said({name: value for name, value in first.items() if name not in self._own and name != "kind"})
 
     def shots(self, studio: Studio, **fields: Any) -> Iterator[Shot]:
-        """The source and the mask, if there are any, and the pictures of all requests; `fields` are what those ask for
+        """What they begin with, if there is anything, and the pictures of all requests; `fields` are what those ask for
         that say nothing else.
         """
-        inputs = {}
-        if self.source:
-            request = studio.resolved(**{**fields, **self.source})
-            (inputs["image"],) = studio.develop(request, {})
-            yield Shot(inputs["image"], f"the source: {_said(self.source)}")
+        inputs: dict[str, Image.Image] = {}
+        for place, words, asked in (("styles.0.image", "the style", self.style), ("image", "the source", self.source)):
+            if asked:
+                (inputs[place],) = studio.develop(studio.resolved(**{**fields, **asked}), {})
+                yield Shot(inputs[place], f"{words}: {_said(asked)}")
         if self.mask:
             inputs["mask"] = Image.new("L", (SIDE, SIDE))
             inputs["mask"].paste(255, self.mask)
             yield Shot(inputs["mask"], "the mask")
         for asked in self.asked:
-            request = studio.resolved(**{**fields, **asked}, **{name: _INPUT.format(name) for name in inputs})
+            request = studio.resolved(**{**fields, **asked}, **_named(inputs))
             for piece, picture in enumerate(studio.develop(request, inputs)):
                 yield Shot(picture, self._caption(asked, request, piece))
 
@@ -72,6 +73,13 @@ class Row:
         return _said({name: values[name] for name in self._own if name in values})
 
 
+def _named(inputs: Iterable[str]) -> Fields:
+    """The request's fields for these pictures."""
+    found: dict[str, Any] = {name: _INPUT.format(name) for name in inputs if "." not in name}
+    styled = any(name.startswith("styles.") for name in inputs)
+    return {**found, "styles": [_INPUT.format("style")]} if styled else found
+
+
 def _said(values: Fields) -> str:
     """`a red star, seed 1, extend left=64,right=64`; no line ends between a name and its value."""
     if "width" in values:
@@ -82,6 +90,8 @@ def _said(values: Fields) -> str:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(_value, value)) or "none"
     if isinstance(value, Mapping):
         return ",".join(f"{name}={_value(part)}" for name, part in value.items())
     return f"{value:g}" if isinstance(value, float) else str(value)

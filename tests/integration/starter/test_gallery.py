@@ -20,6 +20,9 @@ MADE = {
     "hires": ([SMALL, LARGE, PLAIN], "size 64x64, hires scale=2,strength=0.3"),
     "interpolate prompts": ([SMALL] * 5, "5 of 5"),
     "interpolate seeds": ([SMALL] * 5, "5 of 5"),
+    "LoRA": ([SMALL] * 3, "loras checked:1"),
+    "style": ([SMALL] * 4, "a star"),
+    "style over a picture": ([SMALL] * 4, "strength 0.9"),
     "weights": ([SMALL] * 5, "a red (heart)1.5 star on a yellow background"),
 }
 
