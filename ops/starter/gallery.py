@@ -85,10 +85,23 @@ WEIGHTS = Row(
     ],
 )
 
-_CHECKED = "a large checked blue square on a yellow background"
 LORA = Row(
     "LoRA",
-    [{"prompt": _CHECKED, "loras": [f"checked:{scale}"], "seed": 1} for scale in (0, 0.7, 1)],
+    [
+        {"prompt": "a large checked rose square on a blue background", "loras": loras, "seed": 1}
+        for loras in ([], ["rose"], ["checked"], ["rose", "checked"])
+    ],
+)
+SCALE = Row(
+    "scale of a LoRA",
+    [
+        {"prompt": "a large checked blue square on a yellow background", "loras": [f"checked:{scale}"], "seed": 1}
+        for scale in (0, 0.7, 1)
+    ],
+)
+FEW_STEPS = Row(
+    "few steps",
+    [{**asked, "model": "starter-4step"} for asked in TXT2IMG.asked[:5]],
 )
 STYLE = Row(
     "style",
@@ -107,13 +120,13 @@ RESTYLE = Row(
 
 #: Every file, and its rows.
 SHEETS: dict[str, Sequence[Row]] = {
-    "gallery.png": (TXT2IMG, IMG2IMG, INPAINT, OUTPAINT, HIRES, LORA, STYLE),
+    "gallery.png": (TXT2IMG, IMG2IMG, INPAINT, OUTPAINT, HIRES, LORA, STYLE, FEW_STEPS),
     "kinds-weights.png": (WEIGHTS,),
     "kinds-interpolate.png": (INTERPOLATE, SEEDS),
     "kinds-hires.png": (HIRES,),
     "kinds-inpaint.png": (INPAINT, OUTPAINT),
     "kinds-style.png": (STYLE, RESTYLE),
-    "adapters.png": (LORA,),
+    "adapters.png": (LORA, SCALE, FEW_STEPS),
 }
 #: Each row once: several files may show it.
 ROWS = {row.name: row for rows in SHEETS.values() for row in rows}
