@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 from bench.harness import quiet_logs
+from bench.loras.few_steps import few_steps
 from bench.loras.fresh import fresh, large_file
 from bench.loras.stock import against_stock
 from bench.loras.styled import styled
@@ -22,6 +23,7 @@ def measure() -> list[Row]:
         return [
             *throughput(folder, ROUNDS),
             styled(folder, ROUNDS),
+            few_steps(ROUNDS),
             against_stock(folder, FEW),
             *fresh(folder, ROUNDS),
             large_file(folder, FEW),

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from bench.loras.few_steps import few_steps
 from bench.loras.files import everything, transformers
 from bench.loras.fresh import fresh
 from bench.loras.throughput import SORTS, throughput
@@ -14,6 +15,12 @@ def test_pictures_with_loras_are_held_against_pictures_without(tmp_path: Path) -
     assert [row.mark for row in rows] == [">= 0.88", ">= 0.99", "yes"]
     assert "2 LoRAs" in rows[0].what
     assert rows[-1].value == "yes"
+
+
+def test_few_steps_are_held_against_many() -> None:
+    row = few_steps(1, width=64, height=64)
+    assert float(row.value) > 1
+    assert row.mark == ">= 3"
 
 
 def test_a_fresh_lora_is_held_against_one_that_is_there(tmp_path: Path) -> None:
