@@ -115,6 +115,11 @@ class Adapters:
             args, kwargs = call.tree
             yield Call.of(call.module, args, {**kwargs, "extras": Rows(extras)(call.rows)})
 
+    @property
+    def page_bytes(self) -> int:
+        """Of one page of the bank, with all that a LoRA may change."""
+        return self.library.plan.page_bytes(self._placement.dtype)
+
     def stats(self) -> BankStats:
         """Of the bank."""
         found = self._keeper.stats()

@@ -79,6 +79,8 @@ class Pinned:
         adapters = Adapters.of(base, self._engine, self._pages, styles) if base.slots else None
         if adapters:
             self._stock(adapters.library, base.entry)
+            self._log.info("adapters.ready", model=weights, loras=len(adapters.library.offers), style=bool(styles),
+                           pages=adapters.stats().size, page_bytes=adapters.page_bytes)  # fmt: skip
         for entry in [*named, *self._made_of(weights, named, adapters)]:
             self._check_kinds(entry, styles)
             model = base if entry.name == weights else derived(base, entry)
