@@ -54,6 +54,7 @@ from darkroom.tasks.requests import (
 from darkroom.tasks.requests.handover import Refiner
 from darkroom.tasks.requests.hires import Hires
 from darkroom.tasks.requests.loras import Lora
+from darkroom.tasks.requests.stylize import Style, Stylize
 from darkroom.tasks.results import StoredFile, StoredImage
 from darkroom.tasks.settings import TaskSettings
 
@@ -105,6 +106,8 @@ __all__ = [
     "StorageNotConfigured",
     "StoredFile",
     "StoredImage",
+    "Style",
+    "Stylize",
     "Submitted",
     "TaskSettings",
     "Txt2Img",

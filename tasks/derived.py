@@ -90,9 +90,9 @@ def _base_of(one: Any) -> str | None:
 def _with_base(one: Any, named: Mapping[str, Any], under: Models) -> Any:
     base = _base_of(one)
     if base is not None and base in named:
-        return {**{field: named[base][field] for field in TAKEN if field in named[base]}, **one}
+        return {**{field: named[base][field] for field in (*TAKEN, "limits") if field in named[base]}, **one}
     if base is not None and base in under:
-        return {**{field: getattr(under[base], field) for field in TAKEN}, **one}
+        return {**{field: getattr(under[base], field) for field in (*TAKEN, "limits")}, **one}
     return one
 
 

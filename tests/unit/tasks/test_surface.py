@@ -41,6 +41,8 @@ def test_public_names() -> None:
         "JobNotFound",
         "JobResult",
         "Lora",
+        "Style",
+        "Stylize",
         "Market",
         "ModelOffer",
         "Outcome",
