@@ -198,7 +198,9 @@ def test_loras_and_models_made_of_another_are_not_for_the_last_release(
         assert [claims(studio, job) for job in (drawn, quick)] == [0, 0]
         new.send(signal.SIGCONT)
         succeeded(studio, drawn, quick)
-        assert heard_of(old, drawn) == heard_of(old, quick) == []
+        # Its janitor may have knocked for one that waited while the other stood still; it claims none.
+        told = [*heard_of(old, drawn), *heard_of(old, quick)]
+        assert {line.get("outcome") for line in told} <= {"knocked"}
         told = last.produce(studio, [plain(seed=2)], [plainly.id, quick.id])
         assert (told["states"], told["warnings"]) == (["succeeded", "succeeded"], [[]])
         assert (told["dead"], told["unreadable"]) == ([], [drawn.id])
