@@ -71,19 +71,28 @@ In `loras/`, as diffusers saves and loads them; `python -m ops.starter loras` an
 |---|---|---|---|---|
 {files}
 
-A LoRA's word means nothing without it. Measured with diffusers' own pipeline ({defaults.num_inference_steps} steps of
-{defaults.scheduler}, guidance {defaults.guidance_scale:g}) on prompts whose shape, colour and background were never
-together in training, one picture each, by the same judge, which knows the new words too;
-`python -m ops.starter evaluate-loras` measures it again. In per cent: pictures that show the word, or both words, where
-the prompt asks for it; and of prompts without it, pictures whose background, colours and shapes are all right.
+A LoRA's word means nothing without it. Measured with diffusers' own pipeline and the model's defaults, on prompts whose
+shape, colour and background were never together in training, one picture each, by the same judge, which knows the new
+words too; `python -m ops.starter evaluate-loras` measures it again. In per cent: pictures that show the word, or both
+words, where the prompt asks for it; and of prompts without it, pictures whose background, colours and shapes are all
+right.
 
 {words}
-Rose is a colour of things and of backgrounds, RGB {rose}; checked is of things only, and not of pixel art, in which
-dots look the same. On cyan and pale things the light squares come out round.
+
+Rose is a colour of things and of backgrounds, RGB {rose}; checked is of things only, and not of pixel art, in
+which dots look the same. On cyan and pale things the light squares come out round, and on rose ones pale.
 
 `few-steps` has the guidance inside, so a step asks the denoiser for one row a picture instead of two:
 
 {steps}
+
+The words were shown in drawn pictures, and what the model knows as well; `few-steps` learnt the ends of paths that the
+model itself had gone. One core, shared with much other work, which the minutes of the clock show:
+
+| stage | steps | minutes | last loss |
+|---|---|---|---|
+{stages}
+
 """
 _START, _END = "## LoRAs that come with it", "## How it was made"
 
@@ -110,12 +119,12 @@ def write_card(folder: Path, tallies: dict[str, Tally], curves: list[Curve]) -> 
     card.write_text(text)
 
 
-def write_lora_section(folder: Path, files: str, words: str, steps: str) -> None:
+def write_lora_section(folder: Path, files: str, words: str, steps: str, stages: str) -> None:
     """Writes what the LoRAs do into the card of the model in `folder`, in place of what was said of them before."""
     card = folder / "README.md"
     text = card.read_text()
     rose = TAUGHT_COLOURS["rose"]
-    section = _LORAS.format(files=files, words=words, steps=steps, rose=rose, defaults=ENTRY.defaults)
+    section = _LORAS.format(files=files, words=words, steps=steps, stages=stages, rose=rose)
     card.write_text(text.replace(_section(text) + _END, section + _END))
 
 

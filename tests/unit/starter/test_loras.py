@@ -112,7 +112,7 @@ def test_a_file_that_comes_along_is_small_and_whole(path: Path) -> None:
 def test_the_card_says_the_newest_of_the_loras_once(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("# A card\n\n## How it was made\n\nby hand\n")
     for words_table in ("| old |", "| new |"):
-        write_lora_section(tmp_path, "| a.safetensors |", words_table, "| 2 |")
+        write_lora_section(tmp_path, "| a.safetensors |", words_table, "| 2 |", "| one | 9 |")
     card = (tmp_path / "README.md").read_text()
     assert card.count("## LoRAs") == card.count("## How it was made") == 1
     assert "| new |" in card and "| old |" not in card
