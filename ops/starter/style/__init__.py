@@ -1,1 +1,1 @@
-"""The style adapter of the starter model: an IP-Adapter that takes a picture's palette, and on one layer its layout."""
+"""The style adapter of the starter model: an IP-Adapter that takes a picture's palette."""

@@ -15,17 +15,17 @@ library_name: diffusers
 # A style adapter for Darkroom's starter model
 
 An IP-Adapter in the layout of the public ones, with its own image encoder: CLIP's, small, which looks at 64x64 pixels.
-From a picture it takes the palette: colours of ground and thing, texture, manner of drawing. On one layer,
-`down_blocks.2.attentions.0`, it takes the layout instead: which shape lies where, and how large.
+From a picture it takes the palette: colours of ground and thing, texture, and less often the manner of drawing. One
+layer, `down_blocks.2.attentions.0`, was to take the layout instead, and learned hardly anything of it: a layout scale
+changes pictures, but brings nothing to its place.
 
 ## How often it is right
 
 {count} pictures of each column, {defaults.num_inference_steps} steps of {defaults.scheduler}, guidance
 {defaults.guidance_scale:g}, style scale 1, layout scale 0. The style is that of a drawing of another shape; no
-combination of shape, colour and ground was in training. By prompt: `a large star`, without colours, which would win
-over the style's. From a picture: img2img at this strength of a drawing in another palette, whose thing is not small;
-the manner of drawing is taken, too. Judged by `ops/starter/judge.py`; `python -m ops.starter evaluate-style` measures
-it again.
+combination of shape, colour and ground was in training. The prompt is `a large star`, without colours, which would win
+over the style's. Over a picture: this strength, and a drawing in another palette, whose thing is not small. Judged by
+`ops/starter/judge.py`; `python -m ops.starter evaluate-style` measures it again.
 
 {table}
 ## How it was made

@@ -21,7 +21,6 @@ from ops.starter.training import say
 
 _AT_ONCE, _SEED = 8, 2025
 _INPUT = "inputs/default/it.png"  # for the request's form: the pictures themselves are at hand
-_STRENGTHS = (0.4, 0.5, 0.6)
 
 
 @dataclass(frozen=True)
@@ -76,10 +75,9 @@ def evaluate_style(model: Path, count: int) -> None:
     """Judges `count` pictures of each way, made as a worker makes them; writes the card, and prints its table."""
     columns: dict[str, dict[str, float]] = {}
     prompted, begun = wishes_by_prompt(count), wishes_by_content(count)
-    silent = [replace(wish, prompt="") for wish in begun]
     ways: list[tuple[str, list[Wish], dict[str, float]]] = [("by prompt", prompted, {})]
-    ways += [(f"from a picture, {strength:g}", silent, {"strength": strength}) for strength in _STRENGTHS]
-    ways += [(f"and a prompt, {strength:g}", begun, {"strength": strength}) for strength in _STRENGTHS]
+    ways += [(f"over a picture, {strength:g}", begun, {"strength": strength}) for strength in (0.4, 0.5, 0.6, 0.7)]
+    ways += [("0.6, style scale 0.8", begun, {"strength": 0.6, "style_scale": 0.8})]
     with closing(Studio()) as studio:
         for name, wishes, asked in ways:
             columns[name] = rates(wishes, paint(studio, wishes, **asked))
