@@ -1,6 +1,5 @@
 """Fetching a LoRA from the Hugging Face hub: one file at one commit, pinned by its digest."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,11 @@ from darkroom.worker.errors import (
     AdapterDigestMismatch,
     AdapterIncompatible,
     AdapterMissing,
-    ModelCorrupt,
 )
 from darkroom.worker.models.digests import Progress, hash_files
-from darkroom.worker.models.hub import RemoteFile, RemoteModel, byte_bar, hub_door, list_remote
+from darkroom.worker.models.fetching import fetch
+from darkroom.worker.models.hub import RemoteModel, hub_door, list_remote
 from darkroom.worker.models.lockfile import LOCK_NAME, LockedFile, LockedModel, pin
-from darkroom.worker.models.pull import check_space, literal
 from darkroom.worker.settings import WorkerSettings
 
 NAMED = 5  # files of a repository that are told
@@ -54,19 +52,16 @@ def pull_lora(
     if pinned and (there := _whole(entry, settings, progress)):
         return there
     with hub_door(source):
-        remote = listing(source.repo, pinned.revision if pinned else source.revision)
-        if not re.fullmatch("[0-9a-f]{40}", remote.revision):  # it becomes a folder's name
-            raise ModelCorrupt(f"the hub calls the commit of {source.repo} {remote.revision!r}")
-        wanted = _wanted(source, remote)
-        folder = settings.models_dir / locked_name(entry) / remote.revision
-        check_space(folder, wanted.bytes)
-        snapshot(
-            repo_id=source.repo,
-            revision=remote.revision,
-            local_dir=folder,
-            allow_patterns=[literal(source.file)],
-            tqdm_class=byte_bar(wanted.bytes, progress),
+        remote = fetch(
+            source,
+            pinned.revision if pinned else source.revision,
+            lambda commit: settings.models_dir / locked_name(entry) / commit,
+            lambda remote: [_wanted(source, remote)],
+            listing=listing,
+            snapshot=snapshot,
+            progress=progress,
         )
+        folder = settings.models_dir / locked_name(entry) / remote.revision
         return _pinned(entry, settings, folder / source.file, remote, pinned, progress)
 
 
@@ -83,17 +78,16 @@ def _whole(entry: LoraEntry, settings: WorkerSettings, progress: Progress | None
         return None
 
 
-def _wanted(source: WeightsHubSource, remote: RemoteModel) -> RemoteFile:
+def _wanted(source: WeightsHubSource, remote: RemoteModel) -> str:
     """Raises AdapterMissing for a file that the repository does not have, and names those that it has."""
-    found = remote.files.get(source.file)
-    if found is None:
+    if source.file not in remote.files:
         there = sorted(name for name in remote.files if name.endswith(".safetensors"))
         named = ", ".join(there[:NAMED]) + (f" and {len(there) - NAMED} more" if len(there) > NAMED else "")
         raise AdapterMissing(
             f"{source.repo} has no {source.file} at {source.revision}; its .safetensors files are: {named or 'none'}",
             hint="correct `file` in the catalogue entry",
         )
-    return found
+    return source.file
 
 
 def _pinned(

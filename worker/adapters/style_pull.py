@@ -1,6 +1,5 @@
 """Fetching a style adapter with its image encoder from the Hugging Face hub, at one commit, pinned by their digests."""
 
-import re
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
@@ -24,13 +23,12 @@ from darkroom.worker.errors import (
     AdapterDigestMismatch,
     AdapterIncompatible,
     AdapterMissing,
-    ModelCorrupt,
 )
 from darkroom.worker.models.digests import Progress
-from darkroom.worker.models.hub import RemoteModel, byte_bar, hub_door, list_remote
+from darkroom.worker.models.fetching import fetch
+from darkroom.worker.models.hub import RemoteModel, hub_door, list_remote
 from darkroom.worker.models.lockfile import LOCK_NAME, LockedModel, pin
 from darkroom.worker.models.naming import weight_pattern
-from darkroom.worker.models.pull import check_space, literal
 from darkroom.worker.settings import WorkerSettings
 
 _CONFIGS = ("config.json", "preprocessor_config.json")
@@ -56,19 +54,16 @@ def pull_style(
     if pinned and (there := _whole(entry, settings, progress)):
         return there
     with hub_door(source):
-        remote = listing(source.repo, pinned.revision if pinned else source.revision)
-        if not re.fullmatch("[0-9a-f]{40}", remote.revision):  # it becomes a folder's name
-            raise ModelCorrupt(f"the hub calls the commit of {source.repo} {remote.revision!r}")
-        wanted = _wanted(source, remote)
-        folder = settings.models_dir / locked_style(entry) / remote.revision
-        check_space(folder, sum(remote.files[name].bytes for name in wanted))
-        snapshot(
-            repo_id=source.repo,
-            revision=remote.revision,
-            local_dir=folder,
-            allow_patterns=[literal(name) for name in wanted],
-            tqdm_class=byte_bar(sum(remote.files[name].bytes for name in wanted), progress),
+        remote = fetch(
+            source,
+            pinned.revision if pinned else source.revision,
+            lambda commit: settings.models_dir / locked_style(entry) / commit,
+            lambda remote: _wanted(source, remote),
+            listing=listing,
+            snapshot=snapshot,
+            progress=progress,
         )
+        folder = settings.models_dir / locked_style(entry) / remote.revision
         files = StyleFiles(folder / source.file, folder / source.image_encoder)
         return _pinned(entry, settings, files, remote, pinned, progress)
 

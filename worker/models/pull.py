@@ -1,18 +1,17 @@
 """Fetching a model from the Hugging Face hub: the family's files in safe formats, at one commit, pinned by digest."""
 
 import re
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
 
 from darkroom.tasks.catalogue import HubSource, ModelEntry
-from darkroom.worker.errors import ModelCorrupt, ModelDigestMismatch, ModelIncompatible, ModelMissing, ModelUnsafe
+from darkroom.worker.errors import ModelCorrupt, ModelDigestMismatch, ModelIncompatible, ModelUnsafe
 from darkroom.worker.models.digests import Progress, hash_files, verify
 from darkroom.worker.models.families import FamilySpec, family
-from darkroom.worker.models.hub import RemoteModel, byte_bar, hub_door, list_remote
+from darkroom.worker.models.fetching import fetch
+from darkroom.worker.models.hub import RemoteModel, hub_door, list_remote
 from darkroom.worker.models.layout import TOKENIZER_FILES, folder_layout
 from darkroom.worker.models.lockfile import LOCAL, LockedFile, LockedModel, pin
 from darkroom.worker.models.naming import PICKLES, weight_pattern, weight_stem
@@ -42,19 +41,14 @@ def pull(
     if pinned and _complete(entry, settings, pinned, progress):
         return pinned
     with hub_door(source):
-        remote = listing(source.repo, pinned.revision if pinned else source.revision)
-        if not re.fullmatch("[0-9a-f]{40}", remote.revision):  # it becomes a folder's name
-            raise ModelCorrupt(f"the hub calls the commit of {source.repo} {remote.revision!r}")
-        folder = folder_of(entry, settings, remote.revision)
-        wanted = wanted_files(spec, list(remote.files), source.variant)
-        size = sum(remote.files[name].bytes for name in wanted)
-        check_space(folder, size)
-        snapshot(
-            repo_id=source.repo,
-            revision=remote.revision,
-            local_dir=folder,
-            allow_patterns=[literal(name) for name in wanted],
-            tqdm_class=byte_bar(size, progress),
+        remote = fetch(
+            source,
+            pinned.revision if pinned else source.revision,
+            lambda commit: folder_of(entry, settings, commit),
+            lambda remote: wanted_files(spec, list(remote.files), source.variant),
+            listing=listing,
+            snapshot=snapshot,
+            progress=progress,
         )
         return _pin(entry, settings, remote, pinned, progress)
 
@@ -133,20 +127,3 @@ def _check_remote(name: str, files: dict[str, LockedFile], remote: RemoteModel) 
             raise ModelCorrupt(f"model {name}: {file} did not arrive as the hub has it")
         if known is None:
             raise ModelDigestMismatch(f"model {name}: {file} is not of the repository", hint="delete it and pull again")
-
-
-def check_space(folder: Path, needed: int) -> None:
-    """Raises ModelMissing where the disk has no room for so many bytes in this folder."""
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.exists() else 0
-    free = shutil.disk_usage(existing).free
-    if needed - there > free:
-        raise ModelMissing(
-            f"it takes {(needed - there) / 1e9:.1f} GB more, {existing} has {free / 1e9:.1f} GB free",
-            hint="make room, or set DARKROOM_MODELS_DIR to a larger disk",
-        )
-
-
-def literal(name: str) -> str:
-    """The name as a pattern that matches it alone."""
-    return re.sub(r"([*?[])", r"[\1]", name)
