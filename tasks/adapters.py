@@ -16,6 +16,7 @@ from darkroom.tasks.sources import (
 
 MOST_LORAS = 8  # of one image, besides the model's own
 MOST_SCALE = 10.0
+MOST_RANK = 128  # of all LoRAs of an image together; published ones have 4 to 128
 RANK_STEP = 8  # workers keep LoRAs in pages of this rank: one of rank 4 takes as much as one of 8
 
 #: The same form as the names of models; the two are apart.

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self, get_args
 
 from pydantic import Field, model_validator
 
-from darkroom.tasks.adapters import MOST_LORAS, LoraOffer, LoraUse
+from darkroom.tasks.adapters import MOST_LORAS, MOST_RANK, LoraOffer, LoraUse
 from darkroom.tasks.families import NOT_OF_FAMILY, Family, Kind, ModelName
 from darkroom.tasks.schedulers import MOST_STEPS, SCHEDULERS, SchedulerConfig
 from darkroom.tasks.sources import BundledSource, FileSource, FolderSource, HubSource, Strict
@@ -33,7 +33,7 @@ class Limits(Strict):
     max_images: int = Field(default=16, ge=1, le=256)
     max_prompt_chars: int = Field(default=4000, ge=1, le=10_000)
     max_frames: int = Field(default=64, ge=2, le=256)
-    max_lora_rank: int = Field(default=128, ge=1, le=128, description="of all LoRAs of an image together")
+    max_lora_rank: int = Field(default=MOST_RANK, ge=1, le=MOST_RANK, description="of all LoRAs of an image together")
 
 
 class ModelOffer(Strict):

@@ -108,7 +108,7 @@ class Adapters:
         }
         uses = [Use("", "", 1.0, RANK, 1, parts, text=False)] if parts else []
         wanted = {use.sha256: use.pages for use in uses}
-        with self._keeper.held(wanted, lambda _: Lora(1, sheets, {}), lambda: None) as pages:
+        with self._keeper.held(wanted, lambda _: Lora(sheets, {}), lambda: None) as pages:
             extras = self._made(uses, pages)
             if self.styles:
                 extras = (*extras[:-1], self.styles.drawn())

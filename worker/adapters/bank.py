@@ -16,18 +16,22 @@ from typing import NamedTuple
 
 import torch
 
-from darkroom.tasks.adapters import RANK_STEP
+from darkroom.tasks.adapters import MOST_RANK, RANK_STEP
 from darkroom.worker.models.adaptable import PARTS, Delta, Slot
 
 RANK = RANK_STEP  # of a page
-MOST_RANK = 128  # of the LoRAs of one image together
-MOST_PAGES = MOST_RANK // RANK
+MOST_PAGES = MOST_RANK // RANK  # of the LoRAs of one image together
 
 #: A part's matrices of one LoRA on the host, as the bank has them: by width, (matrices, pages, RANK, width).
 Sheets = Mapping[int, torch.Tensor]
 
 #: What rows ask of a part: pages (rows, m), and the weight of each (rows, m).
 Asked = tuple[torch.Tensor, torch.Tensor]
+
+
+def pages_of(rank: int) -> int:
+    """How many pages a LoRA takes whose widest layer has this rank."""
+    return -(-rank // RANK)
 
 
 class _Where(NamedTuple):

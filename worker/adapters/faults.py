@@ -3,12 +3,10 @@
 import re
 from collections.abc import Iterable
 
+from darkroom.tasks.adapters import MOST_RANK
 from darkroom.worker.adapters.lora_file import FileLayer, LoraFile
 from darkroom.worker.adapters.passing import NUMBERS, REAL
 from darkroom.worker.errors import AdapterIncompatible
-
-#: Of all LoRAs of an image together, where a model's limits do not say otherwise; published ones have 4 to 128.
-MAX_RANK = 128
 
 _NAMED, _LONGEST = 3, 120  # names of a fault that are told, and characters of one
 
@@ -83,7 +81,7 @@ def few(names: list[str]) -> str:
     return ", ".join(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..." for name in names[:_NAMED]) + more
 
 
-def own_faults(file: LoraFile, max_rank: int = MAX_RANK) -> Faults:
+def own_faults(file: LoraFile, max_rank: int = MOST_RANK) -> Faults:
     """What no model could do with the file. Raises AdapterIncompatible for one that is no LoRA at all."""
     faults, left, techniques = Faults(), [], list(_TECHNIQUES)
     for name in file.others:

@@ -1,9 +1,11 @@
 """Whether a LoRA file fits a model, from names and shapes alone: no tensor is read."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from darkroom.worker.adapters.faults import MAX_RANK, Faults, own_faults, seems_for
+from darkroom.tasks.adapters import MOST_RANK
+from darkroom.worker.adapters.faults import Faults, own_faults, seems_for
 from darkroom.worker.adapters.lora_file import FileLayer, LoraFile
 from darkroom.worker.adapters.names import Layer, ModelLayers
 from darkroom.worker.adapters.scales import Config, config_of, read_configs
@@ -19,12 +21,12 @@ class Change:
     config: Config | None
 
 
-def check_lora(file: LoraFile, layers: ModelLayers, max_rank: int = MAX_RANK) -> int:
-    """The largest rank of all layers. Raises AdapterIncompatible for a file that does not fit; all faults are named."""
-    return max(change.change.rank for change in fit(file, layers, max_rank))
+def rank_of(changes: Iterable[Change]) -> int:
+    """The largest of all layers; 0 where there are none."""
+    return max((change.change.rank for change in changes), default=0)
 
 
-def fit(file: LoraFile, layers: ModelLayers, max_rank: int = MAX_RANK) -> list[Change]:
+def fit(file: LoraFile, layers: ModelLayers, max_rank: int = MOST_RANK) -> list[Change]:
     """A change for each layer that the file names, each of another layer. Raises AdapterIncompatible."""
     faults = own_faults(file, max_rank)
     configs = read_configs(file)

@@ -8,8 +8,8 @@ import structlog
 import torch
 
 from darkroom.tasks.adapters import LoraEntry, LoraOffer
-from darkroom.worker.adapters.bank import RANK, Plan
-from darkroom.worker.adapters.fit import fit
+from darkroom.worker.adapters.bank import Plan, pages_of
+from darkroom.worker.adapters.fit import fit, rank_of
 from darkroom.worker.adapters.lora import Lora, Use, lay_out
 from darkroom.worker.adapters.lora_file import lora_header
 from darkroom.worker.adapters.names import ModelLayers
@@ -46,11 +46,10 @@ class Library:
         changes = fit(lora_header(path), self._layers)
         said = {"name": entry.name, "scale": entry.scale, "description": entry.description, "license": entry.license}
         text = any(change.layer.part != "unet" for change in changes)
-        offer = LoraOffer(**said, sha256=sha256, rank=max(change.change.rank for change in changes), text=text)
+        offer = LoraOffer(**said, sha256=sha256, rank=rank_of(changes), text=text)
         rows = [change for change in changes if change.layer.part == "unet"]
-        pages = -(-max((change.change.rank for change in rows), default=0) // RANK)
         parts = frozenset(self.plan.slot(change.layer.path).part for change in rows)
-        self._known[entry.name] = Known(offer, path, pages, parts)
+        self._known[entry.name] = Known(offer, path, pages_of(rank_of(rows)), parts)
 
     @property
     def parts(self) -> frozenset[str]:

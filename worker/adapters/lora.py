@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from darkroom.worker.adapters.bank import RANK, Plan, Sheets
+from darkroom.worker.adapters.bank import RANK, Plan, Sheets, pages_of
 from darkroom.worker.adapters.weights import LoraLayer, LoraWeights
 from darkroom.worker.models.adaptable import Delta, Slot
 
@@ -31,7 +31,6 @@ class Use:
 class Lora:
     """On the host. `sheets`: what it adds to the denoiser, by part; `texts`: to text encoders, by their names."""
 
-    pages: int
     sheets: Mapping[str, Sheets]
     texts: Mapping[str, Sequence[tuple[Slot, torch.Tensor, torch.Tensor]]]
 
@@ -45,8 +44,7 @@ class Lora:
 def lay_out(weights: LoraWeights, plan: Plan, text_slots: Mapping[str, Mapping[str, Slot]], dtype: torch.dtype) -> Lora:
     """As the bank of this plan takes it; `text_slots` by the encoders' names and their paths."""
     layers = weights.parts.get("unet", {})
-    rank = max((layer.down.shape[0] for layer in layers.values()), default=0)
-    pages = -(-rank // RANK)
+    pages = pages_of(max((layer.rank for layer in layers.values()), default=0))
     sheets: dict[str, dict[int, torch.Tensor]] = {}
     for path, layer in layers.items():
         slot, (down, up) = plan.slot(path), plan.where(path)
@@ -59,7 +57,7 @@ def lay_out(weights: LoraWeights, plan: Plan, text_slots: Mapping[str, Mapping[s
         _put(sheets[slot.part], up, layer.up.mT)
     heard = weights.parts.keys() & text_slots.keys()
     texts = {name: _texts(weights.parts[name], text_slots[name], dtype) for name in sorted(heard)}
-    return Lora(pages, sheets, texts)
+    return Lora(sheets, texts)
 
 
 def text_deltas(lora: Lora, encoder: str, scale: float, device: torch.device) -> list[tuple[Slot, Delta]]:

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from darkroom.worker.adapters.faults import MAX_RANK, Faults
+from darkroom.tasks.adapters import MOST_RANK
+from darkroom.worker.adapters.faults import Faults
 from darkroom.worker.adapters.fit import Change, fit
 from darkroom.worker.adapters.lora_file import LoraFile, open_lora
 from darkroom.worker.adapters.names import ModelLayers
@@ -49,7 +50,7 @@ def read_lora(
     path: Path,
     components: Mapping[str, Any] | ModelLayers,
     sha256: str | None = None,
-    max_rank: int = MAX_RANK,
+    max_rank: int = MOST_RANK,
 ) -> LoraWeights:
     """The file's matrices for these loaded modules, or for the layers of such; it is read and hashed in one go.
 

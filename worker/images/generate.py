@@ -185,7 +185,7 @@ class Generator:
     def uses(self, asked: Asked) -> tuple[Use, ...]:
         """The LoRAs of a picture that is asked for, in their order: the model's own, then those of the request.
 
-        Raises AdapterMissing, and AdapterUnsupported where this worker applies none.
+        Raises AdapterMissing, and AdapterIncompatible where this worker applies none.
         """
         own = [(one.name, one.scale, None) for one in self.entry.own_loras]
         named = [(one.name, one.scale, one.sha256) for one in asked.loras] if asked.model == self.entry.name else []

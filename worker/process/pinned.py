@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import structlog
 
-from darkroom.tasks.adapters import AdapterEntry, LoraEntry, LoraOffer, StyleEntry
+from darkroom.tasks.adapters import AdapterEntry, LoraOffer, StyleEntry
 from darkroom.tasks.catalogue import Contents, ModelEntry
 from darkroom.tasks.families import kinds_of
 from darkroom.worker.adapters.adapters import Adapters
@@ -142,7 +142,7 @@ class Pinned:
         """Raises ModelIncompatible where the entry chooses the kind that needs a style adapter; all are no choice."""
         if styles or "stylize" not in entry.kinds or set(entry.kinds) == kinds_of(entry.family):
             return
-        fits = [one for one in self._contents.styles.values() if not one.misfit(entry.name, entry.family, entry.base)]
+        fits = [one for one in self._contents.styles.values() if not _misfit(one, entry)]
         why = "; ".join(str(self._refused.get(one.name, f"{one.name} is not here")) for one in fits)
         raise ModelIncompatible(
             f"model {entry.name}: its entry names the kind stylize, and no style adapter can be used with it: "
@@ -152,8 +152,8 @@ class Pinned:
 
     def _is_for(self, adapter: AdapterEntry, base: ModelEntry) -> bool:
         """Whether it is for this model, or one that is made of it."""
-        served = {entry.name for entry in self._contents.models.values() if entry.weights == base.name}
-        return base.family in adapter.families and (not adapter.models or not served.isdisjoint(adapter.models))
+        made = (entry for entry in self._contents.models.values() if entry.weights == base.name)
+        return any(not _misfit(adapter, entry) for entry in made)
 
     def _made_of(self, weights: str, named: Iterable[ModelEntry], adapters: Adapters | None) -> Iterator[ModelEntry]:
         """Models of these weights that nobody named, and that can be served all the same."""
@@ -180,5 +180,5 @@ def _offering(entry: ModelEntry, here: Iterable[LoraOffer], contents: Contents) 
     return entry.model_copy(update={"loras": fitting})
 
 
-def _misfit(lora: LoraEntry, entry: ModelEntry) -> str:
-    return lora.misfit(entry.name, entry.family, entry.base)
+def _misfit(adapter: AdapterEntry, entry: ModelEntry) -> str:
+    return adapter.misfit(entry.name, entry.family, entry.base)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from darkroom.worker.adapters.fit import check_lora
+from darkroom.worker.adapters.fit import fit, rank_of
 from darkroom.worker.adapters.lora_file import lora_header
 from darkroom.worker.adapters.names import ModelLayers
 from darkroom.worker.adapters.weights import read_lora
@@ -45,7 +45,7 @@ def refusal(layers: ModelLayers, path: Path, tensors: Tensors, **metadata: str) 
 
 def test_the_file_that_the_others_spoil_can_be_used(layers: ModelLayers, path: Path) -> None:
     save_file(matrices(), path)
-    assert read_lora(path, layers).rank == check_lora(lora_header(path), layers) == 4
+    assert read_lora(path, layers).rank == rank_of(fit(lora_header(path), layers)) == 4
 
 
 @pytest.mark.parametrize(

@@ -17,13 +17,9 @@ from darkroom.worker.adapters.shelf import Shelf
 from darkroom.worker.models.adaptable import adapt
 
 
-def lora(pages: int) -> Lora:
-    return Lora(pages, {}, {})
-
-
-def load(name: str) -> Lora:
-    """One page, whatever the name."""
-    return lora(1)
+def load(_: str) -> Lora:
+    """Nothing, whatever the name."""
+    return Lora({}, {})
 
 
 def free() -> None:
@@ -85,7 +81,8 @@ def test_pages_are_of_one_at_a_time(turns: list[tuple[str, int]]) -> None:
 def test_many_images_and_few_pages() -> None:
     """Each page has, as long as it is held, what was written there for its holder."""
     page_of: dict[int, int] = {}
-    loras = {f"{number}": lora(1 + number % 3) for number in range(9)}
+    sizes = {f"{number}": 1 + number % 3 for number in range(9)}
+    loras = {name: Lora({}, {}) for name in sizes}
     names = {id(one): name for name, one in loras.items()}
 
     def write(one: Lora, pages: Sequence[int]) -> None:
@@ -94,11 +91,11 @@ def test_many_images_and_few_pages() -> None:
     keeper = Keeper(6, write)
 
     def image(number: int) -> None:
-        wanted = {name: loras[name].pages for step in (1, 5) if (name := str((number * step) % 9))}
+        wanted = {name: sizes[name] for step in (1, 5) if (name := str((number * step) % 9))}
         with keeper.held(wanted, loras.__getitem__, free) as found:
             for name, pages in found.items():
                 assert {names[page_of[page]] for page in pages} == {name}
-                assert len(pages) == loras[name].pages
+                assert len(pages) == sizes[name]
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(image, range(300)))
