@@ -81,7 +81,7 @@ class Call:
         if not any(True for _ in extras_of(self.tree)):
             return self.tree
         left = chain(widths, repeat(0))
-        found: Tree = _with_extras(self.tree, lambda extra: extra.columns(next(left)))
+        found: Tree = _mapped(self.tree, lambda leaf: leaf.columns(next(left)) if isinstance(leaf, Extra) else leaf)
         return found
 
     def part(self, start: int, stop: int) -> Self:
@@ -150,15 +150,22 @@ def joined(trees: Sequence[Any], join: Join) -> Any:
 
 def changed(tree: Any, change: Change) -> Any:
     """The tree with other tensors; its dicts and lists are new ones."""
-    if isinstance(tree, torch.Tensor):
-        return change(tree)
-    if isinstance(tree, Extra):
-        return replace(tree, tensors=tuple(map(change, tree.tensors)))
+
+    def other(leaf: Any) -> Any:
+        if isinstance(leaf, torch.Tensor):
+            return change(leaf)
+        return replace(leaf, tensors=tuple(map(change, leaf.tensors))) if isinstance(leaf, Extra) else leaf
+
+    return _mapped(tree, other)
+
+
+def _mapped(tree: Any, change: Callable[[Any], Any]) -> Any:
+    """The tree with other leaves."""
     if isinstance(tree, dict):
-        return _like(tree, {name: changed(child, change) for name, child in tree.items()})
+        return _like(tree, {name: _mapped(child, change) for name, child in tree.items()})
     if isinstance(tree, _LISTS):
-        return _like(tree, [changed(child, change) for child in tree])
-    return tree
+        return _like(tree, [_mapped(child, change) for child in tree])
+    return change(tree)
 
 
 def _like(parent: Any, children: Any) -> Any:
@@ -172,43 +179,30 @@ def _like(parent: Any, children: Any) -> Any:
 
 
 def tensors_of(tree: Any) -> Iterator[torch.Tensor]:
-    """All tensors, in their order."""
-    if isinstance(tree, torch.Tensor):
-        yield tree
-    elif isinstance(tree, dict):
-        for child in tree.values():
-            yield from tensors_of(child)
-    elif isinstance(tree, _LISTS):
-        for child in tree:
-            yield from tensors_of(child)
+    """All tensors, in their order, but for those of extras."""
+    return (leaf for leaf in _leaves(tree) if isinstance(leaf, torch.Tensor))
 
 
 def extras_of(tree: Any) -> Iterator[Extra]:
     """All extras, in their order."""
-    if isinstance(tree, Extra):
-        yield tree
-    elif isinstance(tree, dict):
+    return (leaf for leaf in _leaves(tree) if isinstance(leaf, Extra))
+
+
+def _leaves(tree: Any) -> Iterator[Any]:
+    if isinstance(tree, dict):
         for child in tree.values():
-            yield from extras_of(child)
+            yield from _leaves(child)
     elif isinstance(tree, _LISTS):
         for child in tree:
-            yield from extras_of(child)
+            yield from _leaves(child)
+    else:
+        yield tree
 
 
 def shortest(widths: Sequence[int]) -> Widths:
     """Without what is 0 at the end: a call without extras says nothing of them."""
     last = max((place for place, width in enumerate(widths, 1) if width), default=0)
     return tuple(widths[:last])
-
-
-def _with_extras(tree: Any, change: Callable[[Extra], Any]) -> Any:
-    if isinstance(tree, Extra):
-        return change(tree)
-    if isinstance(tree, dict):
-        return _like(tree, {name: _with_extras(child, change) for name, child in tree.items()})
-    if isinstance(tree, _LISTS):
-        return _like(tree, [_with_extras(child, change) for child in tree])
-    return tree
 
 
 def _with_time_steps(args: tuple[Any, ...], kwargs: dict[str, Any], sample: torch.Tensor) -> Tree:
