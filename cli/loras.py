@@ -10,9 +10,9 @@ from rich.console import Group, RenderableType
 from darkroom.cli.fetching import fetching
 from darkroom.cli.market import market_if_heard
 from darkroom.cli.models import PICKLES
-from darkroom.cli.options import AsJson, Catalogue, ModelsDir, set_environment
+from darkroom.cli.options import AsJson, Catalogue, ModelsDir, worker_settings
 from darkroom.cli.reading import local_path
-from darkroom.cli.screen import Screen, pairs, size, table
+from darkroom.cli.screen import Screen, in_words, pairs, size, table
 from darkroom.tasks import Market
 from darkroom.tasks.adapters import LoraEntry
 from darkroom.tasks.catalogue import load_loras
@@ -30,30 +30,32 @@ app = typer.Typer(help="LoRAs: what there is, fetching files, and looking into t
 @app.command("list", epilog="Example: darkroom loras list --json")
 def list_loras(*, catalogue: Catalogue = None, models_dir: ModelsDir = None, as_json: AsJson = False) -> None:
     """List the LoRAs of catalogue and workers: for which models, whether the file is here, rank and licence."""
-    screen, settings = Screen(as_json=as_json), _settings(catalogue, models_dir)
+    screen, settings = Screen(as_json=as_json), worker_settings(catalogue, models_dir)
     entries, market = load_loras(settings.catalogue), market_if_heard(screen, "offered")
-    names = sorted({*entries, *_offered(market)})
-    documents = [_document(name, entries.get(name), market, settings) for name in names]
+    offered = _offered(market)
+    names = sorted({*entries, *(offered or ())})
+    documents = [_document(name, entries.get(name), offered, settings) for name in names]
     screen.result({"loras": documents}, loras_table(documents))
 
 
 @app.command(epilog="Example: darkroom loras show lcm-sdxl")
 def show(name: str, *, catalogue: Catalogue = None, models_dir: ModelsDir = None, as_json: AsJson = False) -> None:
     """Show all that the catalogue and the workers say of one LoRA."""
-    screen, settings = Screen(as_json=as_json), _settings(catalogue, models_dir)
+    screen, settings = Screen(as_json=as_json), worker_settings(catalogue, models_dir)
     entries, market = load_loras(settings.catalogue), market_if_heard(screen, "offered")
-    if name not in _offered(market):
+    offered = _offered(market)
+    if name not in (offered or ()):
         _entry(name, entries)
-    document = _document(name, entries.get(name), market, settings)
+    document = _document(name, entries.get(name), offered, settings)
     screen.result(
-        document, pairs([(key, _in_words(value)) for key, value in document.items() if value not in ("", None)])
+        document, pairs([(key, in_words(value)) for key, value in document.items() if value not in ("", None)])
     )
 
 
 @app.command(epilog="Example: darkroom loras pull lcm-sdxl")
 def pull(name: str, *, catalogue: Catalogue = None, models_dir: ModelsDir = None, as_json: AsJson = False) -> None:
     """Fetch a LoRA's file from the Hugging Face hub at one commit, check it, and pin its digest."""
-    screen, settings = Screen(as_json=as_json), _settings(catalogue, models_dir)
+    screen, settings = Screen(as_json=as_json), worker_settings(catalogue, models_dir)
     entry = _entry(name, load_loras(settings.catalogue))
     from darkroom.worker.adapters.pull import pull_lora  # loads torch and the hub's library
 
@@ -75,16 +77,11 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Show what a LoRA's file says of itself, from its header; nothing is loaded or run."""
-    path = _path(lora, _settings(catalogue, models_dir))
+    path = _path(lora, worker_settings(catalogue, models_dir))
     from darkroom.worker.adapters.facts import inspect_lora  # loads torch
 
     facts = inspect_lora(path)
     Screen(as_json=as_json).result(_facts_document(facts), _facts_shown(facts))
-
-
-def _settings(catalogue: str | None, models_dir: str | None) -> WorkerSettings:
-    set_environment(catalogue=catalogue, models_dir=models_dir)
-    return WorkerSettings()
 
 
 def _entry(name: str, entries: Mapping[str, LoraEntry]) -> LoraEntry:
@@ -97,32 +94,41 @@ def _entry(name: str, entries: Mapping[str, LoraEntry]) -> LoraEntry:
     return entries[name]
 
 
-def _offered(market: Market | None) -> dict[str, dict[str, Any]]:
-    """By name of the LoRA: what is said of it, and how many workers serve each of the models that it is offered for."""
-    found: dict[str, dict[str, Any]] = {}
-    for model, workers in (market.workers if market else {}).items():
-        offer = market.offers.get(model) if market and workers else None
-        for lora in offer.loras if offer else ():
+_Offered = dict[str, dict[str, Any]]
+
+
+def _offered(market: Market | None) -> _Offered | None:
+    """By name of the LoRA: what is said of it, and how many workers serve each of the models that it is offered for.
+
+    None where Redis does not answer.
+    """
+    if market is None:
+        return None
+    found: _Offered = {}
+    for model, workers in market.workers.items():
+        if not workers or not (offer := market.offers.get(model)):
+            continue
+        for lora in offer.loras:
             said = found.setdefault(lora.name, {**lora.model_dump(), "families": [], "workers": {}})
             said["workers"][model] = workers
-            said["families"] = sorted({*said["families"], offer.family}) if offer else []
+            said["families"] = sorted({*said["families"], offer.family})
     return found
 
 
-def _document(name: str, entry: LoraEntry | None, market: Market | None, settings: WorkerSettings) -> dict[str, Any]:
+def _document(name: str, entry: LoraEntry | None, offered: _Offered | None, settings: WorkerSettings) -> dict[str, Any]:
     """What a worker says goes before what the catalogue of this machine says."""
-    offered = _offered(market).get(name, {})
-    said = {**(entry.model_dump(mode="json") if entry else {}), **{k: v for k, v in offered.items() if k != "families"}}
+    theirs = (offered or {}).get(name, {})
+    said = {**(entry.model_dump(mode="json") if entry else {}), **{k: v for k, v in theirs.items() if k != "families"}}
     held = _holding(entry, settings)
     return {
         "name": name,
-        "families": entry.families if entry else offered["families"],
+        "families": entry.families if entry else theirs["families"],
         "models": said.get("models", []),
         "state": held.state if held else "not here",
         "rank": said["rank"] if "rank" in said else _rank(held),
         "scale": said.get("scale", 1.0),
         "text": said.get("text"),
-        "workers": None if market is None else said.get("workers", {}),
+        "workers": None if offered is None else said.get("workers", {}),
         "sha256": said.get("sha256"),
         "source": said.get("source"),
         "description": said.get("description", ""),
@@ -176,12 +182,6 @@ def _workers(document: Mapping[str, Any]) -> str:
     return ", ".join(f"{model} ({workers})" for model, workers in sorted(document["workers"].items())) or "-"
 
 
-def _in_words(value: object) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {one}" for key, one in value.items()) or "-"
-    return (", ".join(map(str, value)) or "-") if isinstance(value, list) else str(value)
-
-
 def _path(lora: str, settings: WorkerSettings) -> Path:
     path = local_path(lora, "PATH")
     if path.exists() or path.suffix in (".safetensors", *PICKLES) or "/" in lora:
@@ -220,6 +220,6 @@ def _facts_shown(facts: "LoraFacts") -> RenderableType:
     """Names and values; what keeps it from being used comes last."""
     document = _facts_document(facts) | {"bytes": size(facts.bytes)}
     faults = document.pop("faults")
-    shown = [(name, _in_words(list(value) if isinstance(value, tuple) else value)) for name, value in document.items()]
+    shown = [(name, in_words(list(value) if isinstance(value, tuple) else value)) for name, value in document.items()]
     parts: list[RenderableType] = [pairs([(name, words) for name, words in shown if words not in ("None", "-")])]
     return Group(*parts, *(f"cannot be used: {fault}" for fault in faults))

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from darkroom.cli.errors import FileFault
 from darkroom.cli.fetching import fetching
 from darkroom.cli.market import market_if_heard
-from darkroom.cli.options import AsJson, Catalogue, ModelsDir, set_environment
+from darkroom.cli.options import AsJson, Catalogue, ModelsDir, worker_settings
 from darkroom.cli.reading import local_path
 from darkroom.cli.screen import Screen, pairs, size, table
 from darkroom.tasks import Market, ModelOffer
@@ -30,7 +30,7 @@ PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
 @app.command("list", epilog="Example: darkroom models list --json")
 def list_models(*, catalogue: Catalogue = None, models_dir: ModelsDir = None, as_json: AsJson = False) -> None:
     """List the catalogue: defaults, licence, whether the weights are here, and how many workers serve each model."""
-    screen, settings = Screen(as_json=as_json), _settings(catalogue, models_dir)
+    screen, settings = Screen(as_json=as_json), worker_settings(catalogue, models_dir)
     contents, market = load_contents(settings.catalogue), market_if_heard(screen, "served")
     states = _states(contents, settings)
     names = sorted({*contents.models, *(market.offers if market else ())})
@@ -44,7 +44,7 @@ def pull(name: str, *, catalogue: Catalogue = None, models_dir: ModelsDir = None
 
     Of a model that is made of another one that is fetched, and the LoRAs that it has of its own.
     """
-    screen, settings = Screen(as_json=as_json), _settings(catalogue, models_dir)
+    screen, settings = Screen(as_json=as_json), worker_settings(catalogue, models_dir)
     contents = load_contents(settings.catalogue)
     entry = _entry(name, contents.models)
     from darkroom.worker.adapters.pull import pull_lora
@@ -80,16 +80,11 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Show tensors and metadata of weights from their headers; nothing is loaded or run."""
-    settings = _settings(catalogue, models_dir)
+    settings = worker_settings(catalogue, models_dir)
     files = _weights(model, settings)
     Screen(as_json=as_json).result(
         {"files": [_weights_document(name, found) for name, found in files.items()]}, _shown(files, tensors=tensors)
     )
-
-
-def _settings(catalogue: str | None, models_dir: str | None) -> WorkerSettings:
-    set_environment(catalogue=catalogue, models_dir=models_dir)
-    return WorkerSettings()
 
 
 def _entry(name: str, catalogue: Mapping[str, ModelEntry]) -> ModelEntry:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from darkroom.tasks.job import canonical_id
+from darkroom.worker.settings import WorkerSettings
 
 
 def _an_id(text: str) -> str:
@@ -30,6 +31,12 @@ Memory = Annotated[
 Threads = Annotated[int | None, typer.Option(help="CPU threads of the model's calls; 0: all cores.")]
 Catalogue = Annotated[str | None, typer.Option(metavar="FILE", help="Your own catalogue file.")]
 ModelsDir = Annotated[str | None, typer.Option("--models-dir", metavar="DIR", help="Where pulled models lie.")]
+
+
+def worker_settings(catalogue: str | None, models_dir: str | None) -> WorkerSettings:
+    """With what the options say of catalogue and models."""
+    set_environment(catalogue=catalogue, models_dir=models_dir)
+    return WorkerSettings()
 
 
 def set_environment(**options: object) -> None:

@@ -173,6 +173,13 @@ def some(ids: Sequence[str], count: int | None = None) -> str:
     return ", ".join(map(printable, ids[:NAMED])) + (f" and {more} more" if more > 0 else "")
 
 
+def in_words(value: object) -> str:
+    """A value of a document, for people: mappings and lists with commas between, a dash for what is empty."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {one}" for key, one in value.items()) or "-"
+    return (", ".join(map(str, value)) or "-") if isinstance(value, list) else str(value)
+
+
 def size(count: int) -> str:
     """Bytes for people."""
     amount = float(count)

@@ -1,14 +1,13 @@
 """`darkroom styles`: the style adapters that the kind stylize works with, fetching them, and looking into them."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import typer
 from rich.console import RenderableType
 
 from darkroom.cli.fetching import fetching
-from darkroom.cli.options import AsJson, Catalogue, ModelsDir, set_environment
-from darkroom.cli.screen import Screen, pairs, size, table
+from darkroom.cli.options import AsJson, Catalogue, ModelsDir, worker_settings
+from darkroom.cli.screen import Screen, in_words, pairs, size, table
 from darkroom.tasks.adapters import StyleEntry
 from darkroom.tasks.catalogue import load_styles
 from darkroom.tasks.misspelt import did_you_mean
@@ -21,7 +20,7 @@ app = typer.Typer(help="Style adapters: what there is, fetching and inspecting f
 @app.command("list", epilog="Example: darkroom styles list --json")
 def list_styles(*, catalogue: Catalogue = None, models_dir: ModelsDir = None, as_json: AsJson = False) -> None:
     """List the style adapters of the catalogue: for which models, whether the files are here, and the licence."""
-    settings = _settings(catalogue, models_dir)
+    settings = worker_settings(catalogue, models_dir)
     documents = [_document(entry, settings) for entry in load_styles(settings.catalogue).values()]
     Screen(as_json=as_json).result({"styles": documents}, _shown(documents))
 
@@ -29,7 +28,7 @@ def list_styles(*, catalogue: Catalogue = None, models_dir: ModelsDir = None, as
 @app.command(epilog="Example: darkroom styles pull ip-adapter-sdxl")
 def pull(name: str, *, catalogue: Catalogue = None, models_dir: ModelsDir = None, as_json: AsJson = False) -> None:
     """Fetch a style adapter and its image encoder from the Hugging Face hub at one commit, and pin their digests."""
-    screen, settings = Screen(as_json=as_json), _settings(catalogue, models_dir)
+    screen, settings = Screen(as_json=as_json), worker_settings(catalogue, models_dir)
     entry = _entry(name, settings)
     from darkroom.worker.adapters.style_found import opened_files
     from darkroom.worker.adapters.style_pull import pull_style  # loads torch and the hub's library
@@ -44,7 +43,7 @@ def pull(name: str, *, catalogue: Catalogue = None, models_dir: ModelsDir = None
 @app.command(epilog="Example: darkroom styles inspect ip-adapter-sdxl")
 def inspect(name: str, *, catalogue: Catalogue = None, models_dir: ModelsDir = None, as_json: AsJson = False) -> None:
     """Show what the file of a style adapter holds, from its header; nothing is loaded or run."""
-    settings = _settings(catalogue, models_dir)
+    settings = worker_settings(catalogue, models_dir)
     entry = _entry(name, settings)
     from darkroom.worker.adapters.style_file import inspect_style  # loads torch
     from darkroom.worker.adapters.style_found import opened_files
@@ -63,12 +62,7 @@ def inspect(name: str, *, catalogue: Catalogue = None, models_dir: ModelsDir = N
         "metadata": held.metadata,
         "files": {inner: path.stat().st_size for inner, path in opened_files(files).items()},
     }
-    Screen(as_json=as_json).result(document, pairs([(key, _in_words(value)) for key, value in document.items()]))
-
-
-def _settings(catalogue: str | None, models_dir: str | None) -> WorkerSettings:
-    set_environment(catalogue=catalogue, models_dir=models_dir)
-    return WorkerSettings()
+    Screen(as_json=as_json).result(document, pairs([(key, in_words(value)) for key, value in document.items()]))
 
 
 def _entry(name: str, settings: WorkerSettings) -> StyleEntry:
@@ -106,9 +100,3 @@ def _state(entry: StyleEntry, settings: WorkerSettings) -> str:
 def _shown(documents: list[dict[str, Any]]) -> RenderableType:
     rows = ((d["name"], ", ".join(d["families"]), d["state"], d["description"], d["license"]) for d in documents)
     return table("NAME", "FAMILY", "FILES", "DESCRIPTION", "LICENCE", rows=rows, spare=("LICENCE", "DESCRIPTION"))
-
-
-def _in_words(value: object) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {one}" for key, one in value.items()) or "-"
-    return str(value)

@@ -6,7 +6,6 @@ from typing import Literal
 
 from darkroom.tasks.adapters import LoraEntry, StyleEntry
 from darkroom.tasks.catalogue import BundledSource, FileSource, HubSource, ModelEntry
-from darkroom.tasks.sources import StyleHubSource, WeightsHubSource
 from darkroom.worker.adapters.places import path_of_lora, pin_of_lora
 from darkroom.worker.adapters.style_places import pin_of_style, style_files
 from darkroom.worker.models.lockfile import LOCAL, LockedModel
@@ -14,6 +13,10 @@ from darkroom.worker.models.places import folder_of, pin_of
 from darkroom.worker.settings import WorkerSettings
 
 State = Literal["pulled", "incomplete", "not pulled", "local", "missing", "bundled"]
+
+#: Of an adapter that is here, by the type of its source; and of one that lacks something.
+_STATES: dict[str, State] = {"hub": "pulled", "file": "local", "bundled": "bundled"}
+_LACKING: dict[State, State] = {"pulled": "incomplete", "local": "missing", "bundled": "missing"}
 
 HERE: tuple[State, ...] = ("pulled", "local", "bundled")
 
@@ -49,13 +52,11 @@ def lora_holding(entry: LoraEntry, settings: WorkerSettings) -> Holding:
     path = path_of_lora(entry, settings, locked)
     if path is None:
         return Holding("not pulled")
-    state: State = "bundled"
-    if not isinstance(entry.source, BundledSource):
-        state = "pulled" if isinstance(entry.source, WeightsHubSource) else "local"
+    state = _STATES[entry.source.type]
     there, revision = _size(path), locked.revision if locked else LOCAL
     pinned = next(iter(locked.files.values())).bytes if locked else there
     if there < 0:
-        return Holding("incomplete" if state == "pulled" else "missing", revision, pinned, (str(path),), locked=locked)
+        return Holding(_LACKING[state], revision, pinned, (str(path),), locked=locked)
     if there != pinned:
         return Holding("incomplete", revision, pinned, (str(path),), locked=locked)
     return Holding(state, revision, pinned, files=((path.name, path),), locked=locked)
@@ -67,9 +68,7 @@ def style_holding(entry: StyleEntry, settings: WorkerSettings) -> Holding:
     files = style_files(entry, settings, locked)
     if files is None:
         return Holding("not pulled")
-    state: State = "bundled"
-    if not isinstance(entry.source, BundledSource):
-        state = "pulled" if isinstance(entry.source, StyleHubSource) else "local"
+    state = _STATES[entry.source.type]
     wanted = {name: file.bytes for name, file in locked.files.items()} if locked else {}
     paths = {name: files.path_of(name) for name in wanted} or {"": files.adapter, "config.json": files.encoder}
     wrong = tuple(
@@ -77,7 +76,7 @@ def style_holding(entry: StyleEntry, settings: WorkerSettings) -> Holding:
     )
     revision = locked.revision if locked else LOCAL
     if wrong:
-        state = "incomplete" if state == "pulled" else "missing"
+        state = _LACKING[state]
     return Holding(state, revision, sum(wanted.values()), wrong, tuple(paths.items()), locked)
 
 
