@@ -1,27 +1,19 @@
 """A tiny style adapter, as its file and encoder, and in the processors of a tiny model."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
-
 from darkroom.worker.adapters.style import load_style
 from darkroom.worker.adapters.styles import Styles
-from darkroom.worker.adapters.tiny_style import make_tiny_style
+from darkroom.worker.adapters.tiny_style import TINY_SHARES, make_tiny_style
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.models.digests import hash_files
 from darkroom.worker.models.loading import LoadedModel
 
-#: Of the tiny denoisers, which have one attention less a block than the real ones.
-SHARES = {"style": {"up_blocks.": 1.0, "mid_block.": 0.5}, "layout": {"down_blocks.": 1.0}}
-
 
 def write_style(unet: Any, folder: Path) -> tuple[Path, Path]:
     """The adapter's file, which says what its layers carry, and the folder of its encoder."""
-    path, encoder = make_tiny_style(unet, folder)
-    save_file(load_file(path), path, metadata={"darkroom": json.dumps(SHARES)})
-    return path, encoder
+    return make_tiny_style(unet, folder, shares=TINY_SHARES)
 
 
 def in_processors(model: LoadedModel, folder: Path, engine: Engine) -> Styles:

@@ -1,16 +1,14 @@
 """LoRAs, a style adapter and a model made of another one, for the tiny model that measurements run."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from diffusers import UNet2DConditionModel
-from safetensors.torch import load_file, save_file
 
 from bench.loras.files import Which, attention, everything, transformers, write_lora
 from darkroom.tasks.catalogue import FolderSource, ModelEntry
-from darkroom.worker.adapters.tiny_style import make_tiny_style
+from darkroom.worker.adapters.tiny_style import TINY_SHARES, make_tiny_style
 
 STRONG = 0.3  # of standard deviation: so that pictures are others
 QUICK, OWN = "tiny-quick", "own"
@@ -22,9 +20,6 @@ LORAS: Mapping[str, tuple[Which, int]] = {
     "grain": (everything, 8),
     OWN: (attention, 8),
 }
-
-#: Of denoisers that have fewer attentions a block than the real one.
-_SHARES = {"style": {"up_blocks.": 1.0, "mid_block.": 0.5}, "layout": {"down_blocks.": 1.0}}
 
 
 def adapters_beside(entry: ModelEntry) -> dict[str, list[Any]]:
@@ -53,9 +48,7 @@ def _lora(folder: Path, name: str, denoiser: Any, seed: int) -> dict[str, Any]:
 def write_style(folder: Path, denoiser: Any) -> tuple[Path, Path]:
     """A style adapter of random numbers for this denoiser, and the folder of its tiny image encoder."""
     folder.mkdir()
-    path, encoder = make_tiny_style(denoiser, folder)
-    save_file(load_file(path), path, metadata={"darkroom": json.dumps(_SHARES)})
-    return path, encoder
+    return make_tiny_style(denoiser, folder, shares=TINY_SHARES)
 
 
 def _style(folder: Path, denoiser: Any) -> dict[str, Any]:

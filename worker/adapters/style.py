@@ -69,17 +69,25 @@ class StyleAdapter:
         asked = torch.tensor([style, layout], dtype=torch.float32)
         return (asked[:, None] * self._shares).sum(dim=0, keepdim=True).to(self._placement.device)
 
+    def look(self, picture: Image.Image, kept: Cache[Tensor] | None = None) -> Tensor:
+        """What the encoder says of the picture; `kept` has what it said before, by the picture's content."""
+
+        def encode() -> Tensor:
+            return self._states(self._encoder.preprocessor(picture))
+
+        return kept.get(_digest(picture), encode) if kept else encode()
+
     def embed(
         self, pictures: Sequence[Image.Image], weights: Sequence[float], kept: Cache[Tensor] | None = None
     ) -> Tensor:
         """Tokens (1, tokens, cross-attention width) of the weighted mean of what the encoder says of the pictures.
 
-        `kept` has what it said before, by the picture's content. Raises ValueError where the weights have no sum.
+        `kept`: see `look`. Raises ValueError where the weights have no sum.
         """
         total = sum(weights)
         if not total > 0:
             raise ValueError("the weights of a style's pictures must have a sum above 0")
-        seen = [self._see(picture, kept) for picture in pictures]
+        seen = [self.look(picture, kept) for picture in pictures]
         mean = torch.stack([tensor * (weight / total) for tensor, weight in zip(seen, weights, strict=True)]).sum(dim=0)
         return self._project(mean)
 
@@ -97,12 +105,6 @@ class StyleAdapter:
     @property
     def _is_plain(self) -> bool:
         return isinstance(self._projection, ImageProjection)
-
-    def _see(self, picture: Image.Image, kept: Cache[Tensor] | None) -> Tensor:
-        def encode() -> Tensor:
-            return self._states(self._encoder.preprocessor(picture))
-
-        return kept.get(_digest(picture), encode) if kept else encode()
 
     @torch.no_grad()
     def _states(self, pixels: Tensor) -> Tensor:

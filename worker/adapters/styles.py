@@ -57,7 +57,7 @@ class Styles:
         Each picture is looked at once, in a model call of its own. Raises what model calls raise.
         """
         for picture in wish.pictures if len(wish.pictures) > 1 else ():
-            self._engine.call(self._adapter.embed, [picture], [1.0], self._seen)
+            self._engine.call(self._adapter.look, picture, self._seen)
         tokens = self._engine.call(self._adapter.embed, wish.pictures, wish.weights, self._seen)
         self._engine.streams.finish()  # whoever finds a picture in the cache knows of no event to wait for
         scales = self._adapter.scales(wish.style, wish.layout)

@@ -1,6 +1,7 @@
 """A tiny IP-Adapter with random weights in the layout of the public files, and its image encoder."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,18 @@ from darkroom.worker.adapters.attention import cross_attention
 from darkroom.worker.adapters.projection import Form
 
 WIDTH, EMBEDDING, SIDE = 16, 24, 32
+#: What carries a style and what a layout in the tiny denoisers, which have one attention less a block than real ones.
+TINY_SHARES = {"style": {"up_blocks.": 1.0, "mid_block.": 0.5}, "layout": {"down_blocks.": 1.0}}
 _HIDDEN, _TOKENS, _DEPTH, _HEADS = 16, 6, 4, 2
 
 
-def make_tiny_style(unet: Any, folder: Path, form: Form = "plain", seed: int = 0) -> tuple[Path, Path]:
+def make_tiny_style(
+    unet: Any, folder: Path, form: Form = "plain", seed: int = 0, shares: Mapping[str, Any] | None = None
+) -> tuple[Path, Path]:
     """Writes both into `folder`: the adapter's file for this denoiser, and the folder of its encoder.
 
-    The weights follow from `seed` alone and the global generator stays as it was.
+    The weights follow from `seed` alone and the global generator stays as it was. `shares`: what the file says of what
+    its layers carry (`TINY_SHARES`); None: nothing, so that the family's blocks count.
     """
     path, encoder = folder / "ip_adapter.safetensors", folder / "image_encoder"
     with torch.random.fork_rng(devices=[]):
@@ -29,7 +35,8 @@ def make_tiny_style(unet: Any, folder: Path, form: Form = "plain", seed: int = 0
         projection = _plain(cross) if form == "plain" else dict(_plus(cross))
         layers = dict(_layers(unet))
     named = {f"image_proj.{name}": tensor for name, tensor in projection.items()}
-    save_file({**named, **layers}, path, metadata={"format": "pt"})
+    said = {"format": "pt"} if shares is None else {"darkroom": json.dumps(shares)}
+    save_file({**named, **layers}, path, metadata=said)
     return path, encoder
 
 
