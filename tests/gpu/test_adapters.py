@@ -1,6 +1,5 @@
 """LoRAs by row on a CUDA device: with recorded graphs, with more of them than the bank has room for, and again."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.warm import warm
 from darkroom.worker.models.device import choose_placement
 from darkroom.worker.models.loading import LoadedModel, load_model
-from darkroom.worker.models.tuning import make_engine
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
 from tests.unit.worker.adapters.stocked import LORAS, stocked
@@ -40,12 +38,6 @@ ASKED: list[list[str]] = [
 @pytest.fixture(scope="module", params=["none", "graphs", "compile, graphs"])
 def settings(request: pytest.FixtureRequest) -> WorkerSettings:
     return WorkerSettings.model_validate({"device": "cuda", "dtype": "float32", "speedups": request.param})
-
-
-@pytest.fixture(scope="module")
-def engine(settings: WorkerSettings) -> Iterator[Engine]:
-    with make_engine(choose_placement(settings)) as engine:
-        yield engine
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The shared denoiser on a CUDA device: rounding, replay, memory, and how far the engine runs ahead."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,7 +19,6 @@ from darkroom.worker.images.warm import warm
 from darkroom.worker.models.device import choose_placement
 from darkroom.worker.models.loading import load_model
 from darkroom.worker.models.previews import Snapshot
-from darkroom.worker.models.tuning import make_engine
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
 
@@ -37,12 +35,6 @@ IMAGES = 48
 @pytest.fixture(scope="module", params=["none", "auto"])
 def settings(request: pytest.FixtureRequest) -> WorkerSettings:
     return WorkerSettings.model_validate({"device": "cuda", "dtype": "float32", "speedups": request.param})
-
-
-@pytest.fixture(scope="module")
-def engine(settings: WorkerSettings) -> Iterator[Engine]:
-    with make_engine(choose_placement(settings)) as engine:
-        yield engine
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """The models of a process: weights once, whatever is made of them."""
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,14 +23,9 @@ from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
 from tests.unit.worker.adapters.writers import train, write_kohya
 from tests.unit.worker.conftest import make, same
+from tests.unit.worker.process.conftest import in_catalogue
 
 FEW = {"width": 32, "height": 32, "num_inference_steps": 2, "guidance_scale": 1.0, "scheduler": "euler"}
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with Engine(threads=1) as engine:
-        yield engine
 
 
 class Place:
@@ -41,9 +35,7 @@ class Place:
         self.folder, self.engine = folder, engine
         self.placement = Placement(torch.device("cpu"), torch.float32, "full", 1)
         self.settings = WorkerSettings(models_dir=folder / "models", catalogue=folder / "catalogue.json")
-        kept = {"name", "family", "source", "defaults", "limits", "schedulers"}
-        base = entry.model_dump(mode="json", include=kept)
-        self.data: dict[str, Any] = {"models": [base], "loras": []}
+        self.data: dict[str, Any] = {"models": [in_catalogue(entry)], "loras": []}
         self.model = load_model(entry, self.placement, self.settings)
 
     def lora(self, name: str, **how: Any) -> None:

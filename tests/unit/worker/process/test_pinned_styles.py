@@ -1,7 +1,6 @@
 """Style adapters of the models of a process: taken where they are here and fit, else told of."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,7 @@ from darkroom.worker.process.pinned import Pinned, named_entries
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
 from tests.styles import write_style
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with Engine(threads=1) as engine:
-        yield engine
+from tests.unit.worker.process.conftest import in_catalogue
 
 
 class Place:
@@ -36,8 +30,7 @@ class Place:
         self.settings = WorkerSettings(models_dir=folder / "models", catalogue=folder / "catalogue.json")
         model = load_model(entry, Placement(torch.device("cpu"), torch.float32, "full", 1), self.settings)
         self.path, self.encoder = write_style(model.components["unet"], folder)
-        kept = {"name", "family", "source", "defaults", "limits", "schedulers"}
-        self.model = entry.model_dump(mode="json", include=kept)
+        self.model = in_catalogue(entry)
         self.style: dict[str, Any] = {
             "name": "tiny-style",
             "family": entry.family,
