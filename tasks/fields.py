@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, JsonValue
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, JsonValue, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from darkroom.tasks.catalogue import SCHEDULERS, scheduler_id
@@ -89,6 +89,15 @@ def _listed(value: object) -> object:
     """Any sequence as the list that JSON has in its place; of one that is far too long the beginning."""
     is_text = isinstance(value, str | bytes | bytearray | memoryview)
     return list(islice(value, _LONGEST)) if isinstance(value, Sequence) and not is_text else value
+
+
+def one_or_several(*kinds: type[Any]) -> BeforeValidator:
+    """Python's callers may leave out the brackets around one: a text, or an object of these classes."""
+
+    def listed(value: object, info: ValidationInfo) -> object:
+        return [value] if isinstance(value, (str, *kinds)) and info.mode == "python" else value
+
+    return BeforeValidator(listed)
 
 
 Reference = Annotated[str, AfterValidator(_printable)]

@@ -10,7 +10,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from darkroom.tasks.adapters import MOST_LORAS, RANK_STEP, AdapterName, LoraOffer, Scale, Sha256
 from darkroom.tasks.catalogue import Catalogue, ModelOffer, builtin_contents
 from darkroom.tasks.errors import Fault
-from darkroom.tasks.fields import Listed
+from darkroom.tasks.fields import Listed, one_or_several
 from darkroom.tasks.misspelt import did_you_mean
 from darkroom.tasks.requests.base import JobRequest, Rule
 from darkroom.tasks.requests.checked import Checked
@@ -51,17 +51,13 @@ def _from_text(value: object, info: ValidationInfo) -> object:
         return {"name": name, "scale": scale}
 
 
-def _one_or_several(value: object, info: ValidationInfo) -> object:
-    return [value] if isinstance(value, str | Lora) and info.mode == "python" else value
-
-
 class Adapted(JobRequest):
     """LoRAs over the job's own model; a further one (`refiner`, `hires`) has none of them."""
 
     about: ClassVar[str] = "LoRAs"
 
-    loras: Annotated[list[Annotated[Lora, BeforeValidator(_from_text)]], Listed, BeforeValidator(_one_or_several)] = (
-        Field(default=[], max_length=MOST_LORAS, description="a LoRA to paint with")
+    loras: Annotated[list[Annotated[Lora, BeforeValidator(_from_text)]], Listed, one_or_several(Lora)] = Field(
+        default=[], max_length=MOST_LORAS, description="a LoRA to paint with"
     )
 
     def rules(self, offer: ModelOffer) -> Iterator[Rule]:

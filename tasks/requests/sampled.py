@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
 from darkroom.tasks.catalogue import SCHEDULERS, ModelOffer, scheduler_id
 from darkroom.tasks.errors import Fault
-from darkroom.tasks.fields import Corner, Extent, Listed, SchedulerName
+from darkroom.tasks.fields import Corner, Extent, Listed, SchedulerName, one_or_several
 from darkroom.tasks.requests.base import JobRequest, Rule, defaults
 from darkroom.tasks.steps import step_faults, steps_left
 
@@ -15,11 +15,6 @@ from darkroom.tasks.steps import step_faults, steps_left
 SIZE_CONDITIONS = ("original_size", "crop", "target_size")
 
 Output = Literal["image", "latents"]
-
-
-def _one_or_several(value: object, info: ValidationInfo) -> object:
-    """Python's callers may leave out the brackets around one."""
-    return [value] if isinstance(value, str) and info.mode == "python" else value
 
 
 class Sampled(JobRequest):
@@ -46,7 +41,7 @@ class Sampled(JobRequest):
         default=None, description="WIDTHxHEIGHT that SDXL is told the picture has; default: its own"
     )
 
-    output: Annotated[list[Output], Listed, BeforeValidator(_one_or_several)] = Field(
+    output: Annotated[list[Output], Listed, one_or_several()] = Field(
         default=["image"], min_length=1, description="what is kept of each image: image, latents, or both"
     )
 

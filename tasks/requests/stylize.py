@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.errors import Fault
-from darkroom.tasks.fields import Listed, Reference
+from darkroom.tasks.fields import Listed, Reference, one_or_several
 from darkroom.tasks.requests.base import Rule
 from darkroom.tasks.requests.checked import Checked
 from darkroom.tasks.requests.handover import HandedOverPicture
@@ -47,10 +47,6 @@ def _from_text(value: object, info: ValidationInfo) -> object:
     return style_of(value) if isinstance(value, str) and info.mode == "python" else value
 
 
-def _one_or_several(value: object, info: ValidationInfo) -> object:
-    return [value] if isinstance(value, str | Style) and info.mode == "python" else value
-
-
 class Stylize(HandedOverPicture, Seeded, Sampled, FromPicture, Prompted):
     """Make pictures in the style of one to four others: from a prompt alone, or over a picture of your own.
 
@@ -64,8 +60,8 @@ class Stylize(HandedOverPicture, Seeded, Sampled, FromPicture, Prompted):
     image: Reference | None = Field(  # type: ignore[assignment]
         default=None, description="a picture to begin with; left out, it begins with noise"
     )
-    styles: Annotated[list[Annotated[Style, BeforeValidator(_from_text)]], Listed, BeforeValidator(_one_or_several)] = (
-        Field(min_length=1, max_length=MOST_STYLES, description="a picture whose style is wanted")
+    styles: Annotated[list[Annotated[Style, BeforeValidator(_from_text)]], Listed, one_or_several(Style)] = Field(
+        min_length=1, max_length=MOST_STYLES, description="a picture whose style is wanted"
     )
     style_scale: float = Field(
         default=1.0, ge=0, le=MOST_SCALE, allow_inf_nan=False, description="how much of their style is taken"
