@@ -110,10 +110,7 @@ STYLE = Row(
 )
 RESTYLE = Row(
     "style over a picture",
-    [
-        {"kind": "stylize", "prompt": "a star", "seed": 2, "strength": strength, "style_scale": scale}
-        for strength, scale in ((0.8, 1.0), (0.9, 1.0))
-    ],
+    [{"kind": "stylize", "prompt": "a star", "seed": 2, "strength": strength} for strength in (0.8, 0.9)],
     style={"prompt": "a large yellow moon on a purple background", "seed": 3},
     source={"prompt": "a large blue star on a white background", "seed": 1},
 )
