@@ -52,8 +52,13 @@ def with_loras(
     return generator
 
 
-def without_adapters(model: LoadedModel, engine: Engine) -> Generator:
-    """A warm generator of torch's own layers, as they were before any could add something."""
+def without_adapters(model: LoadedModel, engine: Engine, other: LoadedModel) -> Generator:
+    """A warm generator of torch's own layers, as they were before any could add something.
+
+    Its weights are those of the `other` model: where in memory they happen to lie makes a hundredth.
+    """
+    for name in model.slots:
+        model.components[name].load_state_dict(other.components[name].state_dict(), assign=True)
     for slots in model.slots.values():
         for slot in slots:
             kind = torch.nn.Linear if isinstance(slot.layer, torch.nn.Linear) else torch.nn.Conv2d

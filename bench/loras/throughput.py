@@ -57,7 +57,7 @@ def throughput(folder: Path, rounds: int, sorts: Sequence[Sort] = SORTS, **field
                 for path in paths:
                     add_lora(adapters.library, path)
 
-        generator, bare = with_loras(model, engine, add), without_adapters(load(), engine)
+        generator, bare = with_loras(model, engine, add), without_adapters(load(), engine, model)
         none = [job(generator, **fields)] * IN_FLIGHT
         rows = []
         for sort in sorts:
