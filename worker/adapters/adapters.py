@@ -18,7 +18,8 @@ from darkroom.worker.adapters.names import ModelLayers
 from darkroom.worker.adapters.rows import Rows, lora_extras
 from darkroom.worker.adapters.styles import Styles
 from darkroom.worker.batching.engine import Engine
-from darkroom.worker.batching.stacking import Call, Extra
+from darkroom.worker.batching.extras import Extra
+from darkroom.worker.batching.stacking import Call
 from darkroom.worker.models.adaptable import Delta, Slot, adding
 from darkroom.worker.models.device import Placement
 from darkroom.worker.models.loading import LoadedModel
@@ -112,8 +113,7 @@ class Adapters:
             extras = self._made(uses, pages)
             if self.styles:
                 extras = (*extras[:-1], self.styles.drawn())
-            args, kwargs = call.tree
-            yield Call.of(call.module, args, {**kwargs, "extras": Rows(extras)(call.rows)})
+            yield Call.of(call.module, *call.tree, Rows(extras)(call.rows))
 
     @property
     def page_bytes(self) -> int:

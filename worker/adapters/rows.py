@@ -7,7 +7,7 @@ import torch
 
 from darkroom.worker.adapters.bank import MOST_PAGES
 from darkroom.worker.adapters.lora import Use
-from darkroom.worker.batching.stacking import Extra
+from darkroom.worker.batching.extras import Extra
 from darkroom.worker.models.adaptable import PARTS
 
 Pages = Mapping[str, tuple[int, ...]]
@@ -37,7 +37,7 @@ class Rows:
 
 
 def _spread(extra: Extra, rows: int) -> Extra:
-    return replace(extra, tensors=tuple(one.expand(rows, *one.shape[1:]) for one in extra.tensors))
+    return extra.changed(lambda one: one.expand(rows, *one.shape[1:]))
 
 
 def _after(first: Extra, before: int, extra: Extra, rows: int) -> Extra:

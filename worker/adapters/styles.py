@@ -10,7 +10,7 @@ from darkroom.worker.adapters.attention import StyleHolder
 from darkroom.worker.adapters.rows import Rows
 from darkroom.worker.adapters.style import StyleAdapter
 from darkroom.worker.batching.engine import Engine
-from darkroom.worker.batching.stacking import Extra
+from darkroom.worker.batching.extras import Extra
 from darkroom.worker.caches import Cache
 
 DRAWN = 0.5  # scale of all layers in a trial

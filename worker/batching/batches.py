@@ -8,11 +8,12 @@ from typing import Any
 import torch
 
 from darkroom.worker.batching.capacity import SHARE, SHARE_RECORDED, Capacity
+from darkroom.worker.batching.extras import Widths
 from darkroom.worker.batching.graphs import Graphs
 from darkroom.worker.batching.pace import Pace
 from darkroom.worker.batching.placements import Place, Places, Ticket
 from darkroom.worker.batching.policy import Policy
-from darkroom.worker.batching.stacking import Call, Widths, concatenated, run_plainly, run_stacked, widest
+from darkroom.worker.batching.stacking import Call, concatenated, run_plainly, run_stacked, widest
 from darkroom.worker.batching.stats import EngineStats
 from darkroom.worker.failures import let_go, tells_of_memory
 from darkroom.worker.spans import span

@@ -18,6 +18,7 @@ import torch
 
 from darkroom.worker.batching.batches import Batches, Outcome
 from darkroom.worker.batching.crowd import Crowd
+from darkroom.worker.batching.extras import Extra
 from darkroom.worker.batching.graphs import Graphs
 from darkroom.worker.batching.neighbours import Neighbours
 from darkroom.worker.batching.pace import Pace
@@ -103,13 +104,20 @@ class Engine:
             self._changed.notify()
         return reply.take().take()
 
-    def denoise(self, module: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], ticket: Ticket) -> Any:
-        """`module(*args, **kwargs)`, stacked with the calls of other images that fit; blocks.
+    def denoise(
+        self,
+        module: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        ticket: Ticket,
+        extras: tuple[Extra, ...] = (),
+    ) -> Any:
+        """`module(*args, **kwargs)`, stacked with the calls of other images that fit; blocks. `extras`: see `Call`.
 
         From the first call on, others may wait for this image's next one, until `leave`. Raises what the module raises
         for this call alone, ImageLeft, EngineClosed.
         """
-        pending = _Pending(Call.of(module, args, kwargs), ticket, self.streams.handed(None))
+        pending = _Pending(Call.of(module, args, kwargs, extras), ticket, self.streams.handed(None))
         if threading.current_thread() is self._thread:
             return pending.call.run()
         ticket.on_call(pending.call)

@@ -13,8 +13,8 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 
 from darkroom.worker.batching.engine import Engine
+from darkroom.worker.batching.extras import Extra
 from darkroom.worker.batching.placements import Ticket
-from darkroom.worker.batching.stacking import Extra
 from darkroom.worker.errors import GenerationFailed
 
 
@@ -74,7 +74,7 @@ class DenoiserProxy(_Proxy):
         if self._called is None:
             return self._engine.denoise(self.real, args, kwargs, self._ticket)
         rows = len(args[0] if args else kwargs["sample"])
-        return self._engine.denoise(self._called, args, {**kwargs, "extras": self._extras(rows)}, self._ticket)
+        return self._engine.denoise(self._called, args, kwargs, self._ticket, self._extras(rows))
 
 
 class VaeProxy(_Proxy):

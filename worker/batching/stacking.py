@@ -2,21 +2,22 @@
 
 A call's arguments are dicts, lists and tuples, nested as they come (SDXL's added conditions, ControlNet's residuals).
 Tensors whose first dimension is that of the sample are rows, the time step is one value a row, everything else has to
-be equal in all calls of a group. What a call may have or lack, and still share a model call, is an `Extra`.
+be equal in all calls of a group. What a call may have or lack, and still share a model call, are its extras.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, repeat, zip_longest
+from itertools import zip_longest
 from typing import Any, Self
 
 import torch
+
+from darkroom.worker.batching.extras import Extra, Widths, in_columns, shortest
 
 Tree = tuple[tuple[Any, ...], dict[str, Any]]  # positional and named arguments
 Join = Callable[[list[torch.Tensor]], torch.Tensor]
 Change = Callable[[torch.Tensor], torch.Tensor]
 Run = Callable[[Callable[..., Any], Tree, Hashable], Any]  # a module, its arguments, and what all such calls share
-Widths = tuple[int, ...]  # of a call's extras, in their order; those at the end that are 0 are left out
 
 _PLAIN = (bool, int, float, str, type(None))  # what a result may hold besides tensors
 _LISTS = (list, tuple)  # a union of them would be made anew at each of hundreds of questions
@@ -27,49 +28,43 @@ class _Unstackable(Exception):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Extra:
-    """An argument that a call may do without, such as an image's LoRAs: rows, of which `width` columns say something.
-
-    `tensors` are (rows, most, ...) each, as wide in all calls. Of several calls' rows the widest counts: the module is
-    given so many columns of each tensor, or all of what is `whole`, or None where no call has any. So what is beyond a
-    call's own width must say nothing.
-    """
-
-    tensors: tuple[torch.Tensor, ...]
-    width: int = 0
-    whole: bool = False
-
-    def columns(self, width: int) -> tuple[torch.Tensor, ...] | None:
-        """What the module is given of it in a call of this width."""
-        if not width or self.whole:
-            return self.tensors if width else None
-        return tuple(tensor[:, :width] for tensor in self.tensors)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Call:
-    """One call of `module`. Calls of equal `group` may be stacked; one that has none can only run as it came."""
+    """One call of `module`. Calls of equal `group` may be stacked; one that has none can only run as it came.
+
+    Where it has `extras`, the module is given them as an argument of this name: the tensors of each, or None.
+    """
 
     module: Callable[..., Any]
     tree: Tree
     rows: int
     group: Hashable | None
     device: torch.device
-    widths: Widths = ()
+    extras: tuple[Extra, ...] = ()
 
     @classmethod
-    def of(cls, module: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Self:
+    def of(
+        cls,
+        module: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        extras: tuple[Extra, ...] = (),
+    ) -> Self:
         """The call `module(*args, **kwargs)`; its first tensor is the sample (rows, ...)."""
         sample = next(tensors_of([args, kwargs]), None)
-        widths = shortest([extra.width for extra in extras_of([args, kwargs])])
         if sample is None or not sample.dim():
-            return cls(module, (args, kwargs), 1, None, torch.device("cpu"), widths)
+            return cls(module, (args, kwargs), 1, None, torch.device("cpu"), extras)
         rows = len(sample)
         tree = _with_time_steps(args, kwargs, sample)
         try:
-            return cls(module, tree, rows, (id(module), _signature(tree, rows)), sample.device, widths)
+            group = id(module), _signature(tree, rows), tuple([extra.form for extra in extras])
         except _Unstackable:
-            return cls(module, (args, kwargs), rows, None, sample.device, widths)
+            return cls(module, (args, kwargs), rows, None, sample.device, extras)
+        return cls(module, tree, rows, group, sample.device, extras)
+
+    @property
+    def widths(self) -> Widths:
+        """Of its extras."""
+        return shortest([extra.width for extra in self.extras])
 
     def run(self) -> Any:
         """The module's own result, on the arguments as they are."""
@@ -77,19 +72,20 @@ class Call:
         return self.module(*args, **kwargs)
 
     def as_wide(self, widths: Widths) -> Tree:
-        """The arguments with the extras as the module takes them, so wide each."""
-        if not any(True for _ in extras_of(self.tree)):
+        """The arguments as the module takes them, with the extras so wide each."""
+        if not self.extras:
             return self.tree
-        left = chain(widths, repeat(0))
-        found: Tree = _mapped(self.tree, lambda leaf: leaf.columns(next(left)) if isinstance(leaf, Extra) else leaf)
-        return found
+        args, kwargs = self.tree
+        return args, {**kwargs, "extras": in_columns(self.extras, widths)}
+
+    def with_rows(self, rows: int, change: Change) -> Self:
+        """The same call with other tensors, of so many rows."""
+        extras = tuple(extra.changed(change) for extra in self.extras)
+        return replace(self, tree=changed(self.tree, change), rows=rows, extras=extras)
 
     def part(self, start: int, stop: int) -> Self:
         """The same call for some of its rows."""
-        if (start, stop) == (0, self.rows):
-            return self
-        tree = changed(self.tree, lambda tensor: tensor[start:stop])
-        return replace(self, tree=tree, rows=stop - start)
+        return self if (start, stop) == (0, self.rows) else self.with_rows(stop - start, lambda rows: rows[start:stop])
 
 
 def run_plainly(module: Callable[..., Any], tree: Tree, _key: Hashable) -> Any:
@@ -150,22 +146,13 @@ def joined(trees: Sequence[Any], join: Join) -> Any:
 
 def changed(tree: Any, change: Change) -> Any:
     """The tree with other tensors; its dicts and lists are new ones."""
-
-    def other(leaf: Any) -> Any:
-        if isinstance(leaf, torch.Tensor):
-            return change(leaf)
-        return replace(leaf, tensors=tuple(map(change, leaf.tensors))) if isinstance(leaf, Extra) else leaf
-
-    return _mapped(tree, other)
-
-
-def _mapped(tree: Any, change: Callable[[Any], Any]) -> Any:
-    """The tree with other leaves."""
+    if isinstance(tree, torch.Tensor):
+        return change(tree)
     if isinstance(tree, dict):
-        return _like(tree, {name: _mapped(child, change) for name, child in tree.items()})
+        return _like(tree, {name: changed(child, change) for name, child in tree.items()})
     if isinstance(tree, _LISTS):
-        return _like(tree, [_mapped(child, change) for child in tree])
-    return change(tree)
+        return _like(tree, [changed(child, change) for child in tree])
+    return tree
 
 
 def _like(parent: Any, children: Any) -> Any:
@@ -179,30 +166,15 @@ def _like(parent: Any, children: Any) -> Any:
 
 
 def tensors_of(tree: Any) -> Iterator[torch.Tensor]:
-    """All tensors, in their order, but for those of extras."""
-    return (leaf for leaf in _leaves(tree) if isinstance(leaf, torch.Tensor))
-
-
-def extras_of(tree: Any) -> Iterator[Extra]:
-    """All extras, in their order."""
-    return (leaf for leaf in _leaves(tree) if isinstance(leaf, Extra))
-
-
-def _leaves(tree: Any) -> Iterator[Any]:
-    if isinstance(tree, dict):
+    """All tensors, in their order."""
+    if isinstance(tree, torch.Tensor):
+        yield tree
+    elif isinstance(tree, dict):
         for child in tree.values():
-            yield from _leaves(child)
+            yield from tensors_of(child)
     elif isinstance(tree, _LISTS):
         for child in tree:
-            yield from _leaves(child)
-    else:
-        yield tree
-
-
-def shortest(widths: Sequence[int]) -> Widths:
-    """Without what is 0 at the end: a call without extras says nothing of them."""
-    last = max((place for place, width in enumerate(widths, 1) if width), default=0)
-    return tuple(widths[:last])
+            yield from tensors_of(child)
 
 
 def _with_time_steps(args: tuple[Any, ...], kwargs: dict[str, Any], sample: torch.Tensor) -> Tree:
@@ -229,8 +201,6 @@ def _signature(tree: Any, rows: int) -> Hashable:
         if not shape or shape[0] != rows:
             raise _Unstackable
         return shape[1:], tree.dtype, tree.device
-    if isinstance(tree, Extra):
-        return Extra, tree.whole, tuple([_signature(tensor, rows) for tensor in tree.tensors])
     if isinstance(tree, dict):
         return type(tree), tuple([(name, _signature(child, rows)) for name, child in tree.items()])
     if isinstance(tree, _LISTS):

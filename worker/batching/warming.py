@@ -8,7 +8,7 @@ import torch
 
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Place, Placements, Script, Ticket
-from darkroom.worker.batching.stacking import Call, Tree, changed
+from darkroom.worker.batching.stacking import Call
 
 VARIATION = 0.1  # of standard deviation; rows that were alike would hide that they changed places
 
@@ -59,10 +59,10 @@ def _drop(engine: Engine, call: Call, buckets: set[int]) -> None:
 def _compared(engine: Engine, call: Call, bucket: int, ticket: Ticket) -> tuple[bool, bool]:
     """Whether rows keep their bits beside others, and when each moves to the next place, the last to the first."""
     draw = torch.Generator().manual_seed(0)
-    rows: Tree = changed(call.tree, lambda tensor: _varied(tensor, bucket, draw))
-    beside: Tree = changed(rows, _every_other_row_changed)
-    moved: Tree = changed(rows, lambda tensor: tensor.roll(1, 0))
-    found = [_tensor(engine.denoise(call.module, *given, ticket)) for given in (rows, beside, moved)]
+    rows = call.with_rows(bucket, lambda tensor: _varied(tensor, bucket, draw))
+    beside = rows.with_rows(bucket, _every_other_row_changed)
+    moved = rows.with_rows(bucket, lambda tensor: tensor.roll(1, 0))
+    found = [_tensor(engine.denoise(it.module, *it.tree, ticket, it.extras)) for it in (rows, beside, moved)]
     return torch.equal(found[0][::2], found[1][::2]), torch.equal(found[0].roll(1, 0), found[2])
 
 

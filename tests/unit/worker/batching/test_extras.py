@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import torch
 
+from darkroom.worker.batching.extras import Extra, shortest
 from darkroom.worker.batching.placements import Place, Placements, Script
-from darkroom.worker.batching.stacking import Call, Extra, changed, run_stacked, shortest, widest
+from darkroom.worker.batching.stacking import Call, run_stacked, widest
 
 MOST = 4
 
@@ -34,7 +35,7 @@ def call(module: Denoiser, value: float, *widths: int, rows: int = 2) -> Call:
         Extra((tensor.expand(rows, -1),), width, whole)
         for tensor, width, whole in zip(given, padded, (False, True), strict=False)
     )
-    return Call.of(module, (torch.full((rows, 1), value),), {"extras": extras})
+    return Call.of(module, (torch.full((rows, 1), value),), {}, extras)
 
 
 def test_calls_with_and_without_are_of_one_group() -> None:
@@ -79,13 +80,13 @@ def test_alone_and_in_parts_a_call_keeps_its_extras() -> None:
 def test_a_call_that_cannot_be_stacked_has_them_too() -> None:
     module = Denoiser()
     extra = Extra((torch.ones(2, MOST),), 3)
-    alone = Call.of(
-        lambda sample, extras, **_: module(sample, extras), (torch.ones(2, 1),), {"extras": (extra,), "x": {}}
-    )
+
+    def called(sample: torch.Tensor, extras: tuple[Any, ...], **_: Any) -> torch.Tensor:
+        return module(sample, extras)
+
+    alone = Call.of(called, (torch.ones(2, 1),), {"x": {}}, (extra,))
     assert alone.group is not None
-    unlike = Call.of(
-        lambda sample, extras, **_: module(sample, extras), (torch.ones(2, 1),), {"extras": (extra,), "x": {1}}
-    )
+    unlike = Call.of(called, (torch.ones(2, 1),), {"x": {1}}, (extra,))
     assert unlike.group is None
     assert unlike.run().unique().item() == 4.0
 
@@ -98,7 +99,7 @@ def test_widths_end_with_the_last_that_is_not_zero() -> None:
 
 
 def test_other_tensors_are_put_into_extras() -> None:
-    extra = changed(Extra((torch.ones(1, 2),), 2), lambda tensor: tensor * 3)
+    extra = Extra((torch.ones(1, 2),), 2).changed(lambda tensor: tensor * 3)
     assert (extra.width, extra.tensors[0].tolist()) == (2, [[3.0, 3.0]])
 
 

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from darkroom.worker.adapters.keeper import BankStats
 from darkroom.worker.batching.engine import Engine
-from darkroom.worker.batching.stacking import Extra
+from darkroom.worker.batching.extras import Extra
 from darkroom.worker.caches import Cache
 from darkroom.worker.errors import MetricsUnavailable
 from darkroom.worker.process.metrics import EngineCollector, metrics_server
@@ -64,7 +64,7 @@ def test_what_is_in_the_banks(engine: Engine, port: int) -> None:
     collector = EngineCollector(engine.stats, {}, banks={"tiny": lambda: bank})
     extra = Extra((torch.ones(2, 4),), 1)
     with engine.image() as ticket:
-        engine.denoise(lambda sample, extras: (sample,), (torch.zeros(2, 4),), {"extras": (extra,)}, ticket)
+        engine.denoise(lambda sample, extras: (sample,), (torch.zeros(2, 4),), {}, ticket, (extra,))
     with metrics_server(collector, "127.0.0.1", port) as found:
         told = read(found)
     counted = {name: told[f"darkroom_lora_{name}_total,tiny"] for name in ("loads", "evictions", "waits")}
