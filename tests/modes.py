@@ -21,6 +21,7 @@ from darkroom.worker.models.device import Placement
 from darkroom.worker.models.loading import load_model
 from darkroom.worker.settings import MemoryMode, WorkerSettings
 from tests.pairs import ABILITIES, EMBEDS, KIND_ABILITIES, LATENTS, MASK, PICTURE, Ability, asked, foreign
+from tests.styles import in_processors
 from tests.unit.worker.adapters.stocked import stocked
 from tests.unit.worker.conftest import ignore, photo
 from tests.unit.worker.kinds.painting import file_of, spot
@@ -33,9 +34,12 @@ MODES: tuple[MemoryMode, ...] = get_args(MemoryMode)
 CPU = torch.device("cpu")
 
 REFINER = Ability("refiner", {"refiner": {"model": "tiny-sdxl-refiner", "start": 0.5}})
-ADDED = ("LoRA", "embeddings", "latents out", "hires")
+ADDED = ("stylize", "stylize a picture", "LoRA", "embeddings", "latents out", "hires")
 #: The table's rows.
 ROWS = {one.name: one for one in (*KIND_ABILITIES, *(one for one in ABILITIES if one.name in ADDED), REFINER)}
+
+#: A model for inpainting and a refiner have no style, and where attention is cut into slices nobody has one.
+STYLED: tuple[Sort, ...] = ("sdxl", "playground", "sd")
 
 #: What a wish without a kind of its own is for, where a model makes no pictures from a prompt alone.
 _BASES: Mapping[Sort, Ability] = {"sdxl-refiner": ROWS["img2img"], "9 channels": ROWS["inpaint"]}
@@ -56,11 +60,11 @@ def told(first: str) -> dict[tuple[str, str], str]:
 
 @dataclass
 class Models:
-    """Tiny models of every sort with LoRAs, loaded in any mode when they are first asked for, on one engine."""
+    """Tiny models of every sort with LoRAs and styles, loaded in any mode when first asked for, on one engine."""
 
     entries: Mapping[Sort, ModelEntry]
     engine: Engine
-    folder: Path  # for LoRAs
+    folder: Path  # for LoRAs and style adapters
     device: torch.device = CPU
     _loaded: dict[tuple[Sort, MemoryMode], Generator] = field(default_factory=dict)
 
@@ -68,7 +72,9 @@ class Models:
         """Past `choose_placement`, which has the offload modes on CUDA alone: their hooks work on any device."""
         if (sort, mode) not in self._loaded:
             model = load_model(self.entries[sort], Placement(self.device, torch.float32, mode, 1), WorkerSettings())
-            self._loaded[sort, mode] = stocked(model, self.engine, self.folder)
+            styled = sort in STYLED and mode != "attention_slicing"
+            styles = in_processors(model, self.folder / sort, self.engine) if styled else None
+            self._loaded[sort, mode] = stocked(model, self.engine, self.folder, styles=styles)
         return self._loaded[sort, mode]
 
     def parts(self, mode: MemoryMode) -> list[torch.nn.Module]:
@@ -80,7 +86,9 @@ class Models:
         """All that such a job makes, its words read anew. Raises InvalidRequest as submitting it would."""
         fields = self._wish(row, sort, **more)
         stands = {name: value for name, value in fields.items() if isinstance(value, str) and value in _ENDINGS}
-        keys = {name: f"inputs/default/{name}.{_ENDINGS[value]}" for name, value in stands.items()}
+        keys: dict[str, Any] = {name: f"inputs/default/{name}.{_ENDINGS[value]}" for name, value in stands.items()}
+        if "styles" in fields:
+            keys["styles"], stands["styles.0.image"] = ["inputs/default/style.png"], PICTURE
         offers = {entry.name: entry for entry in (self.of(sort, "full").entry for sort in SORTS)}
         request = resolve({**fields, **keys}, offers, lambda: None).filled
         generators = {generator.entry.name: generator for generator in self._together(row, sort, mode)}
@@ -134,6 +142,11 @@ def sort_of(column: str) -> Sort:
     """The column's, which may be a word of the docs alone."""
     assert column in SORTS
     return cast("Sort", column)
+
+
+def offered(row: str, mode: MemoryMode) -> bool:
+    """Whether workers in this mode offer what the row has."""
+    return mode != "attention_slicing" or "styles" not in ROWS[row].fields
 
 
 def works() -> Iterator[tuple[str, Sort]]:
