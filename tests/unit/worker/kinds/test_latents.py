@@ -3,7 +3,7 @@
 import hashlib
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -20,6 +20,7 @@ from darkroom.tasks.requests.parts import Sampled
 from darkroom.tasks.validate import resolve
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Ticket
+from darkroom.worker.batching.stacking import Call
 from darkroom.worker.images.autoencoder import Autoencoder
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.manifest import FileRecord, ImageRecord, Manifest, make_manifest, parse_manifest
@@ -191,7 +192,9 @@ def test_scales_are_each_others_opposite() -> None:
 class Done:
     """A job of images that kept latents: its manifest, and its objects by key."""
 
-    def __init__(self, generator: Generator, source: bytes | None = None, **fields: Any) -> None:
+    def __init__(
+        self, generator: Generator, source: bytes | None = None, on_call: Callable[[Call], None] = ignore, **fields: Any
+    ) -> None:
         request = asked(generator, **fields)
         prepared, self.objects = generator.prepare(request), dict[str, bytes]()
         source, digests = source or encode(photo(3), "png", "")[0], {}
@@ -202,7 +205,7 @@ class Done:
         sources = prepared.kind.read(prepared, dict.fromkeys(request.references, source))
         for index in range(request.pieces):
             seed = request.seed_of(index)
-            made = generator.generate(prepared, seed, sources, ignore, ticket := Ticket())
+            made = generator.generate(prepared, seed, sources, ignore, ticket := Ticket(on_call=on_call))
             calls = str(ticket.placements)
             if made.image:
                 data, form = encode(made.image, "png", parameters_text(prepared.asked, seed, made.image.size, "tiny"))
@@ -240,12 +243,12 @@ def test_a_replay_makes_the_same_files(generators: Generators, family: Family, f
 
 
 def test_files_of_a_loaded_engine_come_out_again(generators: Generators, engine: Engine) -> None:
-    before, begin = engine.stats(), threading.Barrier(6)
-    generators("sdxl").prepare(ask(generators("sdxl")))  # the prompt is encoded by then
+    before, together = engine.stats(), threading.Barrier(6)
 
     def done(seed: int) -> Done:
-        begin.wait()
-        return Done(generators("sdxl"), seed=seed, output=["latents"], num_inference_steps=25)
+        first = iter([together])  # none goes on before all have come to their first step
+        options = {"seed": seed, "output": ["latents"], "num_inference_steps": 25}
+        return Done(generators("sdxl"), on_call=lambda _: next((barrier.wait() for barrier in first), None), **options)
 
     with ThreadPoolExecutor(6) as pool:
         jobs = list(pool.map(done, range(6)))
