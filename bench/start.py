@@ -30,7 +30,7 @@ Start = tuple[float, int]  # seconds until it takes jobs, and the bytes that it 
 
 def compare(here: str, other: str, rounds: int) -> list[Row]:
     """Medians over rounds of one interpreter's workers against the other's."""
-    rows = []
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name, LocalServer() as server:
         folder = Path(name)
         entry = make_tiny("sdxl", folder / "tiny")  # without defaults, of which the other may not know some
@@ -51,10 +51,8 @@ def _rows(model: str, mark: float | None, mine: list[Start], theirs: list[Start]
         ("starts in", f"{seconds:.1f} s", seconds / before),
         ("idle has", f"{memory / 1e6:.0f} MB", memory / less),
     ):
-        text = "" if mark is None else f"<= {mark}"
-        yield Row(
-            f"a worker of {model} {what}", f"{value}; {ratio:.3f} of the other", text, ratio <= (mark or math.inf)
-        )
+        text, met = ("", True) if mark is None else (f"<= {mark}", ratio <= mark)
+        yield Row(f"a worker of {model} {what}", f"{value}; {ratio:.3f} of the other", text, met)
 
 
 def _started(python: str, model: str, folder: Path, redis_url: str) -> Start:

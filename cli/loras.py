@@ -76,7 +76,10 @@ def inspect(
     models_dir: ModelsDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a LoRA's file says of itself, from its header; nothing is loaded or run."""
+    """Show what a LoRA's file says of itself, from its header; nothing is loaded or run.
+
+    Its numbers are looked at by the first job that it is used in: one that holds NaN is refused there.
+    """
     path = _path(lora, worker_settings(catalogue, models_dir))
     from darkroom.worker.adapters.facts import inspect_lora  # loads torch
 

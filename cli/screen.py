@@ -175,6 +175,8 @@ def some(ids: Sequence[str], count: int | None = None) -> str:
 
 def in_words(value: object) -> str:
     """A value of a document, for people: mappings and lists with commas between, a dash for what is empty."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {one}" for key, one in value.items()) or "-"
     return (", ".join(map(str, value)) or "-") if isinstance(value, list) else str(value)

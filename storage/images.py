@@ -65,14 +65,14 @@ def _opened(
     data: bytes, max_pixels: int, convert: Callable[[Image.Image, Parts, Callable[[], None]], Image.Image]
 ) -> Iterator[Image.Image]:
     form, budget = picture_format(data), Budget(_SECONDS)
-    with _failures_become_ours("the input's header cannot be read"):
+    with _failures_become_ours("the input's header cannot be read", max_pixels):
         parts = take_apart(data, form)
         # By content. Pillow's other readers are larger targets, and some start programs (EPS: Ghostscript).
         image: Image.Image = Image.open(BudgetedFile(parts.bare, budget), formats=[form])
     _check_size(image, parts.bare, max_pixels)
     with GATE.room(image.width * image.height):
         try:
-            with _failures_become_ours("the input cannot be decoded"):
+            with _failures_become_ours("the input cannot be decoded", max_pixels):
                 image = convert(image, parts, budget.check)
             yield image
         finally:
@@ -92,13 +92,13 @@ def picture_format(data: bytes) -> PictureFormat:
 
 
 @contextmanager
-def _failures_become_ours(what: str) -> Iterator[None]:
+def _failures_become_ours(what: str, max_pixels: int) -> Iterator[None]:
     try:
         yield
     except (InputError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputBomb(f"the input is too large: {error}") from error
+        raise InputBomb(f"the input has far more pixels than the limit of {max_pixels}") from error
     except UnidentifiedImageError as error:
         raise InputCorrupt(what) from error
     except Exception as error:  # hostile bytes make decoders raise nearly anything

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from darkroom.tasks.families import Family, ModelName
 from darkroom.tasks.sources import (
+    SHA256,
     BundledSource,
     Strict,
     StyleFileSource,
@@ -22,7 +23,7 @@ RANK_STEP = 8  # workers keep LoRAs in pages of this rank: one of rank 4 takes a
 #: The same form as the names of models; the two are apart.
 AdapterName = ModelName
 Scale = Annotated[float, Field(ge=-MOST_SCALE, le=MOST_SCALE, allow_inf_nan=False)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Field(pattern=SHA256)]
 
 
 class LoraUse(Strict):

@@ -29,7 +29,7 @@ from darkroom.tasks.derived import (
 from darkroom.tasks.entries import Catalogue, Defaults, Limits, ModelEntry, ModelOffer
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.families import NOT_OF_FAMILY, Family, Kind, ModelName
-from darkroom.tasks.findings import in_words
+from darkroom.tasks.findings import in_words, words_of
 from darkroom.tasks.schedulers import MOST_STEPS, SCHEDULERS, scheduler_id
 from darkroom.tasks.sources import BundledSource, FileSource, FolderSource, HubSource, Strict
 
@@ -185,13 +185,13 @@ def _faults(error: ValidationError, data: Any) -> Iterator[CatalogueFault]:
     for item in error.errors(include_url=False):
         place = item["loc"] or ("the file",)
         if len(place) < 2:
-            yield tuple(map(str, place)), item["msg"]
+            yield tuple(map(str, place)), words_of(item)
             continue
         entry = data[place[0]][place[1]]
         name = entry.get("name", place[1]) if isinstance(entry, dict) else place[1]
         if isinstance(entry, dict) and "base" in entry and place[2:3] and place[2] in TAKEN and place[2] not in entry:
             continue  # the base's, of which it is told there
-        yield (str(place[0]), str(name), *map(str, place[2:])), item["msg"]
+        yield (str(place[0]), str(name), *map(str, place[2:])), words_of(item)
 
 
 def _refused(origin: str, faults: Iterable[CatalogueFault]) -> CatalogueError:

@@ -5,7 +5,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+ModelName = Annotated[str, Field(pattern=NAME)]
 Family = Literal["sdxl", "playground", "sd", "sdxl-refiner"]
 Kind = Literal["txt2img", "img2img", "inpaint", "encode", "decode", "interpolate", "embed", "stylize"]
 

@@ -7,9 +7,11 @@ from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from darkroom.tasks.errors import Fault
+from darkroom.tasks.families import NAME
+from darkroom.tasks.sources import SHA256
 
 #: What pydantic says of Python, by its codes, in words for people.
 _WORDS = {
@@ -18,20 +20,34 @@ _WORDS = {
     "string_unicode": "has a lone surrogate, which is no text",
     "invalid-json-value": "is no value that JSON has",
     "extra_forbidden": "there is no such field",
+    "missing": "is missing",
+}
+
+#: What a text is not, by the pattern that it does not match.
+_FORMS = {
+    NAME: "is no name: at most 64 small letters, digits and . _ - make one, which begins with a letter or a digit",
+    SHA256: "is no SHA-256: 64 digits and small letters from a to f",
 }
 
 
 def faults_of(error: ValidationError, absent: Mapping[str, Fault] = MappingProxyType({})) -> list[Fault]:
     """One per field and cause. `absent`: what is said of fields that cannot be there, by their names."""
     found: dict[tuple[str, str], Fault] = {}
-    for item in error.errors(include_url=False, include_input=False, include_context=False):
-        message = str(item["msg"]).removeprefix("Value error, ")
+    for item in error.errors(include_url=False, include_input=False):
         field = ".".join(_shown(str(part))[:100] for part in item["loc"]) or "request"
         code = "invalid_value" if item["type"] == "value_error" else item["type"]
-        message = _WORDS.get(code, message.replace(" after validation", ""))
-        fault = Fault(field, code, message[:1].lower() + message[1:])
+        message = words_of(item)
+        fault = Fault(field, code, message)
         found.setdefault((field, message), absent.get(field, fault) if code == "extra_forbidden" else fault)
     return list(found.values())
+
+
+def words_of(item: ErrorDetails) -> str:
+    """One of pydantic's findings, for people."""
+    if item["type"] == "string_pattern_mismatch" and (form := _FORMS.get(item["ctx"]["pattern"])):
+        return form
+    message = str(item["msg"]).removeprefix("Value error, ").replace(" after validation", "")
+    return _WORDS.get(item["type"], message[:1].lower() + message[1:])
 
 
 def in_words(error: ValueError) -> str:

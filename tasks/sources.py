@@ -7,6 +7,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from darkroom.tasks.families import ModelName
 
+SHA256 = r"^[0-9a-f]{64}$"
+
 
 class Strict(BaseModel):
     """A part of a catalogue: nothing that it does not know."""

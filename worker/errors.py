@@ -110,7 +110,7 @@ class AdapterCorrupt(AdapterError):
     """A file is truncated, not what its header says, or holds numbers that are none."""
 
     code = "adapter_corrupt"
-    hint = "delete the file and fetch it again"
+    hint = "fetch the file again; if it is your own, save it again"
 
 
 class AdapterDigestMismatch(AdapterError):

@@ -1,6 +1,7 @@
 """A LoRA file by its header: which layers it changes with which tensors, and what it holds besides."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ from darkroom.worker.models.weights import TensorInfo, WeightsFile, read_header
 
 #: All layers of SDXL and its text encoders, with three tensors each, are 3,200.
 MAX_TENSORS = 20_000
+
+#: Its protocol, then a frame or operations. As a header's length it is more than files are let have.
+_PICKLE = re.compile(rb"\x80(?:[\x04\x05]\x95|[\x02-\x05][^\x00][^\x00])", re.DOTALL)
 
 _LONGEST = 500  # characters of a name, and of what is said of a broken header, which may quote one
 
@@ -111,7 +115,7 @@ def _header(path: Path, file: PassingFile, size: int) -> WeightsFile:
 
 
 def _broken(path: Path, start: bytes, error: ModelCorrupt) -> AdapterCorrupt | AdapterUnsafe:
-    if start.startswith(b"PK\x03\x04") or (start.startswith(b"\x80") and any(start[4:])):  # torch.save's, new and old
+    if start.startswith(b"PK\x03\x04") or _PICKLE.match(start):  # torch.save's, new and old
         return AdapterUnsafe(f"{path}: a pickle under another name, which can run code when it is loaded")
     if start.lstrip().startswith((b"<", b'{"')):
         return AdapterCorrupt(f"{path}: a web page or an answer of a server, not the LoRA", hint="fetch the file again")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from darkroom.tasks.findings import in_words
 from darkroom.worker.errors import ModelCorrupt, ModelIncompatible
 
 #: The format allows ten times as much. SDXL's takes 0.4 MB; this much, all of it tensors, two seconds to read.
@@ -127,8 +128,10 @@ def _check_start(path: Path, start: bytes, length: int, size: int) -> None:
 def _parse(path: Path, header: bytes) -> dict[str, Any]:
     try:
         parsed = json.loads(header, object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise ModelCorrupt(f"{path}: its header is not JSON ({error})") from None
+    except RecursionError:
+        raise ModelCorrupt(f"{path}: its header is not JSON (nested too deep)") from None
+    except ValueError as error:
+        raise ModelCorrupt(f"{path}: its header is not JSON ({in_words(error)})") from None
     if not isinstance(parsed, dict):
         raise ModelCorrupt(f"{path}: its header is not a table")
     return parsed
@@ -145,11 +148,14 @@ def _span(path: Path, name: str, entry: Any) -> tuple[tuple[int, int], TensorInf
     """Begin and end of a tensor among the data, checked against its dtype and shape."""
     try:
         dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        whole = all(type(number) is int and number >= 0 for number in (*shape, begin, end))
-        if not whole or math.prod(shape) * DTYPES[dtype] != end - begin:
-            raise ValueError("shape, dtype and offsets do not agree")
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelCorrupt(f"{path}: tensor {name!r} is described wrongly ({error})") from None
+        size = DTYPES[dtype]
+    except (KeyError, TypeError, ValueError):
+        why = f"dtype, a shape and two offsets are what it needs; dtypes are {', '.join(DTYPES)}"
+        raise ModelCorrupt(f"{path}: tensor {name!r} is described wrongly ({why})") from None
+    whole = all(type(number) is int and number >= 0 for number in (*shape, begin, end))
+    if not whole or math.prod(shape) * size != end - begin:
+        why = "shape, dtype and offsets do not agree"
+        raise ModelCorrupt(f"{path}: tensor {name!r} is described wrongly ({why})")
     return (begin, end), TensorInfo(name, dtype, shape, end - begin)
 
 

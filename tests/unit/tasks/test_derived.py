@@ -173,4 +173,4 @@ def test_a_lora_for_a_base_is_for_what_is_made_of_it(tmp_path: Path) -> None:
 
 
 def test_a_lora_is_named_once(tmp_path: Path) -> None:
-    assert "loras: Value error, named twice: quick" in refusal(tmp_path, [OWN], [LORA, LORA])
+    assert "loras: named twice: quick" in refusal(tmp_path, [OWN], [LORA, LORA])

@@ -8,6 +8,7 @@ import pytest
 from darkroom.tasks import InvalidRequest, parse_request
 from darkroom.tasks.findings import in_words
 
+NAMES = "at most 64 small letters, digits and . _ - make one, which begins with a letter or a digit"
 KEY = "inputs/default/a.png"
 WAY = {"kind": "interpolate", "frames": 3, "seed_to": 1}
 
@@ -31,6 +32,11 @@ def said(**fields: Any) -> list[str]:
         ({"crop": [1, 2, 3]}, "crop: list should have at most 2 items, not 3"),
         ({"metadata": {"a": 10**5000}}, "metadata: cannot be written as JSON: it has a number of thousands of digits"),
         ({"tenant": "\ud800"}, "tenant: has a lone surrogate, which is no text"),
+        ({"model": "SDXL"}, f"model: is no name: {NAMES}"),
+        (
+            {"loras": [{"name": "pen", "sha256": "A" * 64}]},
+            "loras.0.sha256: is no SHA-256: 64 digits and small letters from a to f",
+        ),
     ],
 )
 def test_a_fault_speaks_of_the_request(fields: dict[str, Any], words: str) -> None:

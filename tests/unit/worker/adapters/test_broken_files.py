@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,14 @@ def test_pickles_by_name_and_by_content(layers: ModelLayers, tmp_path: Path, nam
     with pytest.raises(AdapterUnsafe, match=re.escape(name)) as caught:
         read_lora(tmp_path / name, layers)
     assert caught.value.code == "adapter_unsafe"
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("held", [{}, {"a": 1}, {"a": "b" * 100_000}])
+def test_what_pickle_itself_writes(layers: ModelLayers, path: Path, protocol: int, held: object) -> None:
+    path.write_bytes(pickle.dumps(held, protocol) + bytes(8))
+    with pytest.raises(AdapterUnsafe, match="a pickle under another name"):
+        read_lora(path, layers)
 
 
 @pytest.mark.parametrize(
