@@ -42,6 +42,7 @@ ROOMS = (
     "delivery",
     "images",
     "kinds",
+    "training",
     "adapters",
     "models",
     "batching",

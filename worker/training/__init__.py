@@ -1,0 +1,1 @@
+"""Fine-tuning: a LoRA from some twenty pictures, by steps that follow from a seed and their number alone."""
