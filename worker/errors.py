@@ -23,12 +23,13 @@ WorkerError
 ├── DeviceBroken              device_broken      (r)   the device gives nothing but errors to this process: it ends
 └── ManifestInvalid           manifest_invalid         a manifest that cannot be replayed
 InvalidRequest
-└── PromptSyntax              prompt_syntax            a prompt cannot be read in the syntax that it is said to have
+├── PromptSyntax              prompt_syntax            a prompt cannot be read in the syntax that it is said to have
+└── DatasetInvalid            dataset_invalid          pictures or captions that cannot be trained on
 
 (r): worth trying again as it is.
 """
 
-from darkroom.tasks.errors import DarkroomError, InvalidRequest
+from darkroom.tasks.errors import DarkroomError, Fault, InvalidRequest
 
 
 class WorkerError(DarkroomError):
@@ -191,3 +192,21 @@ class PromptSyntax(InvalidRequest):
     """A prompt cannot be read in the syntax that it is said to have; the fault names the place."""
 
     code = "prompt_syntax"
+
+
+class DatasetInvalid(InvalidRequest):
+    """Pictures or captions that cannot be trained on.
+
+    The first 20 faults are in `faults` and in the message, which says how many more there are; `field` is the name of
+    a file, or `dataset`.
+    """
+
+    code = "dataset_invalid"
+    hint = "correct all of this and upload the data set again"
+    most_faults = 20
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__(faults[: self.most_faults])
+        self.more = len(faults) - len(self.faults)
+        if self.more:
+            self.args = (f"{self.args[0]}; and {self.more:,} more",)

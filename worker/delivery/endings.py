@@ -6,6 +6,7 @@ from darkroom.tasks.job import JobError
 from darkroom.worker.errors import OutOfMemory
 
 MAX_MESSAGE = 500  # characters
+MAX_FAULTS = 5_000  # characters, where a message names all faults of a request or a data set
 INTERNAL_ERROR = "internal_error"
 
 
@@ -16,7 +17,7 @@ def job_error(error: BaseException) -> JobError:
     if isinstance(error, DarkroomError | StorageError):
         return JobError(
             code=error.code,
-            message=_text(error.message),
+            message=_text(error.message, MAX_FAULTS if isinstance(error, InvalidRequest) else MAX_MESSAGE),
             retryable=error.retryable,
             callers_fault=isinstance(error, InputError | InvalidRequest) and not error.retryable,
             hint=error.hint,
@@ -35,6 +36,6 @@ def _described(error: BaseException) -> str:
         return type(error).__name__
 
 
-def _text(message: str) -> str:
+def _text(message: str, most: int = MAX_MESSAGE) -> str:
     """What a record can hold: some strings cannot be written as UTF-8."""
-    return message.encode(errors="replace").decode()[:MAX_MESSAGE]
+    return message.encode(errors="replace").decode()[:most]
