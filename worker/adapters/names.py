@@ -66,7 +66,7 @@ def _layers(part: str, module: torch.nn.Module) -> dict[str, Layer]:
 
 
 def _by_name(part: str, layers: Mapping[str, Layer]) -> dict[str, Layer]:
-    originals = _originals(layers) if part == "unet" else {}
+    originals = original_names(layers) if part == "unet" else {}
     table: dict[str, Layer] = {}
     for path, layer in layers.items():
         names = {path, *_older(path), *([originals[path]] if path in originals else [])}
@@ -114,7 +114,7 @@ _INNER = re.compile(
 _SAMPLER = re.compile(r"(?P<block>(?:down|up)_blocks\.\d+)\.(?:down|up)samplers\.0\.conv")
 
 
-def _originals(layers: Collection[str]) -> dict[str, str]:
+def original_names(layers: Collection[str]) -> dict[str, str]:
     """A UNet's paths, and the names of the same layers in the original releases."""
     stems = _stems(layers)
     names = {path: name for path, name in _TOP.items() if path in layers}

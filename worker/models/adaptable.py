@@ -115,6 +115,14 @@ def adapt(module: nn.Module) -> list[Slot]:
     return list(_adapted(module))
 
 
+def plain(module: nn.Module) -> None:
+    """Makes plain layers again of those that `adapt` made able to add."""
+    for layer in module.modules():
+        if type(layer) in (LoraLinear, LoraPointwise, LoraConvolution):
+            layer.__class__ = nn.Linear if isinstance(layer, nn.Linear) else nn.Conv2d
+            del layer.__dict__["delta"]
+
+
 @contextmanager
 def adding(deltas: Sequence[tuple[Slot, Delta]]) -> Iterator[None]:
     """These layers add so in the context. For the thread that runs model calls."""
