@@ -15,6 +15,10 @@ WorkerError
 │   ├── AdapterDigestMismatch adapter_digest_mismatch  its file is not the one that was asked for
 │   ├── AdapterUnsafe         adapter_unsafe           a pickle
 │   └── AdapterIncompatible   adapter_incompatible     not made for this model, or of a kind that is not run
+├── TrainingError                                      no LoRA is made
+│   ├── TrainingDiverged      training_diverged        the loss is no number any more
+│   ├── TrainingUnavailable   training_unavailable     what the training needs is not to be had on this worker
+│   └── CheckpointInvalid     checkpoint_invalid       a training's state that is broken, or that of another training
 ├── DeviceUnavailable         device_unavailable       no such device, or it cannot do what was asked of it
 ├── MetricsUnavailable        metrics_unavailable      metrics cannot be served at the host and port of the settings
 ├── ConsumerFailed            consumer_failed    (r)   Celery stopped taking messages by itself
@@ -133,6 +137,32 @@ class AdapterIncompatible(AdapterError):
 
     code = "adapter_incompatible"
     hint = "use a plain LoRA that was trained for this model's family"
+
+
+class TrainingError(WorkerError):
+    """No LoRA is made."""
+
+    code = "training_error"
+
+
+class TrainingDiverged(TrainingError):
+    """The loss, or the norm of its gradient, is no number any more."""
+
+    code = "training_diverged"
+    hint = "try a lower learning_rate, more warmup_steps, or precision float32"
+
+
+class TrainingUnavailable(TrainingError):
+    """What the training needs is not to be had on this worker."""
+
+    code = "training_unavailable"
+
+
+class CheckpointInvalid(TrainingError):
+    """The state of a training that is broken, or that of another training."""
+
+    code = "checkpoint_invalid"
+    hint = "submit the training again, from its beginning"
 
 
 class DeviceUnavailable(WorkerError):
