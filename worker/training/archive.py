@@ -79,7 +79,7 @@ def _archive(file: BinaryIO) -> Iterator[zipfile.ZipFile]:
 def _unpacked(archive: zipfile.ZipFile, size: int) -> Collected:
     most, collected = min(limits.MOST_BYTES, _SMALL + _MOST_RATIO * size), Collected()
     for info in archive.infolist():
-        name = None if info.is_dir() else collected.place(_name(info))
+        name = None if info.filename.endswith("/") else collected.place(_name(info))
         if name is None:
             continue
         if refusal := _refusal(info):

@@ -31,6 +31,8 @@ def is_ignored(name: str) -> bool:
 
 def told(name: str) -> str:
     """The name in one short line, whatever characters it has."""
+    if not name:
+        return "(a file without a name)"
     shown = "".join(character if character.isprintable() else "?" for character in name)
     return shown if len(shown) <= _LONGEST else f"...{shown[-_LONGEST:]}"
 

@@ -190,6 +190,12 @@ def test_a_name_that_leads_out(name: str) -> None:
     assert (fault.field, fault.code) == (name, "path_unsafe")
 
 
+def test_a_file_without_a_name() -> None:
+    nameless = zipped(good(2) | {"bad.png": picture(7)}).getvalue().replace(b"bad.png", b"\0ad.png")
+    fault = only_fault(BytesIO(nameless))
+    assert (fault.field, fault.code) == ("(a file without a name)", "path_unsafe")
+
+
 def test_a_symbolic_link() -> None:
     link = zipfile.ZipInfo("bad.png")
     link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
@@ -278,7 +284,7 @@ def test_a_bomb_that_says_it_is_small() -> None:
 
 def test_files_over_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collected, "MOST_FILE_BYTES", 50_000)
-    files = good(2) | {"large.png": bytes(60_000)}
+    files = good(2) | {"large.png": bytes(12_000_000)}  # whole it would be over what such a zip may unpack to
     for error in (refused(zipped(files), caption="x"), refused_files(files, caption="x")):
         assert [(fault.field, fault.code) for fault in error.faults] == [("large.png", "file_too_large")]
     monkeypatch.setattr(collected, "MOST_BYTES", 2_000)

@@ -105,9 +105,10 @@ def test_another_epoch_has_another_order() -> None:
 
 
 def test_another_bucket_has_another_order() -> None:
-    one = Plan([WIDE] * 9 + [TALL] * 9, 1, 1, 5)
-    examples = [draw.example for batch in epoch(one, 0) for draw in batch]
-    assert [one for one in examples if one < 9] != [one - 9 for one in examples if one >= 9]
+    one = Plan([WIDE] * 9 + [TALL] * 9, 9, 1, 5)
+    first, second = ([draw.example % 9 for draw in batch] for batch in epoch(one, 0))
+    assert sorted(first) == sorted(second) == list(range(9))
+    assert first != second
 
 
 def test_a_batch_is_filled_up_with_examples_that_it_lacks() -> None:
@@ -115,6 +116,13 @@ def test_a_batch_is_filled_up_with_examples_that_it_lacks() -> None:
     filled = [sorted(draw.example for draw in one.batch(step, 0)) for step in range(100)]
     assert all(len(set(examples)) == 3 for examples in filled)
     assert len(set(map(tuple, filled))) == 10, "any three of five"
+
+
+def test_a_batch_is_filled_up_from_the_next_order() -> None:
+    one = Plan([SQUARE] * 5, 10, 1, 5)
+    orders = [[draw.example for draw in one.batch(step, 0)] for step in range(4)]
+    assert all(before[5:] == after[:5] for before, after in pairwise(orders))
+    assert len({tuple(order[:5]) for order in orders}) == 4
 
 
 def test_buckets_take_turns() -> None:
