@@ -11,6 +11,7 @@ A first job:
 
 from importlib.metadata import version
 
+from darkroom.tasks.adapters import OwnLora
 from darkroom.tasks.aio import AsyncDarkroom, AsyncJobHandle
 from darkroom.tasks.catalogue import SCHEDULERS, ModelOffer
 from darkroom.tasks.client import Darkroom, JobHandle
@@ -24,6 +25,8 @@ from darkroom.tasks.errors import (
     JobNotFailed,
     JobNotFinished,
     JobNotFound,
+    LoraNameTaken,
+    LoraNotFound,
     QueueAuthFailed,
     QueueBroken,
     QueueBusy,
@@ -88,9 +91,12 @@ __all__ = [
     "JobNotFound",
     "JobResult",
     "Lora",
+    "LoraNameTaken",
+    "LoraNotFound",
     "Market",
     "ModelOffer",
     "Outcome",
+    "OwnLora",
     "Progress",
     "QueueAuthFailed",
     "QueueBroken",

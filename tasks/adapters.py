@@ -1,8 +1,8 @@
-"""LoRAs: as a catalogue names them, as a model has them of its own, and as workers offer them."""
+"""LoRAs: as a catalogue names them, as a model has them of its own, as workers offer them, as tenants own them."""
 
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
 from darkroom.tasks.families import Family, ModelName
 from darkroom.tasks.sources import (
@@ -43,6 +43,29 @@ class LoraOffer(Strict):
     scale: Scale = 1.0
     description: str = ""
     license: str = ""
+
+
+class OwnOffer(LoraOffer):
+    """One that belongs to the tenant who asks, and the family of models that it is for."""
+
+    family: Family
+
+
+class OwnLora(OwnOffer):
+    """What is kept of a tenant's LoRA in Redis, and beside its file in the store (`darkroom.tasks.own_loras`).
+
+    `bytes` of its file; `base`: the model that it was made on; `made`: when this version came; `job`: which made it,
+    None for a file that was brought.
+    """
+
+    bytes: int = Field(ge=1)
+    base: ModelName | None = None
+    made: AwareDatetime
+    job: str | None = None
+
+
+class UnreadableLora(LoraOffer):
+    """Stands for a tenant's LoRA whose entry in Redis cannot be read."""
 
 
 class AdapterEntry(Strict):

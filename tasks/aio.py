@@ -4,11 +4,13 @@ import asyncio
 import math
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from darkroom.tasks import dead, operations, records, streams
+from darkroom.tasks import dead, operations, own_loras, own_versions, records, streams
+from darkroom.tasks.adapters import OwnLora
 from darkroom.tasks.client import BATCH, BATCH_SECONDS
 from darkroom.tasks.errors import DarkroomError, InvalidRequest, QueueError, WaitTimeout
 from darkroom.tasks.events import Event
@@ -17,8 +19,9 @@ from darkroom.tasks.job import Job, Jobs, State, canonical_id
 from darkroom.tasks.models import Market, read_market
 from darkroom.tasks.objects import StoreFinder, delete_objects, upload
 from darkroom.tasks.operations import Asked, CancelAnswer, Draft, Handle, Outcome
+from darkroom.tasks.own_loras import Belongings
 from darkroom.tasks.redis_io import AsyncIO
-from darkroom.tasks.results import ObjectStore
+from darkroom.tasks.results import ObjectStore, stored
 from darkroom.tasks.settings import TaskSettings, read_settings
 
 
@@ -61,12 +64,14 @@ class AsyncDarkroom:
 
     async def submit(self, request: Asked, *, job_id: str | None = None) -> AsyncJobHandle:
         """As Darkroom.submit."""
-        return AsyncJobHandle(await self._io.run(operations.submit(await self._draft(request, job_id))), self)
+        own = await self._io.run(own_loras.read_named([request]))
+        return AsyncJobHandle(await self._io.run(operations.submit(await self._draft(request, own, job_id))), self)
 
     async def submit_many(self, requests: Iterable[Asked] | AsyncIterable[Asked]) -> AsyncIterator[Outcome]:
         """As Darkroom.submit_many; takes an async iterable too."""
         async for batch in _batches(requests):
-            drafts = [await self._try_draft(request) for _, request in batch]
+            own = await self._io.run(own_loras.read_named(request for _, request in batch))
+            drafts = [await self._try_draft(request, own) for _, request in batch]
             sent = [item for item in drafts if isinstance(item, Draft)]
             try:
                 results = await self._io.run(operations.submit_batch(sent)) if sent else []
@@ -161,6 +166,17 @@ class AsyncDarkroom:
         """As Darkroom.upload."""
         return await asyncio.to_thread(lambda: upload(self._store.open(), picture, tenant))
 
+    async def loras(self, tenant: str = "default") -> dict[str, OwnLora]:
+        """As Darkroom.loras."""
+        return dict((await self._io.run(own_loras.read_all(tenant))).loras)
+
+    async def delete_lora(self, name: str, *, tenant: str = "default") -> int:
+        """As Darkroom.delete_lora."""
+        known = await self._io.run(own_versions.forget(tenant, name))
+        delete = partial(own_versions.delete_files, tenant=tenant, name=name, known=known)
+        gone: int = await asyncio.to_thread(lambda: stored(lambda: delete(self._store.open())))
+        return gone
+
     async def models(self) -> Market:
         """As Darkroom.models."""
         self._market = await self._io.run(read_market())
@@ -183,20 +199,20 @@ class AsyncDarkroom:
     ) -> None:
         await self.close()
 
-    async def _draft(self, request: Asked, job_id: str | None = None) -> Draft:
+    async def _draft(self, request: Asked, own: Belongings, job_id: str | None = None) -> Draft:
         market, known = self._market, self._market is not None and self._market.fresh
         if market is None or not known:
             market = await self.models()
         try:
-            return operations.draft(request, market, self._settings, job_id)
+            return operations.draft(request, market, self._settings, job_id, own)
         except InvalidRequest as error:
             if not (known and market.stale_for(error)):
                 raise
-        return operations.draft(request, await self.models(), self._settings, job_id)
+        return operations.draft(request, await self.models(), self._settings, job_id, own)
 
-    async def _try_draft(self, request: Asked) -> Draft | DarkroomError:
+    async def _try_draft(self, request: Asked, own: Belongings) -> Draft | DarkroomError:
         try:
-            return await self._draft(request)
+            return await self._draft(request, own)
         except QueueError:  # the market cannot be read: that concerns the whole batch, not this request
             raise
         except DarkroomError as error:

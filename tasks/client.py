@@ -8,7 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from darkroom.tasks import dead, operations, records, streams
+from darkroom.tasks import dead, operations, own_loras, own_versions, records, streams
+from darkroom.tasks.adapters import OwnLora
 from darkroom.tasks.errors import DarkroomError, InvalidRequest, QueueError, WaitTimeout
 from darkroom.tasks.events import Event
 from darkroom.tasks.following import SharedReader
@@ -16,8 +17,9 @@ from darkroom.tasks.job import Job, Jobs, State, canonical_id
 from darkroom.tasks.models import Market, read_market
 from darkroom.tasks.objects import StoreFinder, delete_objects, upload
 from darkroom.tasks.operations import Asked, CancelAnswer, Draft, Handle, Outcome
+from darkroom.tasks.own_loras import Belongings
 from darkroom.tasks.redis_io import BlockingIO
-from darkroom.tasks.results import ObjectStore
+from darkroom.tasks.results import ObjectStore, stored
 from darkroom.tasks.settings import TaskSettings, read_settings
 
 BATCH = 128  # requests that submit_many writes in one pipeline
@@ -69,7 +71,8 @@ class Darkroom:
 
         After a QueueError, submitting again under the error's `job_id` makes no second job.
         """
-        return JobHandle(self._io.run(operations.submit(self._draft(request, job_id))), self)
+        own = self._io.run(own_loras.read_named([request]))
+        return JobHandle(self._io.run(operations.submit(self._draft(request, own, job_id))), self)
 
     def submit_many(self, requests: Iterable[Asked]) -> Iterator[Outcome]:
         """Takes in any number of requests through pipelined writes, in flat memory; yields one outcome per request.
@@ -78,7 +81,8 @@ class Darkroom:
         without an outcome was not sent.
         """
         for batch in _batches(requests):
-            drafts = [self._try_draft(request) for _, request in batch]
+            own = self._io.run(own_loras.read_named(request for _, request in batch))
+            drafts = [self._try_draft(request, own) for _, request in batch]
             sent = [item for item in drafts if isinstance(item, Draft)]
             try:
                 results = self._io.run(operations.submit_batch(sent)) if sent else []
@@ -182,6 +186,19 @@ class Darkroom:
         """Stores an input picture (bytes, or a file's path); returns the key to pass as `image`."""
         return upload(self._store.open(), picture, tenant)
 
+    def loras(self, tenant: str = "default") -> dict[str, OwnLora]:
+        """The tenant's own LoRAs by name, of each the newest version."""
+        return dict(self._io.run(own_loras.read_all(tenant)).loras)
+
+    def delete_lora(self, name: str, *, tenant: str = "default") -> int:
+        """Deletes a LoRA of the tenant's own with all its versions, and says how many. Raises LoraNotFound.
+
+        Jobs that name it and have not begun fail.
+        """
+        known = self._io.run(own_versions.forget(tenant, name))
+        gone: int = stored(lambda: own_versions.delete_files(self._store.open(), tenant, name, known=known))
+        return gone
+
     def models(self) -> Market:
         """What can be asked for, and how many workers serve it."""
         self._market = self._io.run(read_market())
@@ -204,20 +221,20 @@ class Darkroom:
     ) -> None:
         self.close()
 
-    def _draft(self, request: Asked, job_id: str | None = None) -> Draft:
+    def _draft(self, request: Asked, own: Belongings, job_id: str | None = None) -> Draft:
         market, known = self._market, self._market is not None and self._market.fresh
         if market is None or not known:
             market = self.models()
         try:
-            return operations.draft(request, market, self._settings, job_id)
+            return operations.draft(request, market, self._settings, job_id, own)
         except InvalidRequest as error:
             if not (known and market.stale_for(error)):
                 raise
-        return operations.draft(request, self.models(), self._settings, job_id)
+        return operations.draft(request, self.models(), self._settings, job_id, own)
 
-    def _try_draft(self, request: Asked) -> Draft | DarkroomError:
+    def _try_draft(self, request: Asked, own: Belongings) -> Draft | DarkroomError:
         try:
-            return self._draft(request)
+            return self._draft(request, own)
         except QueueError:  # the market cannot be read: that concerns the whole batch, not this request
             raise
         except DarkroomError as error:

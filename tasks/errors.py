@@ -10,6 +10,8 @@ DarkroomError
 ├── JobFailed                 job_failed               the job ended without images; `.error` says why
 ├── WaitTimeout               wait_timeout             the job had not ended in the time given
 ├── ClientClosed              client_closed            the client was closed in mid-call
+├── LoraNameTaken             lora_name_taken          the tenant has a LoRA of this name, and it was not to be replaced
+├── LoraNotFound              lora_not_found           the tenant has no LoRA of this name
 ├── QueueError                                         Redis did not do as asked
 │   ├── QueueUnavailable      queue_unavailable  (r)   not reachable, or no answer in time
 │   │   └── QueueBusy         queue_busy         (r)   it answers, but this client makes more calls than it can send
@@ -135,6 +137,22 @@ class ClientClosed(DarkroomError):
     """The client was closed while the call waited for events; the job goes on."""
 
     code = "client_closed"
+
+
+class LoraNameTaken(DarkroomError):
+    """The tenant has a LoRA of this name, and it was not to be replaced."""
+
+    code = "lora_name_taken"
+    exit_code = 2
+    hint = "take another name, or replace it on purpose (`overwrite`)"
+
+
+class LoraNotFound(DarkroomError):
+    """The tenant has no LoRA of this name."""
+
+    code = "lora_not_found"
+    exit_code = 7
+    hint = "`darkroom loras list --tenant TENANT` shows those that there are"
 
 
 class QueueError(DarkroomError):

@@ -7,6 +7,7 @@ that it has them all (`abilities`), and a job that needs nothing is written so t
 """
 
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
@@ -39,11 +40,22 @@ class FurtherModel:
     """
 
 
+@dataclass(frozen=True)
+class LaterField:
+    """Marks a field of a part that came after the part: `own: Annotated[bool, LaterField("lora:own")] = False`.
+
+    Workers may know the part and not the field; with another value than its default it is a need of that name.
+    """
+
+    need: str
+
+
 def needs_of(request: BaseModel) -> tuple[str, ...]:
     """What a filled request needs, sorted; nothing where any worker of the model can run it."""
     asked = {name: getattr(request, name, None) for name in RELEASED_VALUES}
     values = (value_need(name, value) for name, value in asked.items() if value is not None)
-    return tuple(sorted({*filter(None, values), *_added_fields(request), *_further_models(request)}))
+    added = (*_added_fields(request), *_further_models(request), *_later_fields(request))
+    return tuple(sorted({*filter(None, values), *added}))
 
 
 def further_models(request: BaseModel) -> tuple[str, ...]:
@@ -76,7 +88,8 @@ def abilities(
     classes = list(kinds)
     values = [*(("scheduler", name) for name in schedulers), *(pair for cls in classes for pair in _literals(cls))]
     fields = {name for cls in classes for name in cls.model_fields} - RELEASED_FIELDS
-    found = {value_need(*pair) for pair in values} | fields | {f"model:{name}" for name in beside}
+    later = {mark.need for cls in classes for mark in _later_marks(cls)}
+    found = {value_need(*pair) for pair in values} | fields | later | {f"model:{name}" for name in beside}
     return frozenset(need for need in found if need) - frozenset(lacks)
 
 
@@ -106,3 +119,23 @@ def _further_models(part: BaseModel) -> Iterator[str]:
             yield from _further_models(value)
         elif value is not None and any(isinstance(mark, FurtherModel) for mark in field.metadata):
             yield f"model:{value}"
+
+
+def _later_fields(part: BaseModel) -> Iterator[str]:
+    for name, field in type(part).model_fields.items():
+        value = part.__dict__.get(name)
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, BaseModel):
+                yield from _later_fields(one)
+        if value != field.default:
+            yield from (mark.need for mark in field.metadata if isinstance(mark, LaterField))
+
+
+def _later_marks(annotation: Any) -> Iterator[LaterField]:
+    """Those of a class of requests, or of a field's annotation, and of all parts within it."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for field in annotation.model_fields.values():
+            yield from (mark for mark in field.metadata if isinstance(mark, LaterField))
+            yield from _later_marks(field.annotation)
+    for inner in get_args(annotation):
+        yield from _later_marks(inner)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Literal
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from darkroom.tasks.errors import (
 from darkroom.tasks.job import Job, State, canonical_id
 from darkroom.tasks.message import knock
 from darkroom.tasks.models import Market
+from darkroom.tasks.own_loras import Belongings
 from darkroom.tasks.places import Place
 from darkroom.tasks.records import get
 from darkroom.tasks.redis_io import Call, Key, Operation, command, script
@@ -32,6 +34,7 @@ from darkroom.tasks.settings import TaskSettings
 from darkroom.tasks.validate import canonical, digest, resolve
 
 Asked = Request | Mapping[str, Any]
+_NOTHING: Belongings = MappingProxyType({})
 CancelAnswer = Literal["canceled", "cancellation_requested", "already_finished", "not_found"]
 
 
@@ -104,10 +107,15 @@ class Draft:
     warnings: list[str]
 
 
-def draft(request: Asked, market: Market, settings: TaskSettings, job_id: str | None = None) -> Draft:
-    """Validates a request and writes the call that submits it. Raises InvalidRequest with every fault."""
+def draft(
+    request: Asked, market: Market, settings: TaskSettings, job_id: str | None = None, own: Belongings = _NOTHING
+) -> Draft:
+    """Validates a request and writes the call that submits it. Raises InvalidRequest with every fault.
+
+    `own`: what tenants have of the LoRAs that it names (`darkroom.tasks.own_loras.read_named`).
+    """
     identity = _job_id(job_id)
-    resolved = resolve(request, market.offers, lambda: settings.default_model or market.meant(), market.can)
+    resolved = resolve(request, market.offers, lambda: settings.default_model or market.meant(), market.can, own=own)
     filled, offer = resolved.filled, resolved.offer
     lasting = list(filled.warnings(offer))
     place = Place.of(filled)

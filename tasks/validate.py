@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter
@@ -14,6 +15,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from darkroom.tasks.catalogue import Catalogue, ModelOffer
 from darkroom.tasks.errors import Fault, InvalidRequest
 from darkroom.tasks.needs import further_models, lean, needs_of
+from darkroom.tasks.own_loras import Belongings, Owned, seen_by
 from darkroom.tasks.requests import DEFAULT_KIND, KINDS, JobRequest, Request, parse_request
 from darkroom.tasks.requests.base import told
 
@@ -40,20 +42,23 @@ def resolve(
     can: Callable[[str, Iterable[str]], bool] = lambda *_: True,
     *,
     kept: bool = False,
+    own: Belongings = MappingProxyType({}),
 ) -> Resolved:
     """Fills in every default and one seed per image. Raises InvalidRequest with every fault.
 
     `can`: whether a worker that is there has these needs for a model; what it lacks is not filled in where that helps.
-    `kept`: of a record or manifest, which may ask for things that have no say.
+    `kept`: of a record or manifest, which may ask for things that have no say. `own`: what tenants have of the LoRAs
+    that the request names.
 
     Faults of form and against the catalogue are named together, as far as the fields can be read. A request object is
     looked at again: `model_copy` and lists that were changed in it pass every check by.
     """
-    asked = _parsed(_given(request) if isinstance(request, JobRequest) else request, catalogue)
+    asked = _parsed(_given(request) if isinstance(request, JobRequest) else request, catalogue, own)
     name = asked.model or default_model()
     offer = catalogue.get(name) if name else None
     if offer is None:
         raise InvalidRequest([_unknown_model(name, catalogue)])
+    offer = seen_by(offer, own.get(asked.tenant, Owned()).offers)
     if faults := _faults_of(asked, offer, catalogue, kept=kept):
         raise InvalidRequest(faults)
     filled = asked.model_copy(update=asked.filled(offer))
@@ -63,7 +68,7 @@ def resolve(
     return Resolved(asked, filled, offer)
 
 
-def check_kept(request: Request, offer: ModelOffer, beside: Catalogue) -> None:
+def check_kept(request: JobRequest, offer: ModelOffer, beside: Catalogue) -> None:
     """Raises InvalidRequest with every fault of a record's request that this model is to run.
 
     What `resolve` sees to at submit is looked at again, with the worker's own catalogue: another program may have
@@ -100,11 +105,11 @@ def _given(request: JobRequest) -> dict[str, Any]:
     return {name: value for name, value in request if name in given or value is not fields[name].default}
 
 
-def _parsed(data: Mapping[str, Any], catalogue: Catalogue) -> Request:
+def _parsed(data: Mapping[str, Any], catalogue: Catalogue, own: Belongings) -> Request:
     try:
         return parse_request(data)
     except InvalidRequest as error:
-        more = _catalogue_faults_of(data, error.faults, catalogue) if isinstance(data, Mapping) else []
+        more = _catalogue_faults_of(data, error.faults, catalogue, own) if isinstance(data, Mapping) else []
         raise InvalidRequest([*error.faults, *more]) from None
 
 
@@ -139,7 +144,9 @@ def _unknown_model(name: str | None, catalogue: Catalogue) -> Fault:
     return Fault("model", "unknown_model", f"{name!r} is not in the catalogue; there are: {known}")
 
 
-def _catalogue_faults_of(data: Mapping[str, Any], known: list[Fault], catalogue: Catalogue) -> list[Fault]:
+def _catalogue_faults_of(
+    data: Mapping[str, Any], known: list[Fault], catalogue: Catalogue, own: Belongings
+) -> list[Fault]:
     """Faults against the catalogue of a mapping that is broken elsewhere.
 
     Its broken fields are left out of the request, so that no rule which looks at one has a say (`told`).
@@ -155,7 +162,8 @@ def _catalogue_faults_of(data: Mapping[str, Any], known: list[Fault], catalogue:
     request = kind.model_construct(**whole)
     for field in broken:
         request.__dict__.pop(field, None)
-    return _faults_of(request, entry, catalogue, kept=False)
+    offer = seen_by(entry, own.get(str(request.readable("tenant")), Owned()).offers)
+    return _faults_of(request, offer, catalogue, kept=False)
 
 
 def _read(kind: type[JobRequest], field: str, value: Any) -> Any:

@@ -19,6 +19,7 @@ WorkerError
 │   ├── TrainingDiverged      training_diverged        the loss is no number any more
 │   ├── TrainingUnavailable   training_unavailable     what the training needs is not to be had on this worker
 │   └── CheckpointInvalid     checkpoint_invalid       a training's state that is broken, or that of another training
+├── AdapterNotKept            adapter_not_kept   (r)   a tenant's LoRA was fetched, and the disk here does not take it
 ├── DeviceUnavailable         device_unavailable       no such device, or it cannot do what was asked of it
 ├── MetricsUnavailable        metrics_unavailable      metrics cannot be served at the host and port of the settings
 ├── ConsumerFailed            consumer_failed    (r)   Celery stopped taking messages by itself
@@ -98,10 +99,11 @@ class ModelIncompatible(ModelError):
 
 
 class AdapterError(WorkerError):
-    """A LoRA or another adapter cannot be used."""
+    """A LoRA or another adapter cannot be used. `callers_fault`: it is the tenant's own, who alone can mend it."""
 
     code = "adapter_error"
     exit_code = 4
+    callers_fault = False
 
 
 class AdapterMissing(AdapterError):
@@ -163,6 +165,14 @@ class CheckpointInvalid(TrainingError):
 
     code = "checkpoint_invalid"
     hint = "submit the training again, from its beginning"
+
+
+class AdapterNotKept(WorkerError):
+    """A tenant's LoRA was fetched, and this machine's disk does not take it."""
+
+    code = "adapter_not_kept"
+    retryable = True
+    hint = "make room in the worker's DARKROOM_MODELS_DIR, and let it write there"
 
 
 class DeviceUnavailable(WorkerError):

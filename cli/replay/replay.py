@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -66,7 +66,7 @@ def replay(
     recorded = parse_manifest(found.data, load_contents(settings.catalogue).models)
     _repeat_circumstances(recorded)
     set_environment(device=device, dtype=dtype, memory=memory, threads=threads)
-    images, again = _made_again(recorded, _loader(recorded, found.store), screen)
+    images, again = _made_again(recorded, found.store, screen)
     saved = [_saved(image, folder) for image in images] if folder else []
     verdict = Verdict(recorded, images, again.files, disagreements(found, recorded), again.differences, saved)
     screen.result(verdict.as_dict(), verdict.shown())
@@ -119,9 +119,11 @@ def _loader(manifest: "Manifest", store: ObjectStore | None) -> Callable[[str], 
 
 
 def _made_again(
-    manifest: "Manifest", load: Callable[[str], bytes | None], screen: Screen
+    manifest: "Manifest", store: ObjectStore | None, screen: Screen
 ) -> tuple[list["ReplayedImage"], "Replay"]:
     """The pictures, and what else was found."""
+    from darkroom.worker.adapters.own_files import OwnFiles
+    from darkroom.worker.images.own import own_at_hand
     from darkroom.worker.images.replay import Replay
     from darkroom.worker.models.device import choose_placement
     from darkroom.worker.models.tuning import make_engine
@@ -132,8 +134,11 @@ def _made_again(
     entries = named_entries([manifest.model.name, *(one.model.name for one in manifest.further_models)], contents)
     with _progress(screen) as progress, make_engine(placement) as engine:
         loaded = Pinned(contents, placement, settings, engine, partial(_verifying, progress)).named(entries)
-        again = Replay(manifest, loaded[manifest.model.name], load, loaded)
-        return _images(again, manifest.request.pieces, progress), again
+        generator, load = loaded[manifest.model.name], _loader(manifest, store)
+        own = own_at_hand(manifest.request, generator, OwnFiles.of(settings), store) if store else nullcontext()
+        with own:
+            again = Replay(manifest, generator, load, loaded)
+            return _images(again, manifest.request.pieces, progress), again
 
 
 @contextmanager

@@ -7,11 +7,21 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from darkroom.tasks.adapters import MOST_LORAS, RANK_STEP, AdapterName, LoraOffer, Scale, Sha256
+from darkroom.tasks.adapters import (
+    MOST_LORAS,
+    RANK_STEP,
+    AdapterName,
+    LoraOffer,
+    OwnOffer,
+    Scale,
+    Sha256,
+    UnreadableLora,
+)
 from darkroom.tasks.catalogue import Catalogue, ModelOffer, builtin_contents
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import Listed, one_or_several
 from darkroom.tasks.misspelt import did_you_mean
+from darkroom.tasks.needs import LaterField
 from darkroom.tasks.requests.base import JobRequest, Rule
 from darkroom.tasks.requests.checked import Checked
 
@@ -24,9 +34,14 @@ class Lora(Checked):
 
     model_config = ConfigDict(revalidate_instances="always")
 
-    name: AdapterName = Field(description="as the workers of the model offer it")
+    name: AdapterName = Field(description="the tenant's own, else as the workers of the model offer it")
     scale: Scale = Field(default=1.0, description="how much of it: 1 all, 0 nothing, below 0 away from it")
     sha256: Sha256 | None = Field(default=None, description="of its file; left out, of the one on offer")
+    own: Annotated[bool, LaterField("lora:own")] = Field(
+        default=False,
+        description="the tenant's own and no other; left out, the name tells",
+        exclude_if=lambda own: not own,  # readers of before refuse a field that they do not know
+    )
 
     @field_validator("name", mode="before")
     @classmethod
@@ -78,16 +93,13 @@ class Adapted(JobRequest):
             yield "lora_text_ignored"
 
     def filled(self, offer: ModelOffer) -> dict[str, Any]:
-        """The digests of the files: a job means the same when another one has come by the name."""
+        """Whose they are, and the digests of the files: a job means the same when another one has come by the name."""
         values = super().filled(offer)
         if not self.loras:
             return values
-        digests = {number: found.sha256 for number, _, found in self.offered(offer)}
+        meant = {number: _told_apart(found) for number, _, found in self.offered(offer)}
         return values | {
-            "loras": [
-                lora.model_copy(update={"sha256": lora.sha256 or digests.get(number)})
-                for number, lora in enumerate(self.loras)
-            ]
+            "loras": [lora.model_copy(update=meant.get(number, {})) for number, lora in enumerate(self.loras)]
         }
 
     @field_validator("loras")
@@ -103,21 +115,23 @@ class Adapted(JobRequest):
 
     def offered(self, offer: ModelOffer) -> list[tuple[int, Lora, LoraOffer]]:
         """Those of the request that there are, each with its number and what is on offer."""
-        found = ((number, lora, lora_of(lora.name, offer)) for number, lora in enumerate(self.loras))
+        found = ((number, lora, lora_of(lora, offer)) for number, lora in enumerate(self.loras))
         return [(number, lora, there) for number, lora, there in found if there]
 
     def _lora_file_rule(self, offer: ModelOffer) -> Rule:
         own = {use.name for use in offer.own_loras}
         for number, lora, there in self.offered(offer):
-            if lora.name in own:
+            own_file = isinstance(there, OwnOffer)
+            if lora.name in own and not own_file:
                 yield Fault(f"loras.{number}.name", "lora_twice", f"is on in every picture of {offer.name} already")
             elif lora.sha256 not in (None, there.sha256):
-                reason = f"the workers of {offer.name} have another file of this name, {there.sha256}"
+                whose = "the tenant has" if own_file else f"the workers of {offer.name} have"
+                reason = f"{whose} another file of this name, {there.sha256}"
                 yield Fault(f"loras.{number}.sha256", "adapter_missing", reason)
 
     def _lora_rank_rule(self, offer: ModelOffer) -> Rule:
         most = offer.limits.max_lora_rank
-        own = [found for use in offer.own_loras if (found := lora_of(use.name, offer))]
+        own = [found for use in offer.own_loras if (found := _in_catalogue(use.name, offer))]
         ranks = [(found.name, found.rank) for found in (*own, *(there for _, _, there in self.offered(offer)))]
         if self.loras and (total := sum(-(-rank // RANK_STEP) * RANK_STEP for _, rank in ranks)) > most:
             each = ", ".join(f"{name} {rank}" for name, rank in ranks)
@@ -127,22 +141,58 @@ class Adapted(JobRequest):
 
     def _loras_there_rule(self, offer: ModelOffer, catalogue: Catalogue) -> Rule:
         for number, lora in enumerate(self.loras):
-            if lora_of(lora.name, offer) is None:
-                code, reason = _why_not(lora.name, offer, catalogue)
+            if lora_of(lora, offer) is None:
+                code, reason = _why_not_own(lora, offer) or _why_not(lora.name, offer, catalogue)
                 yield Fault(f"loras.{number}.name", code, reason)
 
 
-def lora_of(name: str, offer: ModelOffer) -> LoraOffer | None:
-    """The LoRA that a request means by this name, of those that there are for its model; None where it means none.
+def lora_of(lora: Lora, offer: ModelOffer) -> LoraOffer | None:
+    """The LoRA that a request means, of those that there are for its model; None where it means none.
 
-    Here it is decided, and nowhere else.
+    A name is the tenant's own, else the catalogue's; with a digest it is the one of the two that has it. Here it is
+    decided, and nowhere else.
     """
-    return next((lora for lora in offer.loras if lora.name == name), None)
+    named = [_own(lora.name, offer), None if lora.own else _in_catalogue(lora.name, offer)]
+    there = [one for one in named if one]
+    found = next((one for one in there if one.sha256 == lora.sha256), there[0] if there else None)
+    return found if found and not _misfit(found, offer) else None
+
+
+def _own(name: str, offer: ModelOffer) -> LoraOffer | None:
+    """The tenant's own, whatever it is for (`darkroom.tasks.own_loras.seen_by`)."""
+    return next((one for one in offer.loras if one.name == name and isinstance(one, OwnOffer | UnreadableLora)), None)
+
+
+def _in_catalogue(name: str, offer: ModelOffer) -> LoraOffer | None:
+    there = (one for one in offer.loras if not isinstance(one, OwnOffer | UnreadableLora))
+    return next((one for one in there if one.name == name), None)
+
+
+def _misfit(found: LoraOffer, offer: ModelOffer) -> bool:
+    """Those of the catalogue are on offer for models that they fit alone."""
+    return isinstance(found, UnreadableLora) or (isinstance(found, OwnOffer) and found.family != offer.family)
+
+
+def _told_apart(found: LoraOffer) -> dict[str, Any]:
+    """What a request says of the LoRA that it means."""
+    return {"sha256": found.sha256, "own": isinstance(found, OwnOffer)}
+
+
+def _why_not_own(lora: Lora, offer: ModelOffer) -> tuple[str, str] | None:
+    """As `_why_not`, where it is about the tenant's own."""
+    found = _own(lora.name, offer)
+    if isinstance(found, UnreadableLora):
+        reason = f"what Redis has of the tenant's LoRA {lora.name!r} cannot be read: `darkroom loras restore` mends it"
+        return "lora_unreadable", reason
+    if isinstance(found, OwnOffer):
+        reason = f"the tenant's own is for the family {found.family}, and {offer.name} is of {offer.family}"
+        return "lora_not_for_model", reason
+    return ("unknown_lora", f"the tenant has no LoRA {lora.name!r} of its own") if lora.own else None
 
 
 def _why_not(name: str, offer: ModelOffer, catalogue: Catalogue) -> tuple[str, str]:
     """A code, and words for what is known of a LoRA that the model's workers do not have."""
-    having = [other for other in catalogue.values() if lora_of(name, other)]
+    having = [other for other in catalogue.values() if _in_catalogue(name, other)]
     if having:
         families = sorted({other.family for other in having})
         models = ", ".join(sorted(other.name for other in having))

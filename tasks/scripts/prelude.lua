@@ -23,6 +23,7 @@
 --   dead                     zset    ids that were given up, by when; the record has the reason; expires
 --   deaths                   zset    workers that ended without a word, by when; those of the last ten minutes
 --   idempotency:{tenant}:{k} string  "id digest", expires
+--   loras:{tenant}           hash    name -> what there is of its newest version (JSON) of a LoRA of the tenant's own
 --   models                   hash    name -> offer (JSON) of every model that was served, as the first release reads it
 --   offers                   hash    the same in full
 --   serving:{model}          zset    workers that serve it, by the end of their word; expires

@@ -1,15 +1,18 @@
 """The LoRA files that one loaded model can use: found and looked at when it starts, read when they are asked for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 import torch
 
-from darkroom.tasks.adapters import LoraEntry, LoraOffer
+from darkroom.tasks.adapters import LoraEntry, LoraOffer, OwnOffer
+from darkroom.tasks.families import Family
 from darkroom.worker.adapters.bank import Plan, pages_of
-from darkroom.worker.adapters.fit import fit, rank_of
+from darkroom.worker.adapters.fit import Change, fit, rank_of
 from darkroom.worker.adapters.lora import Lora, Use, lay_out
 from darkroom.worker.adapters.lora_file import lora_header
 from darkroom.worker.adapters.names import ModelLayers
@@ -39,17 +42,30 @@ class Library:
         self._texts = {name: {slot.path: slot for slot in found} for name, found in slots.items() if name != "unet"}
         self._layers, self._dtype = layers, dtype
         self._known: dict[str, Known] = {}
+        self._own: dict[str, Known] = {}  # by digest
         self._read = Cache[Lora](most=1000, sizes=lambda lora: lora.bytes, room=ROOM)
 
     def add(self, entry: LoraEntry, path: Path, sha256: str) -> None:
         """From now on it can be asked for, by its file's digest. Raises an AdapterError for one that does not fit."""
         changes = fit(lora_header(path), self._layers)
         said = {"name": entry.name, "scale": entry.scale, "description": entry.description, "license": entry.license}
-        text = any(change.layer.part != "unet" for change in changes)
-        offer = LoraOffer(**said, sha256=sha256, rank=rank_of(changes), text=text)
+        self._known[entry.name] = self._looked_at(LoraOffer(**said, sha256=sha256, **_told(changes)), path, changes)
+
+    def add_own(self, name: str, path: Path, sha256: str, family: Family) -> OwnOffer:
+        """One that belongs to a tenant: asked for by its digest (`use`), while its file lies there, and on no offer.
+
+        Raises an AdapterError for one that does not fit; nothing in it names the path.
+        """
+        with _unplaced(path, "its file"):
+            changes = fit(lora_header(path), self._layers)
+        offer = OwnOffer(name=name, sha256=sha256, family=family, **_told(changes))
+        self._own[sha256] = self._looked_at(offer, path, changes)
+        return offer
+
+    def _looked_at(self, offer: LoraOffer, path: Path, changes: Sequence[Change]) -> Known:
         rows = [change for change in changes if change.layer.part == "unet"]
         parts = frozenset(self.plan.slot(change.layer.path).part for change in rows)
-        self._known[entry.name] = Known(offer, path, pages_of(rank_of(rows)), parts)
+        return Known(offer, path, pages_of(rank_of(rows)), parts)
 
     @property
     def parts(self) -> frozenset[str]:
@@ -66,9 +82,9 @@ class Library:
         """Of all that are here, by their names."""
         return [self._known[name].offer for name in sorted(self._known)]
 
-    def use(self, name: str, scale: float, sha256: str | None = None) -> Use:
-        """The LoRA of this name, and of this digest where one is named. Raises AdapterMissing."""
-        known = self._known.get(name)
+    def use(self, name: str, scale: float, sha256: str | None = None, *, own: bool = False) -> Use:
+        """The LoRA of this name, and of this digest where one is named; `own`: a tenant's. Raises AdapterMissing."""
+        known = self._own.get(str(sha256)) if own else self._known.get(name)
         if known is None:
             raise AdapterMissing(f"LoRA {name} is not here", hint="`darkroom loras list` shows those that are")
         if sha256 not in (None, known.offer.sha256):
@@ -84,14 +100,27 @@ class Library:
         return self._read.get(use.sha256, lambda: self._loaded(use))
 
     def _loaded(self, use: Use) -> Lora:
-        known = self._known[use.name]
-        try:
+        known = self._known.get(use.name)
+        if known is None or known.offer.sha256 != use.sha256:
+            known = self._own[use.sha256]
+        with _unplaced(known.path, f"the file of the LoRA {use.name}"):
             weights = read_lora(known.path, self._layers, use.sha256)
-        except AdapterError as error:  # a job is told of it, whose owner has no business with this machine's paths
-            named = error.message.replace(str(known.path), f"the file of the LoRA {use.name}")
-            raise type(error)(named, hint=error.hint) from error
         lora = lay_out(weights, self.plan, self._texts, self._dtype)
         structlog.get_logger().info(
             "adapter.read", lora=use.name, sha256=use.sha256, rank=use.rank, bytes=known.path.stat().st_size
         )
         return lora
+
+
+def _told(changes: Sequence[Change]) -> dict[str, Any]:
+    """What an offer says of a file."""
+    return {"rank": rank_of(changes), "text": any(change.layer.part != "unet" for change in changes)}
+
+
+@contextmanager
+def _unplaced(path: Path, words: str) -> Iterator[None]:
+    """A job is told of what is wrong, and its owner has no business with this machine's paths."""
+    try:
+        yield
+    except AdapterError as error:
+        raise type(error)(error.message.replace(str(path), words), hint=error.hint) from error

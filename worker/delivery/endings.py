@@ -3,7 +3,7 @@
 from darkroom.storage import InputError, StorageError
 from darkroom.tasks.errors import DarkroomError, InvalidRequest
 from darkroom.tasks.job import JobError
-from darkroom.worker.errors import OutOfMemory
+from darkroom.worker.errors import AdapterError, OutOfMemory
 
 MAX_MESSAGE = 500  # characters
 MAX_FAULTS = 5_000  # characters, where a message names all faults of a request or a data set
@@ -19,7 +19,7 @@ def job_error(error: BaseException) -> JobError:
             code=error.code,
             message=_text(error.message, MAX_FAULTS if isinstance(error, InvalidRequest) else MAX_MESSAGE),
             retryable=error.retryable,
-            callers_fault=isinstance(error, InputError | InvalidRequest) and not error.retryable,
+            callers_fault=_is_callers(error) and not error.retryable,
             hint=error.hint,
         )
     return JobError(
@@ -27,6 +27,10 @@ def job_error(error: BaseException) -> JobError:
         message=_text(_described(error)),
         hint="the worker's log has more; please report it",
     )
+
+
+def _is_callers(error: Exception) -> bool:
+    return isinstance(error, InputError | InvalidRequest) or (isinstance(error, AdapterError) and error.callers_fault)
 
 
 def _described(error: BaseException) -> str:

@@ -52,9 +52,13 @@ class PatientStore:
         with _spooled(data) as waiting:
             self.retry(lambda: store.put(key, waiting, content_type=content_type, metadata=about), size=len(data))
 
-    def get(self, key: str) -> bytes:
-        """An object's bytes. Raises as `retry`."""
-        return self.retry(lambda: self._keeper.store.get(key))
+    def get(self, key: str, *, limit: int | None = None) -> bytes:
+        """An object's bytes, so many at most. Raises as `retry`."""
+        return self.retry(lambda: self._keeper.store.get(key, limit=limit))
+
+    def exists(self, key: str) -> bool:
+        """Whether something lies under the key. Raises as `retry`."""
+        return self.retry(lambda: self._keeper.store.exists(key))
 
     def retry(self, action: Callable[[], T], size: int = 0) -> T:
         """What an action on the store returns once it does not fail. Raises as `put`."""

@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from uuid import uuid4
@@ -23,6 +23,7 @@ from darkroom.tasks.redis_io import BlockingIO, Operation
 from darkroom.tasks.requests import JobRequest
 from darkroom.tasks.settings import TaskSettings
 from darkroom.tasks.validate import check_kept
+from darkroom.worker.adapters.own_files import OwnFiles
 from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.delivery.attempt import Attempt, Canceled, Drained, Expired, LeaseLost, OutOfPatience
 from darkroom.worker.delivery.endings import INTERNAL_ERROR, job_error
@@ -44,6 +45,7 @@ from darkroom.worker.delivery.timings import Timings
 from darkroom.worker.errors import DeviceBroken
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.manifest import make_manifest
+from darkroom.worker.images.own import own_at_hand
 from darkroom.worker.images.steps import OnStep
 from darkroom.worker.kinds.base import PreparedJob, Sources
 from darkroom.worker.kinds.products import Produced
@@ -79,6 +81,7 @@ class Surroundings:
     preview_every: float
     patience: float
     leave: Callable[[DeviceBroken], None]
+    own_files: OwnFiles
     has: Has = field(default_factory=dict)
 
 
@@ -140,7 +143,8 @@ class JobRunner:
         claim, rules = attempt.claim, self._around.rules
         timings = Timings(queued=claim.waited)
         try:
-            made, manifest, warnings = self._work(attempt, timings)
+            with ExitStack() as held:
+                made, manifest, warnings = self._work(attempt, timings, held)
         except Canceled:
             return Ending(lambda: claims.confirm_cancel(claim, rules), "job.canceled")
         except Expired:
@@ -164,8 +168,8 @@ class JobRunner:
         done = {"images": len(images), **({"files": len(files)} if files else {}), **result.timings}
         return Ending(lambda: claims.succeed(claim, result, images, rules, files), "job.succeeded", done)
 
-    def _work(self, attempt: Attempt, timings: Timings) -> tuple[Results, str, list[str]]:
-        """What was made, the manifest's key, and warnings."""
+    def _work(self, attempt: Attempt, timings: Timings, held: ExitStack) -> tuple[Results, str, list[str]]:
+        """What was made, the manifest's key, and warnings. `held`: what it needs until its end."""
         claim, generators = attempt.claim, self._around.generators
         generator = generators[claim.model]
         attempt.check()
@@ -174,6 +178,7 @@ class JobRunner:
             tell = partial(self._tell_waiting, attempt)
             store = PatientStore(self._around.keeper, self._around.patience, attempt.check, tell)
             inputs = store.retry(lambda: self._inputs(claim.request))
+            held.enter_context(own_at_hand(claim.request, generator, self._around.own_files, store))
         with timings.phase("prepare"):
             prepared = generator.prepare(claim.request, generators)
             sources = prepared.kind.read(prepared, inputs, self._around.storage.input_max_pixels)

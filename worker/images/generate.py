@@ -187,8 +187,7 @@ class Generator:
 
         Raises AdapterMissing, and AdapterIncompatible where this worker applies none.
         """
-        own = [(one.name, one.scale, None) for one in self.entry.own_loras]
-        named = [(one.name, one.scale, one.sha256) for one in asked.loras] if asked.model == self.entry.name else []
+        own, named = self.entry.own_loras, asked.loras if asked.model == self.entry.name else ()
         if not (own or named):
             return ()
         if self.adapters is None:
@@ -196,7 +195,8 @@ class Generator:
                 f"{self.entry.name} takes no LoRAs on this worker", hint="leave out the speedup fuse"
             )
         library = self.adapters.library
-        return tuple(library.use(*one) for one in (*own, *named))
+        models = [library.use(one.name, one.scale) for one in own]
+        return (*models, *(library.use(one.name, one.scale, one.sha256, own=one.own) for one in named))
 
     def used(self, prepared: PreparedJob) -> Iterator[AdapterRecord]:
         """What the manifest says of the LoRAs of all models that have a part in the job's pictures."""

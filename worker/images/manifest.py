@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from darkroom.tasks.adapters import LoraOffer
 from darkroom.tasks.catalogue import Catalogue, ModelOffer
 from darkroom.tasks.errors import InvalidRequest
 from darkroom.tasks.fields import Seed
@@ -278,7 +277,8 @@ def _not_allowed(manifest: Manifest, catalogue: Catalogue) -> Iterable[str]:
 def _with_loras(entry: ModelOffer, manifest: Manifest) -> ModelOffer:
     """As if the LoRAs were here that it names: whether they are is found when they are loaded."""
     own = [one for one in manifest.adapters if one.model == entry.name]
-    offers = [LoraOffer(name=one.name, sha256=one.sha256, rank=one.rank) for one in own]
+    tenants = {(lora.name, lora.sha256) for lora in getattr(manifest.request, "loras", []) if lora.own}
+    offers = [one.offer(entry.family if (one.name, one.sha256) in tenants else None) for one in own]
     return entry.model_copy(update={"loras": offers})
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from darkroom.storage.keys import EXTENSIONS, FILE_TYPES, file_key, is_role, output_key
+from darkroom.tasks.adapters import LoraOffer, OwnOffer
 from darkroom.tasks.catalogue import SCHEDULERS, Family, ModelName
 from darkroom.tasks.fields import Seed
 from darkroom.tasks.sizes import MOST_SIDE
@@ -81,6 +82,11 @@ class AdapterRecord(Record):
     scale: float = Field(allow_inf_nan=False)
     rank: int = Field(ge=1)
     place: int = Field(ge=0)
+
+    def offer(self, family: Family | None) -> LoraOffer:
+        """As if it were on offer; `family` of one that is the tenant's own."""
+        said = {"name": self.name, "sha256": self.sha256, "rank": self.rank}
+        return OwnOffer.model_validate({**said, "family": family}) if family else LoraOffer.model_validate(said)
 
 
 class StyleRecord(Record):

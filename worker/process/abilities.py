@@ -1,6 +1,6 @@
 """What this process has for each model that it serves, as it says and as it claims."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.util import find_spec
 
 from darkroom.tasks.catalogue import ModelOffer
@@ -9,16 +9,19 @@ from darkroom.tasks.places import Has
 from darkroom.tasks.requests import KINDS
 
 
-def abilities_of(offers: Sequence[ModelOffer]) -> Has:
+def abilities_of(offers: Sequence[ModelOffer], unadapted: Collection[str] = ()) -> Has:
     """By model: its kinds with all their fields, its schedulers, and the other models of this process.
 
-    Where compel is missing, prompts are read as they stand alone.
+    Where compel is missing, prompts are read as they stand alone. `unadapted`: models that take no LoRAs here.
     """
     lacks = [] if find_spec("compel") else ["prompt_syntax"]
     names = {offer.name for offer in offers}
     return {
         offer.name: abilities(
-            [KINDS[kind] for kind in offer.kinds if kind in KINDS], offer.schedulers, names - {offer.name}, lacks
+            [KINDS[kind] for kind in offer.kinds if kind in KINDS],
+            offer.schedulers,
+            names - {offer.name},
+            [*lacks, "lora:own"] if offer.name in unadapted else lacks,
         )
         for offer in offers
     }

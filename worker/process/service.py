@@ -20,6 +20,7 @@ from darkroom.tasks.redis_io import BlockingIO
 from darkroom.tasks.settings import TaskSettings
 from darkroom.worker.adapters.adapters import Adapters
 from darkroom.worker.adapters.keeper import BankStats
+from darkroom.worker.adapters.own_files import OwnFiles
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.policy import Policy
 from darkroom.worker.delivery.drain import Drain
@@ -77,7 +78,7 @@ class Service:
             max_batch = self._settings.max_batch or default_max_batch(placement)
             engine, generators = self._models(stack, placement, max_batch, keeper)
             offers = [generator.entry.offer() for generator in generators.values()]
-            has = abilities_of(offers)
+            has = abilities_of(offers, [name for name, one in generators.items() if one.adapters is None])
             about, turns = _about(placement), Turns([offer.name for offer in offers])
             banks = _banks(generators)
             presence = Presence(io, self.name, offers, about, lambda: str(keeper.trouble or ""), has, banks)
@@ -107,6 +108,7 @@ class Service:
                 preview_every=self._settings.preview_every,
                 patience=self._settings.storage_patience,
                 leave=drain.leave,
+                own_files=OwnFiles.of(self._settings),
                 has=has,
             )
             app = make_app(self._tasks, list(generators), JobRunner(around), lambda: keeper.trouble is None, turns)

@@ -115,6 +115,8 @@ def test_keys_that_only_look_alike_are_nobodys_business(redis: Redis, store: Obj
         f"{LOST}/0-{SHA}.png.bak",
         f"inputs/{LOST}/0-{SHA}.png",
         f"inputs/default/{'a' * 64}.png",
+        f"loras/default/cat/{'a' * 64}.safetensors",
+        f"loras/{LOST}/cat/{'a' * 64}.json",
     )
     store.make_mark("0123")
     assert list(redis.search(datetime.now(UTC) + timedelta(days=1)).unnamed(store)) == []

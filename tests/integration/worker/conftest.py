@@ -15,6 +15,7 @@ from darkroom.storage import ObjectStore, StorageSettings, StoredObject, open_st
 from darkroom.tasks import Darkroom, Job, TaskSettings, claims
 from darkroom.tasks.catalogue import ModelEntry
 from darkroom.tasks.redis_io import BlockingIO
+from darkroom.worker.adapters.own_files import OwnFiles
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.delivery.image_threads import ImageThreads
 from darkroom.worker.delivery.leases import LeaseKeeper
@@ -144,6 +145,7 @@ def open_desk(settings: TaskSettings, generator: Generator, store: ObjectStore) 
         patience=0,
         preview_every=0,
         leave=lambda cause: pytest.fail(f"nothing is broken here: {cause}"),
+        own_files=OwnFiles.of(WorkerSettings()),
         has=has,
     )
     with Darkroom(settings, storage=store) as client:

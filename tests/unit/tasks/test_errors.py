@@ -16,6 +16,8 @@ CODES = {
     "job_failed": 8,
     "wait_timeout": 9,
     "client_closed": 1,
+    "lora_name_taken": 2,
+    "lora_not_found": 7,
     "queue_unavailable": 3,
     "queue_busy": 3,
     "queue_auth_failed": 3,

@@ -42,6 +42,7 @@ def test_a_plain_request_is_written_as_the_first_release_wrote_it() -> None:
 
 def test_a_worker_has_every_field_of_the_kinds_that_it_can_run() -> None:
     since = (Txt2Img.model_fields.keys() | Img2Img.model_fields.keys()) - RELEASED_FIELDS
+    since |= {"lora:own"}
     assert abilities([Txt2Img, Img2Img]) == since
     assert abilities([Glowing]) - since == {"glow", "tags", "helper", "sparks"}
     assert abilities([Glowing, Toy], ["heun", "lcm"], ["sd-1.5"], ["tags", "sparks"]) - since == {
