@@ -1,4 +1,4 @@
-"""`darkroom loras`: what can be named in requests, fetching files, and looking into them."""
+"""`darkroom loras`: what can be named in requests, fetching files, and looking into them. Own ones: `own_loras.py`."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Group, RenderableType
 
+from darkroom.cli import own_loras
 from darkroom.cli.fetching import fetching
 from darkroom.cli.market import market_if_heard
 from darkroom.cli.models import PICKLES
@@ -24,29 +25,44 @@ if TYPE_CHECKING:
     from darkroom.cli.doctor.inventory import Holding
     from darkroom.worker.adapters.facts import LoraFacts
 
-app = typer.Typer(help="LoRAs: what there is, fetching files, and looking into them.", no_args_is_help=True)
+app = typer.Typer(help="LoRAs: what there is, fetching and inspecting files, and a tenant's own.", no_args_is_help=True)
 
 
-@app.command("list", epilog="Example: darkroom loras list --json")
-def list_loras(*, catalogue: Catalogue = None, models_dir: ModelsDir = None, as_json: AsJson = False) -> None:
-    """List the LoRAs of catalogue and workers: for which models, whether the file is here, rank and licence."""
+@app.command("list", epilog="Examples: darkroom loras list --json; darkroom loras list --tenant alice")
+def list_loras(
+    *,
+    tenant: own_loras.Tenant = "default",
+    catalogue: Catalogue = None,
+    models_dir: ModelsDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the tenant's own LoRAs, and those of catalogue and workers: for which models, where the file is, rank."""
     screen, settings = Screen(as_json=as_json), worker_settings(catalogue, models_dir)
     entries, market = load_loras(settings.catalogue), market_if_heard(screen, "offered")
     offered = _offered(market)
     names = sorted({*entries, *(offered or ())})
-    documents = [_document(name, entries.get(name), offered, settings) for name in names]
+    documents = [*_own(market, tenant), *(_document(name, entries.get(name), offered, settings) for name in names)]
     screen.result({"loras": documents}, loras_table(documents))
 
 
-@app.command(epilog="Example: darkroom loras show lcm-sdxl")
-def show(name: str, *, catalogue: Catalogue = None, models_dir: ModelsDir = None, as_json: AsJson = False) -> None:
-    """Show all that the catalogue and the workers say of one LoRA."""
+@app.command(epilog="Examples: darkroom loras show lcm-sdxl; darkroom loras show cat --tenant alice")
+def show(
+    name: str,
+    *,
+    tenant: own_loras.Tenant = "default",
+    catalogue: Catalogue = None,
+    models_dir: ModelsDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show all that is known of one LoRA: the tenant's own, else what catalogue and workers say."""
     screen, settings = Screen(as_json=as_json), worker_settings(catalogue, models_dir)
     entries, market = load_loras(settings.catalogue), market_if_heard(screen, "offered")
     offered = _offered(market)
-    if name not in (offered or ()):
-        _entry(name, entries)
-    document = _document(name, entries.get(name), offered, settings)
+    document = next((one for one in _own(market, tenant) if one["name"] == name), None)
+    if document is None:
+        if name not in (offered or ()):
+            _entry(name, entries)
+        document = _document(name, entries.get(name), offered, settings)
     screen.result(
         document, pairs([(key, in_words(value)) for key, value in document.items() if value not in ("", None)])
     )
@@ -87,6 +103,12 @@ def inspect(
     Screen(as_json=as_json).result(_facts_document(facts), _facts_shown(facts))
 
 
+app.command(epilog="Example: darkroom loras add cat.safetensors --name cat --tenant alice")(own_loras.add)
+app.command(epilog="Example: darkroom loras delete cat --tenant alice")(own_loras.delete)
+app.command(epilog="Example: darkroom loras export cat --output cat.safetensors --tenant alice")(own_loras.export)
+app.command(epilog="Example: darkroom loras restore")(own_loras.restore)
+
+
 def _entry(name: str, entries: Mapping[str, LoraEntry]) -> LoraEntry:
     if name not in entries:
         there = ", ".join(sorted(entries)) or "none"
@@ -118,6 +140,16 @@ def _offered(market: Market | None) -> _Offered | None:
     return found
 
 
+def _own(market: Market | None, tenant: str) -> list[dict[str, Any]]:
+    """The tenant's own; none where Redis does not answer, of which the reader was told."""
+    if market is None:
+        return []
+    there = own_loras.owned(tenant)
+    found = [own_loras.document(lora, tenant) for lora in there.loras.values()]
+    found += [own_loras.unreadable(name, tenant) for name in there.unreadable]
+    return sorted(found, key=lambda one: str(one["name"]))
+
+
 def _document(name: str, entry: LoraEntry | None, offered: _Offered | None, settings: WorkerSettings) -> dict[str, Any]:
     """What a worker says goes before what the catalogue of this machine says."""
     theirs = (offered or {}).get(name, {})
@@ -125,6 +157,7 @@ def _document(name: str, entry: LoraEntry | None, offered: _Offered | None, sett
     held = _holding(entry, settings)
     return {
         "name": name,
+        "own": False,
         "families": entry.families if entry else theirs["families"],
         "models": said.get("models", []),
         "state": held.state if held else "not here",
