@@ -74,7 +74,7 @@ def unpack(data: bytes) -> TrainingState:
         for name, one in tensors.items():
             if name.startswith(_OPTIMIZER):
                 parameter, _, key = name.removeprefix(_OPTIMIZER).rpartition(".")
-                values.setdefault(parameter, {})[key] = one.clone()
+                values.setdefault(parameter, {})[key] = one
         optimizer = OptimizerState(values, about["optimizer"]["numbers"], about["optimizer"]["group"])
         return TrainingState(about["step"], lora, optimizer, about["training"], about["surroundings"], about["scaler"])
     except (SafetensorError, struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -93,7 +93,8 @@ def check(state: TrainingState, training: Mapping[str, str], lora: Mapping[str, 
     ]
     wrong += [f"{name} is no layer of this training" for name in state.lora if name not in lora]
     wrong += [f"{name} is not finite" for name, one in state.lora.items() if not bool(one.isfinite().all())]
-    wrong += [f"the optimizer knows {name}" for name in state.optimizer.tensors if name not in lora]
+    known = {*state.optimizer.tensors, *state.optimizer.numbers}
+    wrong += [f"{name} of the optimizer is no layer of this training" for name in sorted(known) if name not in lora]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise CheckpointInvalid(f"the checkpoint's tensors do not fit: {'; '.join(wrong[:3])}{more}")

@@ -1,6 +1,6 @@
 """Optimizers by name, their state as tensors and numbers, and the learning rate of each step."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -32,13 +32,16 @@ class OptimizerState:
 
 
 class Optimizer:
-    """A library's optimizer over named parameters."""
+    """A library's optimizer over named parameters.
+
+    Its state is taken and set as it lies in the optimizer: `state_dict` is another's own affair in bitsandbytes.
+    """
 
     def __init__(self, named: Mapping[str, nn.Parameter], options: TrainingOptions) -> None:
         """Raises TrainingUnavailable where its package is not installed."""
-        self._names = list(named)
-        make = _class_of(options.optimizer)
-        self.inner: Any = make(list(named.values()), lr=options.learning_rate, weight_decay=options.weight_decay)
+        self._named = dict(named)
+        self.inner: Any = _class_of(options.optimizer)(list(named.values()), lr=options.learning_rate)
+        self._group["weight_decay"] = options.weight_decay  # Prodigy prints what it is given of it at first
 
     def set_rate(self, rate: float) -> None:
         """Of the next step."""
@@ -46,21 +49,22 @@ class Optimizer:
 
     def state(self) -> OptimizerState:
         """Copies, on the CPU. A parameter that had no gradient yet has none."""
-        kept = {self._names[index]: values for index, values in self.inner.state_dict()["state"].items()}
-        tensors = {name: _of_kind(values, torch.Tensor) for name, values in kept.items()}
-        on_cpu = {name: {key: one.detach().cpu().clone() for key, one in row.items()} for name, row in tensors.items()}
+        kept = {name: self.inner.state[one] for name, one in self._named.items() if self.inner.state.get(one)}
+        tensors = {
+            name: {key: one.detach().cpu().clone() for key, one in values.items() if isinstance(one, torch.Tensor)}
+            for name, values in kept.items()
+        }
         numbers = {name: _numbers(values) for name, values in kept.items()}
-        return OptimizerState(on_cpu, numbers, {key: one for key, one in _numbers(self._group).items() if key != "lr"})
+        group = {key: one for key, one in _numbers(self._group).items() if key != "lr"}  # which follows from the step
+        return OptimizerState(tensors, numbers, group)
 
     def restore(self, state: OptimizerState) -> None:
         """Goes on from there. Raises KeyError for the state of other parameters."""
-        places = {name: index for index, name in enumerate(self._names)}
-        kept = {
-            places[name]: {**state.tensors.get(name, {}), **state.numbers.get(name, {})}
-            for name in {*state.tensors, *state.numbers}
-        }
-        groups = [{**self.inner.state_dict()["param_groups"][0], **state.group}]
-        self.inner.load_state_dict({"state": kept, "param_groups": groups})
+        for name in {*state.tensors, *state.numbers}:
+            parameter = self._named[name]
+            tensors = {key: _placed(key, one, parameter) for key, one in state.tensors.get(name, {}).items()}
+            self.inner.state[parameter] = {**tensors, **state.numbers.get(name, {})}
+        self._group.update(state.group)
 
     @property
     def _group(self) -> dict[str, Any]:
@@ -88,10 +92,10 @@ def _class_of(name: str) -> Any:
         ) from error
 
 
-def _of_kind(values: Mapping[str, Any], kind: type[torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {key: value for key, value in values.items() if isinstance(value, kind)}
+def _placed(key: str, value: torch.Tensor, parameter: nn.Parameter) -> torch.Tensor:
+    """Torch has the number of steps on the CPU, for it is asked there."""
+    return value.clone() if key == "step" else value.to(parameter.device, copy=True)
 
 
-def _numbers(values: Iterable[Any] | Mapping[str, Any]) -> dict[str, Number]:
-    assert isinstance(values, Mapping)
+def _numbers(values: Mapping[str, Any]) -> dict[str, Number]:
     return {key: one for key, one in values.items() if isinstance(one, int | float) and not isinstance(one, bool)}

@@ -50,5 +50,10 @@ class TrainingOptions:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all of them: trainings of other options are other trainings."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        """SHA-256 of all of them: trainings of other options are other trainings.
+
+        Those that are as by default are left out, so that a release with further ones goes on with what is under way.
+        """
+        defaults = asdict(TrainingOptions(steps=0, seed=-1))
+        chosen = {name: value for name, value in asdict(self).items() if value != defaults[name]}
+        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()

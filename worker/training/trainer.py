@@ -32,12 +32,15 @@ Batches = Callable[[int, int], Batch]
 
 @dataclass(frozen=True)
 class StepReport:
-    """One change of the weights. `step`: how many are done; `loss`: the mean of its examples, weighted."""
+    """One change of the weights. `step`: how many are done; `loss`: the mean of its examples, weighted.
+
+    `gradient_norm`: before it was clipped. None: it overflowed in float16, and the step changed nothing.
+    """
 
     step: int
     loss: float
     learning_rate: float
-    gradient_norm: float
+    gradient_norm: float | None
 
 
 class Trainer:
@@ -146,16 +149,17 @@ class Trainer:
         assert batch.conditioning is not None
         return batch.conditioning
 
-    def _change(self) -> float:
-        """The norm of the gradient before it was clipped."""
+    def _change(self) -> float | None:
+        """The norm of the gradient, as reported."""
         self._scaler.unscale_(self._optimizer.inner)
         most = self._options.max_grad_norm or math.inf
         norm = float(torch.nn.utils.clip_grad_norm_(self._named.values(), most))
-        if not math.isfinite(norm) and not (self._scaler.is_enabled() and self._scaler.get_scale() > 1):
+        overflowed = not math.isfinite(norm)
+        if overflowed and (not self._scaler.is_enabled() or self._scaler.get_scale() <= 1):
             raise TrainingDiverged(f"step {self.step + 1}: the norm of the gradient is {norm}")
-        self._scaler.step(self._optimizer.inner)  # which passes over a step that overflowed in float16
-        self._scaler.update()
-        return norm
+        self._scaler.step(self._optimizer.inner)  # which passes over a step that overflowed
+        self._scaler.update()  # and has the next one scaled by less
+        return None if overflowed else norm
 
 
 def check_trainable(model: LoadedModel) -> None:
@@ -165,6 +169,11 @@ def check_trainable(model: LoadedModel) -> None:
         raise ModelIncompatible(
             f"{name} is of the family {model.family.name}; LoRAs are trained for {', '.join(TRAINABLE)}",
             hint="train on another model",
+        )
+    if model.entry.base is not None:
+        raise ModelIncompatible(
+            f"{name} is {model.entry.base} with LoRAs of its own",
+            hint=f"train on {model.entry.base}: what is made fits both",
         )
     if model.components["unet"].config.in_channels != PLAIN:
         raise ModelIncompatible(

@@ -150,8 +150,8 @@ def test_other_surroundings_are_told_of(subjects: Subjects) -> None:
 class Adapting(torch.optim.Optimizer):
     """Adapts a number that all parameters share, as Prodigy does, and counts steps in plain numbers."""
 
-    def __init__(self, params: Any, lr: float, weight_decay: float) -> None:
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "d": 1e-3, "k": 0, "decouple": True})
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": 0.0, "d": 1e-3, "k": 0, "decouple": True})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]

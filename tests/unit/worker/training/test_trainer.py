@@ -98,6 +98,22 @@ def test_the_lora_of_a_model_in_half_precision_is_float32(subjects: Subjects, dt
     assert (resumed.advance(), resumed.lora({})) == (trainer.advance(), trainer.lora({}))
 
 
+def test_a_step_that_overflows_in_float16_is_passed_over(subjects: Subjects) -> None:
+    """The gradient of a loss that is scaled by 65,536 is too much for float16, at first."""
+    model, asked = halved(subjects("sd"), torch.float16), options(prior_weight=1e4, warmup_steps=0)
+    fine = batches(model, asked)
+    trainer = Trainer(model, asked, lambda step, micro: replace(fine(step, micro), prior=(True,)))
+    before, norms = trainer.lora({}), [trainer.advance().gradient_norm]
+    assert norms == [None]
+    assert trainer.lora({}) == before
+    resumed = Trainer(model, asked, lambda step, micro: replace(fine(step, micro), prior=(True,)))
+    resumed.resume(trainer.checkpoint())
+    norms = [trainer.advance().gradient_norm for _ in range(11)]
+    assert norms == [resumed.advance().gradient_norm for _ in range(11)]
+    assert norms[-1] is not None
+    assert trainer.checkpoint() == resumed.checkpoint()
+
+
 def test_precision_float32_trains_on_a_copy_in_float32(subjects: Subjects) -> None:
     model = halved(subjects("sdxl"), torch.bfloat16)
     exact = halved(model, torch.float32)
@@ -156,6 +172,9 @@ def test_what_cannot_be_trained_is_refused(subjects: Subjects) -> None:
         train(offloading, options())
     with pytest.raises(ModelIncompatible, match="of the family sdxl-refiner"):
         train(replace(model, family=replace(model.family, name="sdxl-refiner")), options())
+    few_steps = model.entry.model_copy(update={"name": "quick", "base": "tiny-sdxl"})
+    with pytest.raises(ModelIncompatible, match="quick is tiny-sdxl with LoRAs of its own"):
+        train(replace(model, entry=few_steps), options())
     scheduler = model.components["scheduler"]
     sampling = type(scheduler).from_config(scheduler.config, prediction_type="sample")
     with pytest.raises(ModelIncompatible, match="predicts 'sample'"):
