@@ -163,7 +163,7 @@ def _weights_at(path: Path) -> Mapping[str, "WeightsFile"]:
         raise ModelUnsafe(f"{path}: {path.suffix} files can run code when loaded, so they are not looked into")
     if not path.exists():
         raise FileFault(f"{path}: no such file or folder", hint="`darkroom models list` shows the catalogue's names")
-    if path.is_file():
+    if not path.is_dir():
         return {path.name: inspect_weights(path)}
     found = sorted(path.rglob("*.safetensors"))
     if not found:

@@ -18,6 +18,7 @@ from darkroom.worker.errors import (
     ModelCorrupt,
 )
 from darkroom.worker.models.naming import PICKLES
+from darkroom.worker.models.opening import open_regular, why_not
 from darkroom.worker.models.weights import TensorInfo, WeightsFile, read_header
 
 #: All layers of SDXL and its text encoders, with three tensors each, are 3,200.
@@ -89,7 +90,7 @@ def open_lora(path: Path, sha256: str | None = None) -> Iterator[tuple[PassingFi
     if path.suffix.lower() in PICKLES:
         raise AdapterUnsafe(f"{path}: {path.suffix} files can run code when they are loaded")
     try:
-        with path.open("rb", buffering=0) as raw:
+        with open_regular(path) as raw:
             file = PassingFile(path, raw)
             try:
                 yield file, _sorted(_header(path, file, os.fstat(raw.fileno()).st_size))
@@ -98,7 +99,7 @@ def open_lora(path: Path, sha256: str | None = None) -> Iterator[tuple[PassingFi
                 raise
             file.check(sha256)
     except OSError as error:
-        raise AdapterMissing(f"{path}: {error.strerror or error}") from None
+        raise AdapterMissing(f"{path} {why_not(error)}") from None
 
 
 def _header(path: Path, file: PassingFile, size: int) -> WeightsFile:

@@ -8,6 +8,7 @@ from darkroom.tasks.sources import WeightsFileSource, WeightsHubSource
 from darkroom.worker.errors import AdapterDigestMismatch, AdapterMissing
 from darkroom.worker.models.digests import Progress, hash_files
 from darkroom.worker.models.lockfile import LOCAL, LOCK_NAME, LockedFile, LockedModel, pin, read_lock
+from darkroom.worker.models.opening import why_not
 from darkroom.worker.models.places import PACKAGE
 from darkroom.worker.settings import WorkerSettings
 
@@ -102,8 +103,7 @@ def _hashed(entry: LoraEntry, path: Path, progress: Progress | None) -> LockedFi
     try:
         return hash_files({path.name: path}, progress)[path.name]
     except OSError as error:
-        why = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-        raise AdapterMissing(f"LoRA {entry.name}: {path} {why}", hint=_again(entry, missing=True)) from None
+        raise AdapterMissing(f"LoRA {entry.name}: {path} {why_not(error)}", hint=_again(entry, missing=True)) from None
 
 
 def _pin_local(entry: LoraEntry, path: Path, found: LockedFile, settings: WorkerSettings) -> None:

@@ -20,6 +20,7 @@ from darkroom.worker.adapters.projection import HINT, OTHER_FAMILY, form_of, mak
 from darkroom.worker.errors import AdapterCorrupt, AdapterIncompatible, AdapterMissing, AdapterUnsafe
 from darkroom.worker.models.door import one_door
 from darkroom.worker.models.naming import PICKLES
+from darkroom.worker.models.opening import trouble
 from darkroom.worker.models.weights import WeightsFile, check_kinds, inspect_weights
 
 _PROJECTION, _LAYERS = "image_proj.", "ip_adapter."
@@ -76,8 +77,8 @@ def inspect_style(path: Path) -> WeightsFile:
     """
     if path.suffix in PICKLES:
         raise AdapterUnsafe(f"{path}: {path.suffix} files can run code when loaded", hint="use the .safetensors file")
-    if not path.is_file():
-        raise AdapterMissing(f"{path} is not there", hint="correct the path of the style in your catalogue file")
+    if why := trouble(path):
+        raise AdapterMissing(f"{path} {why}", hint="correct the path of the style in your catalogue file")
     with adapter_door(HINT):
         file = inspect_weights(path)
         check_kinds(file)

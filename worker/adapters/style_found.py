@@ -17,6 +17,7 @@ from darkroom.worker.adapters.style_places import (
 from darkroom.worker.errors import AdapterDigestMismatch, AdapterMissing
 from darkroom.worker.models.digests import Progress, hash_files
 from darkroom.worker.models.lockfile import LOCAL, LOCK_NAME, LockedFile, LockedModel, pin
+from darkroom.worker.models.opening import trouble
 from darkroom.worker.settings import WorkerSettings
 
 
@@ -31,8 +32,8 @@ class LocatedStyle:
 
 def opened_files(files: StyleFiles) -> dict[str, Path]:
     """Every file that loading opens, by the names that are pinned. Raises an AdapterError."""
-    if not files.adapter.is_file():
-        raise AdapterMissing(f"{files.adapter} is not there", hint="correct `path` of the style in your catalogue file")
+    if why := trouble(files.adapter):
+        raise AdapterMissing(f"{files.adapter} {why}", hint="correct `path` of the style in your catalogue file")
     inner = encoder_files(files.encoder)
     return {files.adapter.name: files.adapter, **{f"{ENCODER}/{name}": path for name, path in inner.items()}}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from darkroom.worker.errors import ModelCorrupt, ModelDigestMismatch, ModelMissing
 from darkroom.worker.models.lockfile import LOCAL, LockedFile, LockedModel
+from darkroom.worker.models.opening import open_regular
 
 #: Called with the bytes done and the bytes in all, from any thread, one call at a time.
 Progress = Callable[[int, int], None]
@@ -81,7 +82,7 @@ class ByteCounter:
 
 def _hash(path: Path, counter: ByteCounter) -> LockedFile:
     digest, size, buffer = hashlib.sha256(), 0, memoryview(bytearray(_CHUNK))
-    with path.open("rb", buffering=0) as file:
+    with open_regular(path) as file:
         while count := file.readinto(buffer):
             digest.update(buffer[:count])
             size += count

@@ -9,6 +9,7 @@ from darkroom.worker.errors import ModelIncompatible, ModelMissing, ModelUnsafe
 from darkroom.worker.models.configs import check_class, read_config, read_index, read_json, read_text
 from darkroom.worker.models.families import FamilySpec
 from darkroom.worker.models.naming import PICKLES, find_weights, of_diffusers, weight_stem
+from darkroom.worker.models.opening import trouble
 
 #: How latents look, which a model may bring (`darkroom.worker.models.previews`).
 PREVIEW_FILE = "preview.json"
@@ -54,8 +55,8 @@ def file_layout(spec: FamilySpec, path: Path, configs: Path) -> Layout:
         raise ModelUnsafe(f"{path}: {path.suffix} files can run code when loaded")
     if path.suffix != ".safetensors":
         raise ModelIncompatible(f"{path}: not a .safetensors file", hint="check `path` in the catalogue entry")
-    if not path.is_file():
-        raise ModelMissing(f"{path} is not there", hint="check `path` in the catalogue entry")
+    if why := trouble(path):
+        raise ModelMissing(f"{path} {why}", hint="check `path` in the catalogue entry")
     if not (configs / "model_index.json").is_file():
         raise ModelMissing(
             f"{path}: {configs} holds no configs for it",

@@ -11,6 +11,7 @@ from darkroom.worker.models.door import one_door
 from darkroom.worker.models.families import FamilySpec, family
 from darkroom.worker.models.layout import Layout, file_layout, folder_layout
 from darkroom.worker.models.lockfile import LOCAL, LockedModel, pin_first
+from darkroom.worker.models.opening import trouble
 from darkroom.worker.models.places import file_of, folder_of, pin_of
 from darkroom.worker.models.weights import WeightsFile, check_kinds, inspect_weights
 from darkroom.worker.settings import WorkerSettings
@@ -112,9 +113,9 @@ def _check_present(entry: ModelEntry, settings: WorkerSettings, locked: LockedMo
     hints = {HubSource: None, BundledSource: "install Darkroom again"}
     for name in locked.files:
         path = file_of(entry, settings, locked, name)
-        if not path.is_file():
+        if why := trouble(path):
             hint = hints.get(type(entry.source), "restore it; it was there when the model was pinned")
-            raise ModelMissing(f"model {entry.name}: {path} is not there", hint=hint)
+            raise ModelMissing(f"model {entry.name}: {path} {why}", hint=hint)
 
 
 def _pin_local(

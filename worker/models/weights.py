@@ -14,6 +14,7 @@ from typing import Any
 
 from darkroom.tasks.findings import in_words
 from darkroom.worker.errors import ModelCorrupt, ModelIncompatible
+from darkroom.worker.models.opening import open_regular
 
 #: The format allows ten times as much. SDXL's takes 0.4 MB; this much, all of it tensors, two seconds to read.
 MAX_HEADER = 10_000_000
@@ -82,7 +83,7 @@ class WeightsFile:
 
 def inspect_weights(path: Path) -> WeightsFile:
     """Read and check the header. Raises ModelCorrupt, and OSError where the file cannot be read."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return read_header(path, file.read, os.fstat(file.fileno()).st_size)
 
 

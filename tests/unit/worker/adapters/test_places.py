@@ -1,6 +1,7 @@
 """LoRA files on this machine: found, pinned, pulled, and told of where they are not what they were."""
 
 import hashlib
+import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,8 +128,12 @@ def test_a_file_that_is_not_there(own: LoraEntry, settings: WorkerSettings, tmp_
     with pytest.raises(AdapterMissing, match=r"no\.safetensors is not there"):
         find_lora(gone, settings)
     folder = own.model_copy(update={"source": own.source.model_copy(update={"path": tmp_path})})
-    with pytest.raises(AdapterMissing, match="cannot be read: Is a directory"):
+    with pytest.raises(AdapterMissing, match="is no regular file"):
         find_lora(folder, settings)
+    os.mkfifo(tmp_path / "fifo.safetensors")
+    fifo = own.model_copy(update={"source": own.source.model_copy(update={"path": tmp_path / "fifo.safetensors"})})
+    with pytest.raises(AdapterMissing, match=r"LoRA pen: .*fifo\.safetensors is no regular file"):
+        find_lora(fifo, settings)
     bundled = LoraEntry.model_validate(
         {"name": "x", "family": "sd", "source": {"type": "bundled", "name": "x"}, "sha256": "0" * 64}
     )

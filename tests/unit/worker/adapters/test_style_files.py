@@ -1,6 +1,7 @@
 """Every fault of a style's files is found before the first job, and names the file or the layer."""
 
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -157,6 +158,12 @@ def test_a_spoiled_resampler_is_refused(tmp_path: Path, unet: Any, spoil: Spoil,
 def test_a_pickle_is_refused_unread(tmp_path: Path, name: str) -> None:
     with pytest.raises(AdapterUnsafe, match="can run code"):
         inspect_style(tmp_path / name)
+
+
+def test_a_fifo_does_not_hold_the_reader(tmp_path: Path, unet: Any) -> None:
+    os.mkfifo(tmp_path / "ip-adapter.safetensors")
+    with pytest.raises(AdapterMissing, match=r"ip-adapter\.safetensors is no regular file"):
+        read_style(tmp_path / "ip-adapter.safetensors", unet)
 
 
 @pytest.mark.parametrize(("width", "family"), [(768, "Stable Diffusion 1"), (2048, "SDXL")])

@@ -135,6 +135,7 @@ def with_nan(tensor: torch.Tensor) -> torch.Tensor:
         (VOCABULARY, says(**{"<|endoftext|>": 10**6}), ModelIncompatible, "of which the text encoder knows"),
         (VOCABULARY, holds(b'{"a": -1}'), ModelIncompatible, "Bad vocabulary"),
         (CONV, weights(with_nan), ModelCorrupt, "conv_in.weight holds numbers that are none"),
+        (CONV, is_instead(os.mkfifo), ModelMissing, "is not there"),
         (CONV, weights(torch.Tensor.int), ModelIncompatible, "'conv_in.weight' holds I32"),
         (CONV, weights(torch.Tensor.flatten), ModelIncompatible, "other shapes"),
         (CONV, holds((80_000_000).to_bytes(8, "little") + b" " * 80_000_000), ModelCorrupt, "a header of 80000000"),
