@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import signature
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
 from darkroom.tasks.catalogue import MOST_STEPS, ModelOffer
 from darkroom.tasks.errors import DarkroomError
-from darkroom.worker.errors import ModelIncompatible
+from darkroom.worker.errors import AdapterError, ModelIncompatible
 from darkroom.worker.failures import failures_become_ours
 from darkroom.worker.images.schedulers import make_scheduler
 from darkroom.worker.models.loading import LoadedModel
@@ -26,28 +26,43 @@ class Part:
     """What one part of a model gave."""
 
     def __init__(self, name: str, model: LoadedModel) -> None:
-        self._name, self._dtype = name, model.placement.dtype
+        self._name, self._dtype, self._own = name, model.placement.dtype, model.entry.own_loras
         self.file = _FILES.get(name, f"{name}/config.json")
 
     def gave(self, *tensors: torch.Tensor) -> None:
         """Raises ModelIncompatible for numbers that are none."""
         if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+            if self._own:
+                self._blame_loras()
             wider = self._dtype == torch.float16
             raise ModelIncompatible(
                 f"{self.file} or its weights: the {self._name} gives numbers that are none (NaN or infinity)",
                 hint="start the worker with --dtype bfloat16 or float32" if wider else _RESTORE,
             )
 
+    def _blame_loras(self) -> NoReturn:
+        loras = ", ".join(f"{one.name} {one.scale:g}" for one in self._own)
+        raise ModelIncompatible(
+            f"its own LoRAs ({loras}) or what they change: the {self._name} gives numbers that are none with them "
+            "(NaN or infinity)",
+            hint="lower their scale in `own_loras` of the catalogue entry, or leave them out",
+        )
+
 
 @contextmanager
 def blame(name: str, model: LoadedModel) -> Iterator[Part]:
-    """Errors that are nobody else's become ModelIncompatible, which names the part and its config."""
+    """Errors that are nobody else's become ModelIncompatible, which names the part and its config.
+
+    Those of an adapter's files stay what they are.
+    """
     part = Part(name, model)
     try:
         with failures_become_ours():
             yield part
     except ModelIncompatible as error:
         raise ModelIncompatible(f"model {model.entry.name}: {error.message}", hint=error.hint) from error
+    except AdapterError as error:
+        raise type(error)(f"model {model.entry.name}: {error.message}", hint=error.hint) from error
     except DarkroomError as error:
         if error.retryable:
             raise

@@ -6,8 +6,9 @@ import diffusers
 import pytest
 import torch
 
+from darkroom.tasks.adapters import LoraUse
 from darkroom.tasks.catalogue import Family
-from darkroom.worker.errors import DeviceBroken, ModelIncompatible, OutOfMemory
+from darkroom.worker.errors import AdapterCorrupt, DeviceBroken, ModelIncompatible, OutOfMemory
 from darkroom.worker.images.trial import blame, check_steps
 from darkroom.worker.models.device import Placement
 from tests.unit.worker.conftest import Models
@@ -41,6 +42,26 @@ def test_numbers_that_are_none_in_half_precision_may_be_the_dtypes(models: Model
     with pytest.raises(ModelIncompatible, match=r"unet/config.json") as caught, blame("unet", model) as part:
         part.gave(torch.tensor([1.0, torch.inf]))
     assert "--dtype bfloat16" in caught.value.hint
+
+
+def test_a_loras_file_is_not_the_models(models: Models) -> None:
+    with (
+        pytest.raises(AdapterCorrupt, match=r"model tiny-sd: the file of the LoRA x: NaN") as caught,
+        blame("text_encoder", models("sd")),
+    ):
+        raise AdapterCorrupt("the file of the LoRA x: NaN", hint="fetch it again")
+    assert caught.value.hint == "fetch it again"
+
+
+def test_where_a_model_has_loras_of_its_own_numbers_that_are_none_may_be_theirs(models: Models) -> None:
+    sound = models("sd")
+    own = sound.entry.model_copy(update={"own_loras": [LoraUse(name="few", scale=9)]})
+    with (
+        pytest.raises(ModelIncompatible, match=r"model tiny-sd: its own LoRAs \(few 9\) or what they change") as caught,
+        blame("unet", replace(sound, entry=own)) as part,
+    ):
+        part.gave(torch.tensor([torch.nan]))
+    assert "own_loras" in caught.value.hint
 
 
 @pytest.mark.parametrize("family", ["sd", "sdxl", "playground"])
