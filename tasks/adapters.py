@@ -1,5 +1,6 @@
 """LoRAs: as a catalogue names them, as a model has them of its own, as workers offer them, as tenants own them."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import AwareDatetime, Field, model_validator
@@ -24,6 +25,15 @@ RANK_STEP = 8  # workers keep LoRAs in pages of this rank: one of rank 4 takes a
 AdapterName = ModelName
 Scale = Annotated[float, Field(ge=-MOST_SCALE, le=MOST_SCALE, allow_inf_nan=False)]
 Sha256 = Annotated[str, Field(pattern=SHA256)]
+
+
+def ranks_over(ranks: Sequence[tuple[str, int]], model: str, most: int) -> str:
+    """Why these LoRAs, by name and rank, are too much for an image of the model; empty where they are not."""
+    total = sum(-(-rank // RANK_STEP) * RANK_STEP for _, rank in ranks)
+    if total <= most:
+        return ""
+    each = ", ".join(f"{name} {rank}" for name, rank in ranks)
+    return f"their ranks, in steps of {RANK_STEP}, are {total} together ({each}); {model} takes at most {most}"
 
 
 class LoraUse(Strict):

@@ -9,13 +9,13 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from darkroom.tasks.adapters import (
     MOST_LORAS,
-    RANK_STEP,
     AdapterName,
     LoraOffer,
     OwnOffer,
     Scale,
     Sha256,
     UnreadableLora,
+    ranks_over,
 )
 from darkroom.tasks.catalogue import Catalogue, ModelOffer, builtin_contents
 from darkroom.tasks.errors import Fault
@@ -130,13 +130,9 @@ class Adapted(JobRequest):
                 yield Fault(f"loras.{number}.sha256", "adapter_missing", reason)
 
     def _lora_rank_rule(self, offer: ModelOffer) -> Rule:
-        most = offer.limits.max_lora_rank
         own = [found for use in offer.own_loras if (found := _in_catalogue(use.name, offer))]
         ranks = [(found.name, found.rank) for found in (*own, *(there for _, _, there in self.offered(offer)))]
-        if self.loras and (total := sum(-(-rank // RANK_STEP) * RANK_STEP for _, rank in ranks)) > most:
-            each = ", ".join(f"{name} {rank}" for name, rank in ranks)
-            ranks_are = f"their ranks, in steps of {RANK_STEP}, are {total} together ({each})"
-            reason = f"{ranks_are}; {offer.name} takes at most {most}"
+        if self.loras and (reason := ranks_over(ranks, offer.name, offer.limits.max_lora_rank)):
             yield Fault("loras", "lora_rank_too_large", reason)
 
     def _loras_there_rule(self, offer: ModelOffer, catalogue: Catalogue) -> Rule:

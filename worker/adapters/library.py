@@ -45,8 +45,13 @@ class Library:
         self._own: dict[str, Known] = {}  # by digest
         self._read = Cache[Lora](most=1000, sizes=lambda lora: lora.bytes, room=ROOM)
 
-    def add(self, entry: LoraEntry, path: Path, sha256: str) -> None:
-        """From now on it can be asked for, by its file's digest. Raises an AdapterError for one that does not fit."""
+    def add(self, entry: LoraEntry, path: Path, sha256: str, *, whole: bool = False) -> None:
+        """From now on it can be asked for, by its file's digest. Raises an AdapterError for one that does not fit.
+
+        That is what its header says; `whole`: what its numbers are, too.
+        """
+        if whole:
+            read_lora(path, self._layers, sha256)
         changes = fit(lora_header(path), self._layers)
         said = {"name": entry.name, "scale": entry.scale, "description": entry.description, "license": entry.license}
         self._known[entry.name] = self._looked_at(LoraOffer(**said, sha256=sha256, **_told(changes)), path, changes)

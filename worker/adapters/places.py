@@ -18,11 +18,15 @@ FOLDER = "loras"
 
 @dataclass(frozen=True, slots=True)
 class LocatedLora:
-    """A file of this machine that was verified; `revision` is a commit, or "local"."""
+    """A file of this machine that was verified; `revision` is a commit, or "local".
+
+    `unpinned`: what is to be entered into the lock file once the file is of use (`pin_found`); None where nothing is.
+    """
 
     path: Path
     sha256: str
     revision: str
+    unpinned: LockedModel | None = None
 
 
 def locked_name(entry: LoraEntry) -> str:
@@ -62,8 +66,8 @@ def find_lora(
 ) -> LocatedLora:
     """Finds the LoRA's file and holds it against its digest: that of the catalogue, and the one that was pinned.
 
-    One of the operator's own is pinned when it is first used. `unread`: one that is pinned is taken for what it was
-    while its size is the same; whoever reads it has to compare (`darkroom.worker.adapters.weights.read_lora` does).
+    One of the operator's own is pinned when it is first used, by `pin_found`. `unread`: one that is pinned is taken for
+    what it was while its size is the same; whoever reads it has to compare (`read_lora` does).
     Raises AdapterMissing, AdapterDigestMismatch and LockInvalid.
     """
     locked = pin_of_lora(entry, settings)
@@ -74,13 +78,27 @@ def find_lora(
         return LocatedLora(path, taken.sha256, locked.revision)
     found = _hashed(entry, path, progress)
     check_named(entry, path, found)
-    if locked and found not in locked.files.values():
+    if locked:
+        _check_pinned(entry, path, found, locked)
+        return LocatedLora(path, found.sha256, locked.revision)
+    new = LockedModel(source=str(path.absolute()), files={path.name: found}) if entry.sha256 is None else None
+    return LocatedLora(path, found.sha256, LOCAL, new)
+
+
+def pin_found(entry: LoraEntry, located: LocatedLora, settings: WorkerSettings) -> None:
+    """Pins a file of the operator's own that was found to be of use, where it is not pinned. Raises LockInvalid."""
+    if located.unpinned:
+        pin(settings.models_dir, locked_name(entry), located.unpinned)
+
+
+def _check_pinned(entry: LoraEntry, path: Path, found: LockedFile, locked: LockedModel) -> None:
+    (pinned,) = locked.files.values()
+    if found != pinned:
         raise AdapterDigestMismatch(
-            f"LoRA {entry.name}: {path} changed since its digest was pinned", hint=_again(entry)
+            f"LoRA {entry.name}: {path} changed since its digest was pinned: its SHA-256 is {found.sha256} "
+            f"and not {pinned.sha256}",
+            hint=_again(entry),
         )
-    if locked is None and entry.sha256 is None:
-        _pin_local(entry, path, found, settings)
-    return LocatedLora(path, found.sha256, locked.revision if locked else LOCAL)
 
 
 def _as_pinned(path: Path, locked: LockedModel) -> LockedFile | None:
@@ -104,11 +122,6 @@ def _hashed(entry: LoraEntry, path: Path, progress: Progress | None) -> LockedFi
         return hash_files({path.name: path}, progress)[path.name]
     except OSError as error:
         raise AdapterMissing(f"LoRA {entry.name}: {path} {why_not(error)}", hint=_again(entry, missing=True)) from None
-
-
-def _pin_local(entry: LoraEntry, path: Path, found: LockedFile, settings: WorkerSettings) -> None:
-    locked = LockedModel(source=str(path.absolute()), files={path.name: found})
-    pin(settings.models_dir, locked_name(entry), locked)
 
 
 def _pull(entry: LoraEntry) -> str:

@@ -23,11 +23,15 @@ from darkroom.worker.settings import WorkerSettings
 
 @dataclass(frozen=True, slots=True)
 class LocatedStyle:
-    """Files of this machine that were verified: SHA-256 by name; `revision` is a commit, or "local"."""
+    """Files of this machine that were verified: SHA-256 by name; `revision` is a commit, or "local".
+
+    `unpinned`: what is to be entered into the lock file once they are of use (`pin_style`); None where nothing is.
+    """
 
     files: StyleFiles
     digests: dict[str, str]
     revision: str
+    unpinned: LockedModel | None = None
 
 
 def opened_files(files: StyleFiles) -> dict[str, Path]:
@@ -41,7 +45,8 @@ def opened_files(files: StyleFiles) -> dict[str, Path]:
 def find_style(entry: StyleEntry, settings: WorkerSettings, progress: Progress | None = None) -> LocatedStyle:
     """Finds the files and holds them against their digests: those of the catalogue, and those that were pinned.
 
-    Those of the operator's own are pinned when they are first used. Raises an AdapterError, LockInvalid.
+    Those of the operator's own are pinned when they are first used, by `pin_style`. Raises an AdapterError and
+    LockInvalid.
     """
     locked = pin_of_style(entry, settings)
     files = style_files(entry, settings, locked)
@@ -55,11 +60,18 @@ def find_style(entry: StyleEntry, settings: WorkerSettings, progress: Progress |
         raise AdapterDigestMismatch(
             f"style {entry.name}: {', '.join(others)} changed since the digests were pinned", hint=_again(entry)
         )
+    new = None
     if locked is None and not entry.digests:
         source, asked = asked_of(entry)
-        pin(settings.models_dir, locked_style(entry), LockedModel(source=source, asked=asked, files=found))
+        new = LockedModel(source=source, asked=asked, files=found)
     digests = {name: file.sha256 for name, file in found.items()}
-    return LocatedStyle(files, digests, locked.revision if locked else LOCAL)
+    return LocatedStyle(files, digests, locked.revision if locked else LOCAL, new)
+
+
+def pin_style(entry: StyleEntry, located: LocatedStyle, settings: WorkerSettings) -> None:
+    """Pins files of the operator's own that were found to be of use, where they are not pinned. Raises LockInvalid."""
+    if located.unpinned:
+        pin(settings.models_dir, locked_style(entry), located.unpinned)
 
 
 def hashed_style(entry: StyleEntry, files: StyleFiles, progress: Progress | None) -> dict[str, LockedFile]:

@@ -3,14 +3,14 @@
 import hashlib
 import os
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from darkroom.tasks.adapters import LoraEntry
-from darkroom.worker.adapters.places import find_lora
+from darkroom.worker.adapters.places import LocatedLora, find_lora, pin_found
 from darkroom.worker.adapters.pull import pull_lora
 from darkroom.worker.errors import (
     AdapterCorrupt,
@@ -83,6 +83,13 @@ def fetch(entry: LoraEntry, hub: FolderHub, settings: WorkerSettings, **options:
     return pull_lora(entry, settings, listing=hub.listing, snapshot=hub.snapshot, **options)
 
 
+def used(entry: LoraEntry, settings: WorkerSettings) -> LocatedLora:
+    """As a worker does at its start with one that fits."""
+    found = find_lora(entry, settings)
+    pin_found(entry, found, settings)
+    return found
+
+
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -90,16 +97,20 @@ def sha256(path: Path) -> str:
 def test_ones_own_is_pinned_when_it_is_first_used(own: LoraEntry, settings: WorkerSettings) -> None:
     found = find_lora(own, settings)
     assert (found.sha256, found.revision) == (sha256(found.path), "local")
+    assert read_lock(settings.models_dir).models == {}
+    pin_found(own, found, settings)
     locked = read_lock(settings.models_dir).models
     assert locked.keys() == {"loras/pen"}
     assert [file.sha256 for file in locked["loras/pen"].files.values()] == [found.sha256]
-    assert find_lora(own, settings) == found
+    assert find_lora(own, settings) == replace(found, unpinned=None)
 
 
 def test_a_file_that_was_replaced_is_told(own: LoraEntry, settings: WorkerSettings) -> None:
-    path = find_lora(own, settings).path
+    path = used(own, settings).path
+    old = sha256(path)
     small_lora(path, seed=1)
-    with pytest.raises(AdapterDigestMismatch, match=f"LoRA pen: {path} changed since") as caught:
+    said = f"LoRA pen: {path} changed since.* is {sha256(path)} and not {old}"
+    with pytest.raises(AdapterDigestMismatch, match=said) as caught:
         find_lora(own, settings)
     assert "delete loras/pen from darkroom-models.lock" in caught.value.hint
 
@@ -107,7 +118,7 @@ def test_a_file_that_was_replaced_is_told(own: LoraEntry, settings: WorkerSettin
 def test_another_path_in_the_catalogue_is_another_file(
     own: LoraEntry, settings: WorkerSettings, tmp_path: Path
 ) -> None:
-    first = find_lora(own, settings)
+    first = used(own, settings)
     source = {"type": "file", "path": small_lora(tmp_path / "new.safetensors", seed=1)}
     moved = LoraEntry.model_validate({**own.model_dump(), "source": source})
     assert find_lora(moved, settings).sha256 != first.sha256
@@ -116,8 +127,7 @@ def test_another_path_in_the_catalogue_is_another_file(
 def test_a_digest_in_the_catalogue_is_the_pin(own: LoraEntry, settings: WorkerSettings) -> None:
     assert not settings.models_dir.exists()
     right = find_lora(own, settings).sha256
-    shutil.rmtree(settings.models_dir)
-    assert find_lora(own.model_copy(update={"sha256": right}), settings).sha256 == right
+    assert used(own.model_copy(update={"sha256": right}), settings).sha256 == right
     assert not settings.models_dir.exists()
     with pytest.raises(AdapterDigestMismatch, match="the catalogue names " + "0" * 64):
         find_lora(own.model_copy(update={"sha256": "0" * 64}), settings)
@@ -220,6 +230,6 @@ def test_a_disk_without_room(hub: FolderHub, settings: WorkerSettings) -> None:
 def test_the_lock_file_has_both_models_and_loras(own: LoraEntry, settings: WorkerSettings) -> None:
     """A model's entry stays when a LoRA is pinned, and a LoRA's when a model is."""
     pin(settings.models_dir, "mine", LockedModel(source="somewhere", files={}))
-    find_lora(own, settings)
+    used(own, settings)
     pin(settings.models_dir, "other", LockedModel(source="somewhere", files={}))
     assert read_lock(settings.models_dir).models.keys() == {"loras/pen", "mine", "other"}

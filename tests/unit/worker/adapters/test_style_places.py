@@ -13,7 +13,7 @@ from darkroom.cli.app import run
 from darkroom.cli.doctor import style_checks
 from darkroom.tasks.adapters import StyleEntry
 from darkroom.tasks.catalogue import CatalogueError, load_styles
-from darkroom.worker.adapters.style_found import LocatedStyle, find_style
+from darkroom.worker.adapters.style_found import LocatedStyle, find_style, pin_style
 from darkroom.worker.adapters.style_pull import pull_style
 from darkroom.worker.errors import AdapterCorrupt, AdapterDigestMismatch, AdapterIncompatible, AdapterMissing
 from darkroom.worker.models.hub import RemoteFile, RemoteModel
@@ -168,7 +168,9 @@ def test_the_doctor_and_the_list_tell_of_them(
     shutil.copytree(written / "image_encoder", tmp_path / "enc")
     ((state, message),) = told(tmp_path)
     assert (state, message.startswith("paint is here (local, ")) == ("ok", True)
-    find_style(entry, settings)
+    found = find_style(entry, settings)
+    assert read_lock(settings.models_dir).models == {}
+    pin_style(entry, found, settings)
     assert told(tmp_path, digests=True)[0][1].endswith("its digests are the pinned ones")
     assert run(["styles", "list", "--json"]) == 0
     states = {style["name"]: style["state"] for style in json.loads(capsys.readouterr().out)["styles"]}

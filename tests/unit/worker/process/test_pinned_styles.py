@@ -72,13 +72,13 @@ def test_a_model_with_its_adapter_offers_the_kind_and_the_files_are_pinned(place
 
 
 def test_an_adapter_that_cannot_be_used_is_told_of(place: Place) -> None:
-    place.pinned()
     whole = place.path.read_bytes()
-    place.path.write_bytes(whole[:-100] + b"\1" * 100)
-    assert place.refused() == [("tiny-style", "adapter_digest_mismatch")]
-    (place.settings.models_dir / "darkroom-models.lock").unlink()
     place.path.write_bytes(whole[:-100])
     assert place.refused() == [("tiny-style", "adapter_corrupt")]
+    place.path.write_bytes(whole)  # what was no use was not pinned
+    assert "stylize" in place.pinned().entry.kinds
+    place.path.write_bytes(whole[:-100] + b"\1" * 100)
+    assert place.refused() == [("tiny-style", "adapter_digest_mismatch")]
     place.path.write_bytes(whole)
     (place.settings.models_dir / "darkroom-models.lock").unlink()
     place.encoder.rename(place.folder / "away")
