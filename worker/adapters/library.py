@@ -18,7 +18,7 @@ from darkroom.worker.adapters.lora_file import lora_header
 from darkroom.worker.adapters.names import ModelLayers
 from darkroom.worker.adapters.weights import read_lora
 from darkroom.worker.caches import Cache
-from darkroom.worker.errors import AdapterError, AdapterMissing
+from darkroom.worker.errors import AdapterDigestMismatch, AdapterError, AdapterMissing
 from darkroom.worker.models.adaptable import Slot
 
 ROOM = 1 << 30  # bytes on the host, for files that were read last; the newest stays in any case
@@ -79,8 +79,9 @@ class Library:
 
     @property
     def names(self) -> dict[str, str]:
-        """By digest."""
-        return {known.offer.sha256: name for name, known in self._known.items()}
+        """By digest; those of tenants are told by its beginning alone."""
+        tenants = {sha256: f"own {sha256[:8]}" for sha256 in self._own}
+        return {**tenants, **{known.offer.sha256: name for name, known in self._known.items()}}
 
     @property
     def offers(self) -> list[LoraOffer]:
@@ -108,7 +109,7 @@ class Library:
         known = self._known.get(use.name)
         if known is None or known.offer.sha256 != use.sha256:
             known = self._own[use.sha256]
-        with _unplaced(known.path, f"the file of the LoRA {use.name}"):
+        with _unplaced(known.path, f"the file of the LoRA {use.name}", own=isinstance(known.offer, OwnOffer)):
             weights = read_lora(known.path, self._layers, use.sha256)
         lora = lay_out(weights, self.plan, self._texts, self._dtype)
         structlog.get_logger().info(
@@ -123,9 +124,14 @@ def _told(changes: Sequence[Change]) -> dict[str, Any]:
 
 
 @contextmanager
-def _unplaced(path: Path, words: str) -> Iterator[None]:
-    """A job is told of what is wrong, and its owner has no business with this machine's paths."""
+def _unplaced(path: Path, words: str, *, own: bool = False) -> Iterator[None]:
+    """A job is told of what is wrong, and its owner has no business with this machine's paths.
+
+    What a tenant's file holds is the tenant's to mend; that it lies here as it was brought is this machine's.
+    """
     try:
         yield
     except AdapterError as error:
-        raise type(error)(error.message.replace(str(path), words), hint=error.hint) from error
+        told = type(error)(error.message.replace(str(path), words), hint=error.hint)
+        told.callers_fault = own and not isinstance(error, AdapterDigestMismatch | AdapterMissing)
+        raise told from error

@@ -13,6 +13,7 @@ import pytest
 import redis
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from darkroom.storage import ObjectStore, StoredObject
 from darkroom.storage.errors import StorageUnavailable
@@ -210,6 +211,33 @@ def test_a_file_for_another_architecture(shop: Shop, tmp_path: Path, entry: Mode
     assert job.error is not None
     assert (job.error.code, job.error.callers_fault) == ("adapter_incompatible", True)
     assert "layers that this model does not have" in job.error.message
+
+
+def test_numbers_that_are_none(shop: Shop, tmp_path: Path) -> None:
+    path = small_lora(tmp_path / "nan.safetensors")
+    tensors = load_file(path)
+    save_file({name: torch.full_like(tensor, torch.nan) for name, tensor in tensors.items()}, path)
+    shop.add(path.read_bytes())
+    job = shop.run("cat")
+    assert job.error is not None
+    assert (job.error.code, job.error.callers_fault) == ("adapter_corrupt", True)
+    assert job.error.message.startswith("the file of the LoRA cat: ")
+
+
+def test_one_that_was_changed_on_the_workers_disk_is_fetched_anew(
+    shop: Shop, tmp_path: Path, generator: Generator
+) -> None:
+    sha256 = shop.add(small(tmp_path, 7))
+    shop.files.mkdir()
+    spoilt = shop.files / f"{sha256}.safetensors"
+    spoilt.write_bytes(small(tmp_path, 8))
+    job = shop.run("cat")
+    assert job.error is not None
+    assert (job.error.code, job.error.callers_fault) == ("adapter_digest_mismatch", False)
+    assert pixels(shop.run("cat"))
+    assert generator.adapters
+    assert generator.adapters.library.names[sha256] == f"own {sha256[:8]}"
+    assert generator.adapters.library.offers == []
 
 
 def test_a_rank_that_was_not_as_said_is_refused_when_the_file_is_seen(shop: Shop, tmp_path: Path) -> None:
