@@ -18,6 +18,10 @@ from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.errors import GenerationFailed
 
 
+class NotFinite(GenerationFailed):
+    """Numbers overflowed on the way to a picture, which would come out black."""
+
+
 class _Proxy(torch.nn.Module):
     real: Any
 
@@ -88,7 +92,7 @@ class VaeProxy(_Proxy):
     def decode(self, latents: torch.Tensor, **options: Any) -> Any:
         """Pixels (1, 3, h, w) of latents (1, 4, h/8, w/8), as diffusers returns them.
 
-        Raises GenerationFailed where they are no numbers: such a picture would come out black.
+        Raises NotFinite where they are no numbers: such a picture would come out black.
         """
         decoded = self._engine.call(self.real.decode, latents.to(self.device, self.dtype), **options)
         if not torch.isfinite(decoded[0]).all():
@@ -100,9 +104,9 @@ class VaeProxy(_Proxy):
         return found
 
 
-def _not_finite(part: str, dtype: torch.dtype) -> GenerationFailed:
+def _not_finite(part: str, dtype: torch.dtype) -> NotFinite:
     name = str(dtype).removeprefix("torch.")
-    return GenerationFailed(
+    return NotFinite(
         f"the {part} gave values that are no numbers, in {name}",
         hint="start the worker with --dtype float32, or bfloat16 on a GPU that has it; else the weights are broken",
     )

@@ -30,6 +30,7 @@ from darkroom.worker.caches import Cache
 from darkroom.worker.errors import AdapterIncompatible, PromptSyntax
 from darkroom.worker.failures import failures_become_ours
 from darkroom.worker.images.autoencoder import Autoencoder
+from darkroom.worker.images.overflow import naming_adapters
 from darkroom.worker.images.records import AdapterRecord, StyleRecord
 from darkroom.worker.images.run import Making
 from darkroom.worker.images.schedulers import check_schedulers, count_steps, make_scheduler
@@ -125,7 +126,12 @@ class Generator:
         ticket = ticket or Ticket()
         steps = Steps(prepared.kind.steps(prepared), on_step, lambda: self.engine.leave(ticket))
         try:
-            with failures_become_ours(steps.is_raised), self.engine.streams.own(), self._rows(prepared, ticket) as rows:
+            with (
+                failures_become_ours(steps.is_raised),
+                naming_adapters(prepared.asked, lambda: self.used(prepared)),
+                self.engine.streams.own(),
+                self._rows(prepared, ticket) as rows,
+            ):
                 return prepared.kind.make(prepared.told(sources), sources, Making(self, seed, steps, ticket, rows))
         finally:
             self.engine.leave(ticket)

@@ -1,8 +1,10 @@
 """Styles by row: what an image gets of its style, alone and beside others, with LoRAs and without."""
 
+import copy
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from PIL import Image
 from darkroom.tasks.catalogue import Family
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Script, Ticket
+from darkroom.worker.batching.proxies import NotFinite
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.warm import warm
 from darkroom.worker.models.device import Placement
@@ -141,3 +144,20 @@ def test_it_is_tried_with_styles_and_offered(generator: Generator, plain: Genera
     assert "stylize" in generator.entry.kinds
     assert "stylize" not in plain.entry.kinds
     warm(generator, 0.1)
+
+
+def test_numbers_that_overflow_may_be_the_adapters(generator: Generator, engine: Engine) -> None:
+    """Of a picture with some they are named; one without has the device's numbers or its weights at fault."""
+    vae = copy.deepcopy(generator.model.components["vae"])
+    vae.post_quant_conv.bias.data.fill_(torch.inf)
+    model = replace(generator.model, components={**generator.model.components, "vae": vae})
+    broken = Generator(model, engine, generator.adapters)
+    with pytest.raises(NotFinite, match="in float64") as plainly:
+        latents(broken)
+    assert plainly.value.message.endswith("in float64")
+    assert plainly.value.hint.startswith("start the worker with --dtype float32")
+    said = "in float64, with LoRA wide at 10, LoRA told at 0.5, a style at style_scale 2, layout_scale 0"
+    with pytest.raises(NotFinite, match=said) as caught:
+        latents(broken, **STYLE, loras=["wide:10", "told:0.5"], style_scale=2.0)
+    assert caught.value.hint.startswith("lower these scales, or leave out what they are of; if it fails without it")
+    assert caught.value.code == "generation_failed"
