@@ -1,7 +1,7 @@
 """`darkroom replay`: makes the pictures of a manifest again and says whether they are the same, and if not, why."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,8 @@ from darkroom.cli.replay.verdict import Verdict
 from darkroom.cli.screen import Screen
 from darkroom.storage import ObjectStore
 from darkroom.storage.stores import load_settings
-from darkroom.tasks.catalogue import load_contents
+from darkroom.tasks.catalogue import ModelEntry, load_contents
+from darkroom.tasks.requests.loras import Lora
 from darkroom.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -133,12 +134,19 @@ def _made_again(
     contents, placement = load_contents(settings.catalogue), choose_placement(settings)
     entries = named_entries([manifest.model.name, *(one.model.name for one in manifest.further_models)], contents)
     with _progress(screen) as progress, make_engine(placement) as engine:
-        loaded = Pinned(contents, placement, settings, engine, partial(_verifying, progress)).named(entries)
+        telling, loras = partial(_verifying, progress), _loras(manifest, entries)
+        loaded = Pinned(contents, placement, settings, engine, telling, loras).named(entries)
         generator, load = loaded[manifest.model.name], _loader(manifest, store)
         own = own_at_hand(manifest.request, generator, OwnFiles.of(settings), store) if store else nullcontext()
         with own:
             again = Replay(manifest, generator, load, loaded)
             return _images(again, manifest.request.pieces, progress), again
+
+
+def _loras(manifest: "Manifest", entries: Sequence[ModelEntry]) -> set[str]:
+    """Those of the catalogue that had a part in the job; what is wrong with others is nobody's business here."""
+    asked: list[Lora] = getattr(manifest.request, "loras", [])
+    return {lora.name for lora in asked if not lora.own} | {own.name for entry in entries for own in entry.own_loras}
 
 
 @contextmanager

@@ -16,7 +16,10 @@ from darkroom.tasks.catalogue import load_catalogue
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.images.differences import Difference
 from darkroom.worker.images.manifest import parse_manifest
+from darkroom.worker.models.digests import hash_files
+from darkroom.worker.models.lockfile import LockedModel, pin
 from tests.acceptance.conftest import Call, Installation
+from tests.loras import small_lora
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +59,34 @@ def test_replay_names_what_is_not_as_recorded(call: Call, job: dict[str, Any], d
     shown = call("replay", job["result"]["manifest"], "--dtype", "bfloat16").out
     assert "different by " in shown
     assert "NOT AS RECORDED" in shown
+
+
+def test_replay_of_a_lora_that_was_replaced_is_one_error(
+    call: Call, job: dict[str, Any], darkroom: Installation, tmp_path: Path
+) -> None:
+    """With both digests; other adapters of the catalogue, which cannot be used either, are not spoken of."""
+    manifest = json.loads((darkroom.objects / job["result"]["manifest"]).read_bytes())
+    pen = small_lora(tmp_path / "pen.safetensors")
+    then, now = hash_files({"pen": pen})["pen"], hash_files({"pen": small_lora(pen, seed=1)})["pen"]
+    (tmp_path / "broken.safetensors").write_bytes(b"")
+    catalogue = json.loads((darkroom.folder / "catalogue.json").read_text())
+    catalogue["loras"] = [
+        {"name": name, "family": "sdxl", "source": {"type": "file", "path": f"{name}.safetensors"}}
+        for name in ("broken", "pen")
+    ]
+    (tmp_path / "catalogue.json").write_text(json.dumps(catalogue))
+    pin(tmp_path / "models", "loras/pen", LockedModel(source=str(pen), files={pen.name: then}))
+    lora = {"name": "pen", "scale": 1.0, "sha256": then.sha256}
+    manifest["request"]["loras"] = [lora]
+    manifest["adapters"] = [{**lora, "model": "tiny-sdxl", "rank": 4, "place": 0}]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    places = ["--catalogue", tmp_path / "catalogue.json", "--models-dir", tmp_path / "models"]
+    told = call("replay", tmp_path / "manifest.json", *places, "--json")
+    assert (told.code, told.error["code"]) == (4, "adapter_digest_mismatch")
+    assert then.sha256 in told.error["message"]
+    assert now.sha256 in told.error["message"]
+    assert len(told.lines) == 1
+    assert told.err == ""
 
 
 @pytest.mark.parametrize(
