@@ -126,7 +126,7 @@ def test_all_faults_at_once_by_option(call: Call, darkroom: Installation) -> Non
     assert told.out == ""
     for option in ("PROMPT", "--width", "--steps", "--guidance", "--seed", "--format", "--metadata", "--strength"):
         assert f"  {option}: " in told.err
-    assert "--image: field required" in told.err
+    assert "--image: is missing" in told.err
     assert "Traceback" not in told.err
 
 
