@@ -1,5 +1,6 @@
 """A tenant's own LoRAs in Redis and the store, and what submits make of them."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -184,6 +185,19 @@ def test_the_list_is_made_anew_from_the_store(
     assert versions.restore(shelf.run, shelf.store).written == []
     entry = json.loads(raw.hget(f"{task_settings.redis_prefix}loras:alice", "cat") or "")
     assert entry["made"] == "2030-01-01T13:00:00Z"
+
+
+def test_a_bucket_does_as_well(task_settings: TaskSettings, s3_settings: StorageSettings) -> None:
+    shelf = Shelf(task_settings, open_store(s3_settings))
+    one = lora(sha256=hashlib.sha256(b"abc").hexdigest())
+    shelf.add(one)
+    assert shelf.store.get(key_of("alice", "cat", one.sha256)) == b"abc"
+    shelf.io.run(versions.forget("alice", "cat"))
+    assert versions.restore(shelf.run, shelf.store).written == ["alice/cat"]
+    assert shelf.io.run(read_all("alice")).loras == {"cat": one}
+    assert shelf.remove("cat") == 1
+    assert shelf.keys() == []
+    shelf.io.close()
 
 
 def test_the_clients_of_python_see_and_delete_them(face: Faces, task_settings: TaskSettings, shelf: Shelf) -> None:
