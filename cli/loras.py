@@ -18,7 +18,7 @@ from darkroom.tasks import Market
 from darkroom.tasks.adapters import LoraEntry
 from darkroom.tasks.catalogue import load_loras
 from darkroom.tasks.misspelt import did_you_mean
-from darkroom.worker.errors import AdapterError, AdapterMissing
+from darkroom.worker.errors import AdapterMissing
 from darkroom.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -155,13 +155,15 @@ def _document(name: str, entry: LoraEntry | None, offered: _Offered | None, sett
     theirs = (offered or {}).get(name, {})
     said = {**(entry.model_dump(mode="json") if entry else {}), **{k: v for k, v in theirs.items() if k != "families"}}
     held = _holding(entry, settings)
+    rank, broken = _worth(held)
     return {
         "name": name,
         "own": False,
         "families": entry.families if entry else theirs["families"],
         "models": said.get("models", []),
-        "state": held.state if held else "not here",
-        "rank": said["rank"] if "rank" in said else _rank(held),
+        "state": "not here" if held is None else "broken" if broken and not held.wrong else held.state,
+        "reason": broken or None,
+        "rank": said.get("rank", rank),
         "scale": said.get("scale", 1.0),
         "text": said.get("text"),
         "workers": None if offered is None else said.get("workers", {}),
@@ -181,16 +183,14 @@ def _holding(entry: LoraEntry | None, settings: WorkerSettings) -> "Holding | No
     return lora_holding(entry, settings) if entry else None
 
 
-def _rank(held: "Holding | None") -> int | None:
-    """As the file's header says; None where it does not, or no file is here."""
-    if held is None or held.wrong or not held.files:
-        return None
+def _worth(held: "Holding | None") -> tuple[int | None, str]:
+    """Rank, and why no worker can use the file, as its header tells: nothing where none is here, or is any use."""
     try:
-        from darkroom.worker.adapters.facts import inspect_lora  # loads torch
-
-        return inspect_lora(held.files[0][1]).rank or None
-    except (AdapterError, ModuleNotFoundError):
-        return None
+        from darkroom.cli.doctor.lora_files import worth  # loads torch
+    except ModuleNotFoundError:
+        return None, ""
+    found = worth(held) if held else None
+    return (found.rank, found.error.message if found.error else "") if found else (None, "")
 
 
 def loras_table(documents: Iterable[Mapping[str, Any]]) -> RenderableType:

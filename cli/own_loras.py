@@ -149,6 +149,7 @@ def _same(name: str, tenant: str) -> dict[str, Any]:
         "tenant": tenant,
         "families": [],
         "models": [],
+        "reason": None,
         "rank": None,
         "scale": 1.0,
         "text": None,

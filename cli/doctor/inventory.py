@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Literal
 
 from darkroom.tasks.adapters import LoraEntry, StyleEntry
@@ -93,7 +94,9 @@ def _bytes(locked: LockedModel | None) -> int:
 
 
 def _size(path: Path) -> int:
+    """Bytes of a file; -1 of anything else."""
     try:
-        return path.stat().st_size
+        status = path.stat()
     except OSError:
         return -1
+    return status.st_size if S_ISREG(status.st_mode) else -1

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from darkroom.cli.doctor.check import Check
 from darkroom.cli.screen import size
@@ -9,6 +10,9 @@ from darkroom.tasks.adapters import LoraEntry
 from darkroom.tasks.catalogue import load_loras
 from darkroom.worker.errors import AdapterError
 from darkroom.worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from darkroom.cli.doctor.inventory import Holding
 
 
 def loras(*, digests: bool) -> Iterator[Check]:
@@ -19,6 +23,16 @@ def loras(*, digests: bool) -> Iterator[Check]:
         return
     for entry in entries.values():
         yield from _lora(entry, settings, digests=digests)
+
+
+def _check_header(entry: LoraEntry, held: "Holding") -> None:
+    """Raises an AdapterError for a file that no worker can use, as far as its header tells."""
+    if find_spec("torch") is None:
+        return
+    from darkroom.cli.doctor.lora_files import worth
+
+    if error := worth(held).error:
+        raise type(error)(f"LoRA {entry.name}: {error.message}", hint=error.hint)
 
 
 def _lora(entry: LoraEntry, settings: WorkerSettings, *, digests: bool) -> Iterator[Check]:
@@ -32,6 +46,7 @@ def _lora(entry: LoraEntry, settings: WorkerSettings, *, digests: bool) -> Itera
     try:
         if verified or held.wrong:  # what is wrong is told by who would use it
             find_lora(entry, settings)
+        _check_header(entry, held)
     except AdapterError as error:
         yield Check("loras", "broken", error.message, error.hint)
         return

@@ -79,6 +79,20 @@ def test_show_says_all_of_one(studio: Studio, drawn: str) -> None:
     assert "did you mean lcm-sdxl?" in told.error["message"]
 
 
+def test_list_and_show_know_a_file_that_no_worker_can_use(studio: Studio) -> None:
+    whole = studio.pen.read_bytes()
+    for content, state, said in (
+        (b"PK\x03\x04" * 9, "broken", "a pickle under another name"),
+        (None, "missing", "pen.safetensors is no regular file"),
+        (whole, "local", ""),
+    ):
+        studio.pen.unlink() if studio.pen.is_file() else studio.pen.rmdir()
+        studio.pen.write_bytes(content) if content else studio.pen.mkdir()
+        found = {lora["name"]: lora for lora in studio("loras", "list").json["loras"]}["pen"]
+        assert (found["state"], found["rank"]) == (state, None if said else 4)
+        assert said in (studio("loras", "show", "pen").json["reason"] or "")
+
+
 def test_inspect_by_name_and_by_path(studio: Studio) -> None:
     by_path, by_name = studio("loras", "inspect", studio.pen).json, studio("loras", "inspect", "pen").json
     assert by_path == by_name

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from darkroom.worker.adapters.faults import base_of, own_faults, seems_for
+from darkroom.worker.adapters.faults import base_of, few, of_no_model, own_faults, seems_for
 from darkroom.worker.adapters.keys import Naming
 from darkroom.worker.adapters.lora_file import FileLayer, LoraFile, lora_header
 from darkroom.worker.adapters.scales import read_configs
@@ -55,6 +55,9 @@ def inspect_lora(path: Path) -> LoraFacts:
         alpha = next((config.alpha for config in read_configs(file).values()), alpha)
     except AdapterIncompatible as error:
         faults.append(error.message)
+    if not faults and of_no_model(file):
+        names = few([repr(layer.name) for layer in file.layers])
+        faults.append(f"family unknown: no model here has layers of these names ({names})")
     return LoraFacts(
         path,
         file.weights.bytes,

@@ -44,6 +44,10 @@ _OTHERS = {
 _TRANSFORMER = re.compile(
     r"\A(base_model\.model\.)?(transformer\.|lora_transformer_)|(double|single|joint)_blocks|single_transformer_blocks"
 )
+_HERE = re.compile(
+    r"(\A|[._])((down|up|input|output)_blocks|mid(dle)?_block|conv_(in|out)|out[._]2|time_embed(ding)?|add_embedding|"
+    r"label_emb|encoder[._]layers|text_projection)([._]|\Z)"
+)
 _CROSS = re.compile(r"attn2[._]to_[kv]\Z")
 _WIDTHS = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2", 2048: "SDXL", 1280: "SDXL's refiner"}
 _WORDS = {
@@ -110,6 +114,11 @@ def seems_for(file: LoraFile) -> str | None:
     if len(widths) == 1 and (width := widths.pop()) in _WIDTHS:
         return _WIDTHS[width]
     return "SDXL" if any(layer.part == "text_encoder_2" for layer in file.layers) else None
+
+
+def of_no_model(file: LoraFile) -> bool:
+    """Whether no layer has a name that layers of the models here have, and nothing else tells of the model."""
+    return seems_for(file) is None and not any(_HERE.search(layer.name) for layer in file.layers)
 
 
 def base_of(file: LoraFile) -> str | None:

@@ -1,6 +1,8 @@
 """What the doctor says of the files of LoRAs."""
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,41 @@ def test_one_that_was_replaced(pen: Path) -> None:
     pen.write_bytes(b"")
     ((state, said),) = told()
     assert (state, said.startswith(changed)) == ("broken", True)
+
+
+def header(length: int, text: bytes) -> bytes:
+    return length.to_bytes(8, "little") + text
+
+
+@pytest.mark.parametrize(
+    ("content", "said", "hint"),
+    [
+        (b"PK\x03\x04" * 9, "a pickle under another name", "convert it to .safetensors"),
+        (b"", "truncated", "fetch the file again"),
+        (header(1 << 62, b"{}"), "not a safetensors file", "fetch the file again"),
+        (header(40, b"[" * 40), "its header is not JSON", "fetch the file again"),
+        (header(2, b"{}"), "no LoRA: it holds no tensors of layers", "use a plain LoRA"),
+    ],
+)
+def test_one_that_no_worker_can_use(pen: Path, content: bytes, said: str, hint: str) -> None:
+    pen.write_bytes(content)
+    (check,) = (one for one in lora_checks.loras(digests=False) if "pen" in one.message)
+    assert (check.state, check.message.startswith(f"LoRA pen: {pen}: ")) == ("broken", True)
+    assert said in check.message
+    assert check.hint.startswith(hint)
+
+
+def test_one_of_too_high_a_rank(pen: Path) -> None:
+    small_lora(pen, rank=200)
+    ((state, message),) = told()
+    assert (state, "a rank over 128" in message) == ("broken", True)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_one_that_is_no_file(pen: Path, make: Callable[[Path], object]) -> None:
+    pen.unlink()
+    make(pen)
+    assert told() == [("broken", f"LoRA pen: {pen} is no regular file")]
 
 
 def test_one_that_is_gone(pen: Path) -> None:

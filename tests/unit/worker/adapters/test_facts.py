@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from darkroom.tasks.catalogue import Family
 from darkroom.worker.adapters.facts import inspect_lora
 from darkroom.worker.errors import AdapterIncompatible
 from tests.unit.worker.adapters.writers import train, write_kohya
@@ -52,6 +53,25 @@ def test_facts_of_a_file_of_diffusers(tmp_path: Path) -> None:
     assert (facts.naming, facts.parts, facts.alpha) == ("peft", ("unet",), 8)
     assert (facts.family, facts.base) == ("SDXL", None)
     assert facts.dtypes == {"F16": 4 * (2048 + 640)}
+
+
+def test_layers_of_no_model_here_are_told(tmp_path: Path) -> None:
+    tensors = {f"mixer.{side}.lora_{which}.weight": torch.ones(4, 4) for side in ("left", "right") for which in "AB"}
+    save_file(tensors, tmp_path / "x.safetensors")
+    facts = inspect_lora(tmp_path / "x.safetensors")
+    said = "family unknown: no model here has layers of these names ('mixer.left', 'mixer.right')"
+    assert (facts.family, facts.faults) == (None, (said,))
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl"])
+@pytest.mark.parametrize("original", [True, False])
+def test_every_layer_of_models_here_is_known_by_its_name(
+    tmp_path: Path, models: Models, family: Family, original: bool
+) -> None:
+    """A file of any of them alone, without a word on its model."""
+    for number, one in enumerate(train(models(family))):
+        path = write_kohya(tmp_path / f"{number}.safetensors", models(family), [one], original=original)
+        assert inspect_lora(path).faults == ()
 
 
 @pytest.mark.parametrize(
