@@ -16,6 +16,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 import torch
 
+from darkroom.worker.batching.agenda import Agenda, Pending, Work
 from darkroom.worker.batching.batches import Batches, Outcome
 from darkroom.worker.batching.crowd import Crowd
 from darkroom.worker.batching.extras import Extra
@@ -25,6 +26,7 @@ from darkroom.worker.batching.pace import Pace
 from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.batching.policy import Batch, Policy, Waiting
 from darkroom.worker.batching.reply import Reply
+from darkroom.worker.batching.spare import SHARE, Spare
 from darkroom.worker.batching.stacking import Call
 from darkroom.worker.batching.stats import EngineStats
 from darkroom.worker.batching.streams import Handed, Streams
@@ -35,8 +37,6 @@ from darkroom.worker.spans import span
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Work = Callable[[], None]
-
 
 class EngineClosed(RuntimeError):
     """A model call came after `close`."""
@@ -46,25 +46,22 @@ class ImageLeft(RuntimeError):
     """A denoiser call waited while its image was taken out."""
 
 
-class _Pending:
-    """A denoiser call that waits for its rows."""
-
-    def __init__(self, call: Call, ticket: Ticket, arguments: Handed[None]) -> None:
-        self.call, self.ticket, self.arguments = call, ticket, arguments
-        self.since = time.monotonic()
-        self.reply = Reply[Handed[Any]]()
-        self.waiting = Waiting(call.group, call.rows, self.since, ticket.urgent, ticket.solo or call.group is None)
-
-
 class Engine:
     """Runs calls on its own thread under `torch.no_grad`, with `threads` CPU threads for each.
 
     Made before anything is computed: the thread that makes it, and those that make images, have one CPU thread each.
     On a CUDA `device` with `streams` of its own; with `graphs` denoiser calls are recorded there and replayed.
+    `spare`: the share of the time that `spare` calls have while images are in the making.
     """
 
     def __init__(
-        self, threads: int, policy: Policy | None = None, device: torch.device | None = None, *, graphs: bool = False
+        self,
+        threads: int,
+        policy: Policy | None = None,
+        device: torch.device | None = None,
+        *,
+        graphs: bool = False,
+        spare: float = SHARE,
     ) -> None:
         set_threads(1)
         self._threads = threads
@@ -72,14 +69,12 @@ class Engine:
         self.streams = Streams(device)
         self._stats = EngineStats()
         self._changed = threading.Condition()
-        self._calls: deque[Work] = deque()
-        self._waiting: list[_Pending] = []
+        self._agenda = Agenda(Spare(spare), self._choose, self._denoise)
         self._crowd = Crowd(self._gap)
         on_cores = device is None or device.type == "cpu"  # elsewhere the thread has no team at work
         self._neighbours = Neighbours(threads if on_cores else 1)
         self._pace = Pace(self._ran)
         self._batches = Batches(self.policy, self._pace, self._stats, Graphs() if graphs else None)
-        self._stepped = True  # whether a denoiser call ran since the last other call
         self._idle_since = time.monotonic()
         self._began: float | None = None  # the work that the device may still be at
         self._closed = False
@@ -94,15 +89,26 @@ class Engine:
         waits for company or the device has its next calls. From the engine's own thread it is a plain call.
         Raises EngineClosed after `close`.
         """
-        if threading.current_thread() is self._thread:
-            return fn(*args, **kwargs)
-        reply = Reply[Handed[T]]()
-        work = partial(self._beside, self.streams.handed(None), fn, *args, **kwargs)
+        return self._answered(self._agenda.calls, fn, *args, **kwargs)
+
+    def spare(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`fn(*args, **kwargs)` as `call` does it, once no image is in the making, or its share of the time says so.
+
+        What it computes with gradients has to ask for them: the thread runs without.
+        """
+        return self._answered(self._agenda.spare, fn, *args, **kwargs)
+
+    @contextmanager
+    def making(self) -> Iterator[None]:
+        """The context makes images: what may wait leaves them the device."""
         with self._changed:
-            self._refuse_if_closed()
-            self._calls.append(partial(_answer, reply, work))
-            self._changed.notify()
-        return reply.take().take()
+            self._agenda.makers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._agenda.makers -= 1
+                self._changed.notify()
 
     def denoise(
         self,
@@ -117,14 +123,14 @@ class Engine:
         From the first call on, others may wait for this image's next one, until `leave`. Raises what the module raises
         for this call alone, ImageLeft, EngineClosed.
         """
-        pending = _Pending(Call.of(module, args, kwargs, extras), ticket, self.streams.handed(None))
+        pending = Pending(Call.of(module, args, kwargs, extras), ticket, self.streams.handed(None))
         if threading.current_thread() is self._thread:
             return pending.call.run()
         ticket.on_call(pending.call)
         with self._changed:
             self._refuse_if_closed()
             self._crowd.called(ticket, pending.since)
-            self._waiting.append(pending)
+            self._agenda.waiting.append(pending)
             self._changed.notify()
         with span("denoise"):
             return pending.reply.take().take()
@@ -133,8 +139,7 @@ class Engine:
         """Nobody waits for this image any more; a call of its that waits raises ImageLeft. May be repeated."""
         with self._changed:
             self._crowd.left(ticket)
-            gone = [pending for pending in self._waiting if pending.ticket is ticket]
-            self._waiting = [pending for pending in self._waiting if pending.ticket is not ticket]
+            gone = self._agenda.leave(ticket)
             self._changed.notify()
         for pending in gone:
             pending.reply.fail(ImageLeft("the image was taken out"))
@@ -151,8 +156,8 @@ class Engine:
     def stats(self) -> EngineStats:
         """What was done until now."""
         with self._changed:
-            waiting, stepping = len(self._waiting), len(self._crowd)
-            return replace(self._stats, model_calls=dict(self._stats.model_calls), waiting=waiting, stepping=stepping)
+            now = {"waiting": len(self._agenda.waiting), "stepping": len(self._crowd), "spare": len(self._agenda.spare)}
+            return replace(self._stats, model_calls=dict(self._stats.model_calls), **now)
 
     def busy_seconds(self) -> float:
         """How long the oldest call that is not done has run; 0 where there is none. For one thread to ask."""
@@ -174,6 +179,17 @@ class Engine:
     ) -> None:
         self.close()
 
+    def _answered(self, queue: deque[Work], fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if threading.current_thread() is self._thread:
+            return fn(*args, **kwargs)
+        reply = Reply[Handed[T]]()
+        work = partial(self._beside, self.streams.handed(None), fn, *args, **kwargs)
+        with self._changed:
+            self._refuse_if_closed()
+            queue.append(partial(_answer, reply, work))
+            self._changed.notify()
+        return reply.take().take()
+
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise EngineClosed("the engine is closed")
@@ -192,8 +208,8 @@ class Engine:
     def _next(self) -> Work | None:
         """What is to be done now; waits for it. None where the engine is closed and nothing is left."""
         try:
-            if self._calls and self._pace.full:
-                return self._calls.popleft()
+            if self._agenda.calls and self._pace.full:
+                return self._agenda.calls.popleft()
             self._pace.wait()
         except BaseException as error:  # noqa: BLE001 - the device is gone: whoever waits has to hear of it
             return partial(self._fail, error)
@@ -203,30 +219,15 @@ class Engine:
             self.policy.ended(self._idle_since)
             while True:
                 try:
-                    work, seconds = self._decide(time.monotonic())
+                    work, seconds = self._agenda.next(time.monotonic())
                 except BaseException as error:  # noqa: BLE001 - nobody may wait for ever, nor this thread end
                     return partial(self._fail, error)
-                if work or (self._closed and not self._waiting):
+                if work or (self._closed and not self._agenda):
                     return work
                 self._changed.wait(seconds)
 
-    def _decide(self, now: float) -> tuple[Work | None, float | None]:
-        """What is to be done at `now`, else the seconds until that may be another thing."""
-        due = self._calls and (self._stepped or not self._waiting)
-        chosen = self._choose(now) if self._waiting and not due else None
-        self._stepped = isinstance(chosen, Batch)
-        if isinstance(chosen, Batch):
-            batch = [self._waiting[index] for index in chosen.calls]
-            taken = set(batch)
-            self._waiting = [pending for pending in self._waiting if pending not in taken]
-            return partial(self._denoise, batch, chosen.bucket), None
-        if self._calls:
-            return self._calls.popleft(), None
-        return None, None if chosen is None else max(0.0, chosen - now)
-
-    def _choose(self, now: float) -> Batch | float | None:
-        coming = 0 if self._closed else self._crowd.coming(now)
-        return self.policy.choose([pending.waiting for pending in self._waiting], coming, now)
+    def _choose(self, waiting: list[Waiting], now: float) -> Batch | float | None:
+        return self.policy.choose(waiting, 0 if self._closed else self._crowd.coming(now), now)
 
     def _beside(self, before: Handed[None], fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Handed[T]:
         name = getattr(fn, "__name__", "").strip("_")
@@ -244,7 +245,7 @@ class Engine:
         self._pace.started(result.event)
         return result
 
-    def _denoise(self, batch: list[_Pending], bucket: int) -> None:
+    def _denoise(self, batch: list[Pending], bucket: int) -> None:
         now = time.monotonic()
         for pending in batch:
             company = now - max(pending.since, self._idle_since)
@@ -273,7 +274,7 @@ class Engine:
 
     def _fail(self, error: BaseException) -> None:
         with self._changed:
-            failed, self._waiting = self._waiting, []
+            failed, self._agenda.waiting = self._agenda.waiting, []
         for pending in failed:
             pending.reply.fail(error)
 

@@ -8,12 +8,12 @@ class EngineStats:
     """Counts and seconds since the engine began; `Engine.stats` gives a copy.
 
     Of the denoiser: `model_calls` by bucket; `rows` that images asked for, `padding` rows beside them; rows that were
-    `adapted` (had LoRAs or a style), and plain ones in a call `beside` such; `calls` of
-    images, which waited `queued` seconds from their coming to their start, `company` of them while the engine stood
-    still for others to join. `busy` seconds in model calls, `step` of the newest; `gap` from rows handed back to the
-    last caller's next call, the newest; `cap`, the most rows of a call of the newest group. `repeated` calls after an
-    error among several; model calls that ran `out_of_memory`. Now: `waiting` calls, and images `stepping` their
-    schedulers.
+    `adapted` (had LoRAs or a style), and plain ones in a call `beside` such; `calls` of images, which waited `queued`
+    seconds from their coming to their start, `company` of them while the engine stood still for others to join. `busy`
+    seconds in model calls, `step` of the newest; `gap` from rows handed back to the last caller's next call, the
+    newest; `cap`, the most rows of a call of the newest group. `repeated` calls after an error among several; model
+    calls that ran `out_of_memory`. Now: `waiting` calls, images `stepping` their schedulers, and `spare` work that
+    waits.
     """
 
     model_calls: dict[int, int] = field(default_factory=dict)
@@ -32,6 +32,7 @@ class EngineStats:
     out_of_memory: int = 0
     waiting: int = 0
     stepping: int = 0
+    spare: int = 0
 
     def ran(self, bucket: int, rows: int, adapted: int = 0) -> None:
         """One model call more."""

@@ -127,6 +127,7 @@ class Generator:
         steps = Steps(prepared.kind.steps(prepared), on_step, lambda: self.engine.leave(ticket))
         try:
             with (
+                self.engine.making(),
                 failures_become_ours(steps.is_raised),
                 naming_adapters(prepared.asked, lambda: self.used(prepared)),
                 self.engine.streams.own(),
@@ -150,7 +151,7 @@ class Generator:
             return {}, []  # they come with the job's inputs
         words = replace(asked.words, length=length, loras=self._heard(asked))
         self._check_words(words)
-        with failures_become_ours(), self.engine.streams.own():
+        with self.engine.making(), failures_become_ours(), self.engine.streams.own():
             encoded = self.embeddings.get(words, lambda: self._encoded(words))
         return encoded.conditioning, ["prompt_truncated"] if encoded.cut else []
 

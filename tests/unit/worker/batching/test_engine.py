@@ -70,7 +70,7 @@ def test_calls_run_while_the_device_has_its_next_ones(engine: Engine, monkeypatc
     with ThreadPoolExecutor(2) as pool:
         with held(engine):
             waiting = [pool.submit(engine.call, int, text) for text in ("1", "2")]
-            while len(engine._calls) < 2:
+            while len(engine._agenda.calls) < 2:
                 time.sleep(0.001)
         assert [future.result(10) for future in waiting] == [1, 2]
         done.set()
@@ -132,7 +132,7 @@ def test_closing_finishes_what_is_waiting_and_refuses_the_rest() -> None:
     with ThreadPoolExecutor(2) as pool:
         with held(engine):
             waiting = pool.submit(engine.call, done.append, "waited")
-            while not engine._calls:
+            while not engine._agenda.calls:
                 pass
             closing = pool.submit(engine.close)
         for future in (waiting, closing):

@@ -229,7 +229,7 @@ def test_steps_go_on_while_other_calls_wait(engine: Engine) -> None:
             while not engine.stats().waiting:
                 pass
             others = [pool.submit(engine.call, other, steps) for _ in range(8)]
-            while len(engine._calls) < 8:
+            while len(engine._agenda.calls) < 8:
                 pass
         for future in others:
             future.result()

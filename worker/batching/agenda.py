@@ -1,0 +1,82 @@
+"""What the engine has to do, and which of it comes next."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from darkroom.worker.batching.placements import Ticket
+from darkroom.worker.batching.policy import Batch, Waiting
+from darkroom.worker.batching.reply import Reply
+from darkroom.worker.batching.spare import Spare
+from darkroom.worker.batching.stacking import Call
+from darkroom.worker.batching.streams import Handed
+
+Work = Callable[[], None]
+Choose = Callable[[list[Waiting], float], Batch | float | None]
+
+
+class Pending:
+    """A denoiser call that waits for its rows."""
+
+    def __init__(self, call: Call, ticket: Ticket, arguments: Handed[None]) -> None:
+        self.call, self.ticket, self.arguments = call, ticket, arguments
+        self.since = time.monotonic()
+        self.reply = Reply[Handed[Any]]()
+        self.waiting = Waiting(call.group, call.rows, self.since, ticket.urgent, ticket.solo or call.group is None)
+
+
+class Agenda:
+    """Denoiser calls as a policy puts them together, all other `calls` in turn between these, `spare` ones last.
+
+    Spare ones come while no thread makes an image (`makers`), and else as often as their share of time says. All of it
+    is under the engine's lock.
+    """
+
+    def __init__(self, share: Spare, choose: Choose, denoise: Callable[[list[Pending], int], None]) -> None:
+        """`choose`: which of the calls that wait go together now, or when to ask again. `denoise` runs them."""
+        self._share, self._choose, self._denoise = share, choose, denoise
+        self.calls: deque[Work] = deque()
+        self.spare: deque[Work] = deque()
+        self.waiting: list[Pending] = []
+        self.makers = 0
+        self._stepped = True  # whether a denoiser call ran since the last other call
+
+    def __bool__(self) -> bool:
+        return bool(self.waiting or self.calls or self.spare)
+
+    def next(self, now: float) -> tuple[Work | None, float | None]:
+        """What is to be done at `now`, else the seconds until that may be another thing."""
+        if self.spare and (not (self.makers or self.waiting or self.calls) or self._share.due):
+            return partial(self._run_spare, self.spare.popleft(), beside=bool(self.makers)), None
+        due = self.calls and (self._stepped or not self.waiting)
+        chosen = self._choose([one.waiting for one in self.waiting], now) if self.waiting and not due else None
+        self._stepped = isinstance(chosen, Batch)
+        if isinstance(chosen, Batch):
+            batch = [self.waiting[index] for index in chosen.calls]
+            taken = set(batch)
+            self.waiting = [pending for pending in self.waiting if pending not in taken]
+            return self._timed(partial(self._denoise, batch, chosen.bucket)), None
+        if self.calls:
+            return self._timed(self.calls.popleft()), None
+        return None, None if chosen is None else max(0.0, chosen - now)
+
+    def leave(self, ticket: Ticket) -> list[Pending]:
+        """Takes out the calls of an image, and gives them."""
+        gone = [pending for pending in self.waiting if pending.ticket is ticket]
+        self.waiting = [pending for pending in self.waiting if pending.ticket is not ticket]
+        return gone
+
+    def _timed(self, work: Work) -> Work:
+        return partial(self._before_spare, work) if self.spare else work
+
+    def _before_spare(self, work: Work) -> None:
+        began = time.monotonic()
+        work()
+        self._share.waited(time.monotonic() - began)
+
+    def _run_spare(self, work: Work, *, beside: bool) -> None:
+        began = time.monotonic()
+        work()
+        self._share.ran(time.monotonic() - began, beside=beside)
