@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from darkroom.storage.archives import is_archive
 from darkroom.storage.embeddings import DIMENSIONS, open_embeddings
 from darkroom.storage.errors import (
     InputForbidden,
@@ -21,6 +22,7 @@ from darkroom.storage.errors import (
 from darkroom.storage.images import open_picture, picture_format
 from darkroom.storage.interface import ObjectStore
 from darkroom.storage.keys import (
+    ARCHIVE,
     EXTENSIONS,
     FILE_TYPES,
     LATENTS,
@@ -102,19 +104,22 @@ def store_input(
 ) -> str:
     """Stores a picture (its bytes, or a file) for `tenant` and returns its key, under which read_input finds it.
 
-    By content it may be a .safetensors file of latents or embeddings. Raises KeyInvalid for a name that no tenant can
-    have, and the InputError of what no worker would take. Without settings those of the environment hold.
+    By content it may be a .safetensors file of latents or embeddings, or a .zip of a data set. Raises KeyInvalid for a
+    name that no tenant can have, and the InputError of what no worker would take. Without settings those of the
+    environment hold.
     """
     settings = settings or load_settings()
     input_prefix(tenant)
-    data = picture if isinstance(picture, bytes) else _read_file(picture, settings.input_max_bytes + 1)
-    if len(data) > settings.input_max_bytes:
-        msg = f"the image has more bytes than the limit of {settings.input_max_bytes}"
+    data = picture if isinstance(picture, bytes) else _read_file(picture, settings)
+    archive = is_archive(data)
+    most = settings.input_archive_max_bytes if archive else settings.input_max_bytes
+    if len(data) > most:
+        msg = f"the {'archive' if archive else 'image'} has more bytes than the limit of {most}"
         raise InputTooLarge(msg)
-    extension = _checked(data, settings)
+    extension = ARCHIVE if archive else _checked(data, settings)
     key = input_key(tenant, hashlib.sha256(data).hexdigest(), extension)
     if not store.exists(key):
-        store.put(key, data, content_type=FILE_TYPES[extension])
+        store.put(key, data, content_type="application/zip" if archive else FILE_TYPES[extension])
     return key
 
 
@@ -130,11 +135,13 @@ def _checked(data: bytes, settings: StorageSettings) -> str:
     return LATENTS
 
 
-def _read_file(path: Path, most: int) -> bytes:
-    """No more than `most` bytes: it may be anything."""
+def _read_file(path: Path, settings: StorageSettings) -> bytes:
+    """No more than one byte over the limit: it may be anything."""
     try:
         with path.open("rb") as file:
-            return file.read(most)
+            head = file.read(4)
+            most = settings.input_archive_max_bytes if is_archive(head) else settings.input_max_bytes
+            return head + file.read(most + 1 - len(head))
     except (OSError, ValueError) as error:  # ValueError: a path that no file can have
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputMissing(f"{str(path)[:100]!r}: {reason}") from None

@@ -11,6 +11,7 @@ MAX_PART_BYTES = 200
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 LATENTS = "safetensors"
+ARCHIVE = "zip"
 EXTENSIONS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 #: Content types of the files that jobs make besides pictures, by their extensions. Safetensors has no registered one.
 FILE_TYPES = {
@@ -78,7 +79,7 @@ def input_prefix(tenant: str) -> str:
 
 def input_key(tenant: str, sha256: str, extension: str) -> str:
     """The key of an uploaded input, by its content: the same one uploaded twice lies there once."""
-    if not _SHA256.fullmatch(sha256) or extension not in (*EXTENSIONS.values(), LATENTS):
+    if not _SHA256.fullmatch(sha256) or extension not in (*EXTENSIONS.values(), LATENTS, ARCHIVE):
         msg = f"{sha256[:64]!r} with extension {extension[:8]!r} names no input"
         raise KeyInvalid(msg)
     return f"{input_prefix(tenant)}{sha256}.{extension}"

@@ -51,6 +51,7 @@ class StorageSettings(BaseSettings):
     input_data_url_max_bytes: int = Field(default=200_000, gt=0, description="bytes in a data: URL, decoded")
     input_max_pixels: int = Field(default=40_000_000, gt=0, description="width times height of an input image")
     input_latents_max_bytes: int = Field(default=8_000_000, gt=0, description="bytes of latents or embeddings")
+    input_archive_max_bytes: int = Field(default=500_000_000, gt=0, description="bytes of a data set, packed or not")
     input_timeout: float = Field(default=30.0, gt=0, description="seconds that fetching an https: URL may take in all")
 
     @field_validator("s3_endpoint_url", "s3_public_endpoint_url")

@@ -69,6 +69,18 @@ def check_file_reference(reference: str, tenant: str, ending: str = "safetensors
         raise ReferenceFault(f"{reference[:100]!r} is no file of the role {role}", f"input_not_{role}")
 
 
+def check_archive_reference(reference: str, tenant: str) -> None:
+    """Raises ReferenceFault unless it is the key of a .zip among the tenant's inputs, or a prefix there (`.../`)."""
+    if reference.startswith(f"inputs/{tenant}/"):
+        _check_place(reference.removesuffix("/"), tenant)
+    elif _OUTPUT.fullmatch(reference) or not reference.startswith("inputs/"):
+        raise ReferenceFault(f"{reference[:100]!r} is no key of a .zip or prefix of keys")
+    else:
+        raise ReferenceFault(f"is not among the inputs of tenant {tenant}", "input_forbidden")
+    if not reference.endswith(("/", ".zip")):
+        raise ReferenceFault(f"{reference[:100]!r} is neither the key of a .zip nor a prefix that ends with a slash")
+
+
 def _check_key(key: str, tenant: str) -> None:
     _check_place(key, tenant)
     made = _OUTPUT.fullmatch(key)
