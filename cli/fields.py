@@ -130,12 +130,16 @@ class FieldOption:
         return _WRITTEN.get(self.name) or _METAVARS.get(str(self.schema.get("type")))
 
 
+#: The kinds that `darkroom submit` has options for; others have a command of their own.
+SUBMITTED = {name: kind for name, kind in KINDS.items() if not kind.own_command}
+
+
 @cache
 def field_options() -> tuple[FieldOption, ...]:
-    """Of every kind: what they ask for first, then what all jobs have."""
+    """Of every kind that is submitted: what they ask for first, then what all jobs have."""
     common = set(JobRequest.model_fields)
     found: dict[str, list[str]] = {}
-    for kind, request in KINDS.items():
+    for kind, request in SUBMITTED.items():
         for name in request.model_fields:
             found.setdefault(name, []).append(kind)
     ordered = sorted((name for name in found if name not in _NO_OPTIONS), key=lambda name: name in common)
@@ -150,7 +154,7 @@ def _option(name: str, kinds: list[str]) -> FieldOption:
     request = KINDS[kinds[0]]
     part = next(part for part in reversed(request.__mro__) if name in inspect.get_annotations(part))
     about = "" if part in KINDS.values() else getattr(part, "about", "")
-    option = kind_option(request, name, () if len(kinds) == len(KINDS) else tuple(kinds))
+    option = kind_option(request, name, () if len(kinds) == len(SUBMITTED) else tuple(kinds))
     return replace(option, panel=about)
 
 
@@ -212,14 +216,23 @@ def _parts(schema: Mapping[str, Any]) -> str:
 
 def takes_fields(command: Command) -> Command:
     """Gives a command an option for every field of a request; it finds them among its keyword arguments."""
-    signature = inspect.signature(command)
-    own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
-    first = [one for one in own if one.kind is not inspect.Parameter.KEYWORD_ONLY]
-    fields = [option.parameter for option in field_options()]
-    command.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[*first, *fields, *own[len(first) :]]
-    )
-    return command
+    return takes(field_options())(command)
+
+
+def takes(options: Iterable[FieldOption]) -> Callable[[Command], Command]:
+    """Gives a command these options."""
+
+    def with_options(command: Command) -> Command:
+        signature = inspect.signature(command)
+        own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        first = [one for one in own if one.kind is not inspect.Parameter.KEYWORD_ONLY]
+        fields = [option.parameter for option in options]
+        command.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[*first, *fields, *own[len(first) :]]
+        )
+        return command
+
+    return with_options
 
 
 def given_fields(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,8 +257,8 @@ def kind_of(fields: Iterable[str]) -> str:
 
     Where none has them all, it is the one that has most of them; a field says the more, the fewer kinds have it.
     """
-    having = {name: [kind for kind, request in KINDS.items() if name in request.model_fields] for name in fields}
-    return max(KINDS, key=lambda kind: math.fsum(1 / len(kinds) for kinds in having.values() if kind in kinds))
+    having = {name: [kind for kind, request in SUBMITTED.items() if name in request.model_fields] for name in fields}
+    return max(SUBMITTED, key=lambda kind: math.fsum(1 / len(kinds) for kinds in having.values() if kind in kinds))
 
 
 def moment(text: str) -> str:

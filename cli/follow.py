@@ -103,7 +103,7 @@ class Teller:
     def line(self, event: Event) -> str:
         """What happened, without what only programs need."""
         if event.type == "job.queued" and (kind := KINDS.get(event.data.get("kind", ""))):
-            self._drawn = "seed" in kind.model_fields
+            self._drawn = "seed" in kind.model_fields and not kind.own_command
         if event.type != "job.image":
             return told(event, numbered=self._drawn)
         before, self._seed = self._seed, event.data.get("seed")
@@ -115,8 +115,8 @@ def told(event: Event, *, numbered: bool = True, seeded: bool = True) -> str:
     data, kind = event.data, event.type.removeprefix("job.")
     match kind:
         case "progress":
-            image = f"image {data.get('image')}: " if numbered else ""
-            return f"{image}step {data.get('step')} of {data.get('of')}"
+            image = f"image {data.get('image')}: " if numbered and "loss" not in data else ""
+            return f"{image}step {data.get('step')} of {data.get('of')}{_loss(data)}"
         case "image":
             image = f"image {data.get('index')}" if numbered else "image"
             seed = f", seed {data.get('seed')}" if seeded else ""
@@ -138,12 +138,20 @@ def told(event: Event, *, numbered: bool = True, seeded: bool = True) -> str:
             return kind
 
 
+def _loss(data: dict[str, Any]) -> str:
+    """Of a training, smoothed."""
+    found = data.get("loss_smoothed")
+    return f", loss {found:.4f}" if isinstance(found, float) else ""
+
+
 def _queued(data: dict[str, Any]) -> str:
     match data.get("reason"):
         case "lease_expired":
             return "queued again: its worker was lost"
         case "drained":
             return "queued again: its worker stops"
+        case "busy":
+            return "queued again: its worker has another training"
         case "storage_away":
             return "queued again: its worker's store cannot be used"
         case "retry":
@@ -225,6 +233,7 @@ class Bar:
     def _step(self, data: dict[str, Any]) -> None:
         image, step, of = (int(data.get(name, 0)) for name in ("image", "step", "of"))
         words = f"step {step}/{of}" + (f" of image {image + 1}/{self._images}" if self._images > 1 else "")
+        words += _loss(data)
         self._progress.update(self._task, total=self._images * of, completed=image * of + step, step=words)
 
     def __enter__(self) -> Self:

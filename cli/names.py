@@ -7,6 +7,7 @@ FLAGS = {
     "model": ("--model", "-m"),
     "negative_prompt": ("--negative",),
     "num_inference_steps": ("--steps",),
+    "num_train_steps": ("--steps",),
     "guidance_scale": ("--guidance",),
     "num_images": ("--num-images", "-n"),
     "output_format": ("--format",),

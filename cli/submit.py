@@ -84,10 +84,10 @@ def submit(
     with Darkroom() as client:
         handle = client.submit(with_upload(fields, client))
         if not wait:
-            _show_submitted(handle.submitted, screen)
+            show_submitted(handle.submitted, screen)
             return 0
-        _introduce(handle.submitted, screen)
-        job = _followed(client, handle.submitted, timeout, screen)
+        introduce(handle.submitted, screen)
+        job = followed(client, handle.submitted, timeout, screen)
         return _finish(job, target, screen)
 
 
@@ -98,14 +98,15 @@ def _check_bulk(prompt: str | None, *, wait: bool) -> None:
         raise UsageFault("a file of jobs is not waited for", hint="`darkroom list` shows how they get on")
 
 
-def _show_submitted(submitted: Submitted, screen: Screen) -> None:
+def show_submitted(submitted: Submitted, screen: Screen) -> None:
+    """For who does not wait."""
     if screen.as_json:
         screen.line(submitted.as_dict())
     else:
-        _introduce(submitted, screen)
+        introduce(submitted, screen)
 
 
-def _introduce(submitted: Submitted, screen: Screen) -> None:
+def introduce(submitted: Submitted, screen: Screen) -> None:
     """The id where a script reads it, the rest beside it."""
     if not screen.as_json:
         screen.say(submitted.id)
@@ -120,7 +121,7 @@ def _seeds(seeds: list[int]) -> str:
     return f", seed{'s' if len(own) > 1 else ''} {', '.join(map(str, own))}" if own else ""
 
 
-def _followed(client: Darkroom, submitted: Submitted, timeout: float | None, screen: Screen) -> Job:
+def followed(client: Darkroom, submitted: Submitted, timeout: float | None, screen: Screen) -> Job:
     """The job when it has ended."""
     io = BlockingIO(TaskSettings())
     try:

@@ -13,6 +13,7 @@ from darkroom.storage import StorageNotConfigured
 from darkroom.storage.stores import load_settings
 from darkroom.tasks import TaskSettings
 from darkroom.tasks.catalogue import load_catalogue
+from darkroom.tasks.message import LANES
 from darkroom.worker.errors import DeviceUnavailable, ModelUnknown
 from darkroom.worker.settings import WorkerSettings
 
@@ -36,6 +37,9 @@ def worker(
     dtype: Dtype = None,
     memory: Memory = None,
     threads: Threads = None,
+    lane: Annotated[
+        list[str] | None, typer.Option(help=f"Whose jobs to take: {', '.join(LANES)}; repeat it; default: all.")
+    ] = None,
     concurrency: Annotated[int | None, typer.Option(help="Jobs in flight in a process; 0: by device.")] = None,
     max_batch: Annotated[int | None, typer.Option(help="Rows of the largest denoiser call; 0: by device.")] = None,
     catalogue: Catalogue = None,
@@ -53,6 +57,7 @@ def worker(
     if gpus is not None and device is not None:
         raise UsageFault("--gpus and --device at once", hint="--gpus chooses the devices")
     set_environment(
+        lanes=",".join(lane) if lane else None,
         device=device, dtype=dtype, memory=memory, threads=threads, concurrency=concurrency, max_batch=max_batch,
         catalogue=catalogue, models_dir=models_dir, lease_seconds=lease_seconds, preview_every=preview_every,
         log_format="json" if as_json else log_format, log_level=log_level,

@@ -138,13 +138,14 @@ def image(held: Claim, stored: StoredImage) -> Operation[Hold]:
     return (yield from _made(held, "image", str(stored.index), stored))
 
 
-def file(held: Claim, stored: StoredFile) -> Operation[Hold]:
-    """Records one file that is in the store."""
-    return (yield from _made(held, "file", stored.place, stored))
+def file(held: Claim, stored: StoredFile, *, goes_on: bool = False) -> Operation[Hold]:
+    """Records one file that is in the store. `goes_on`: from it the job can go on, so its losses count anew."""
+    return (yield from _made(held, "file", stored.place, stored, goes_on=goes_on))
 
 
-def _made(held: Claim, what: str, place: str, stored: StoredResult) -> Operation[Hold]:
-    reply = yield script("made", held.job_id, held.token, what, place, stored.model_dump_json())
+def _made(held: Claim, what: str, place: str, stored: StoredResult, *, goes_on: bool = False) -> Operation[Hold]:
+    text = stored.model_dump_json()
+    reply = yield script("made", held.job_id, held.token, what, place, text, "1" if goes_on else "")
     return Hold(reply.decode())
 
 

@@ -8,12 +8,12 @@ from pydantic import Field
 NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 ModelName = Annotated[str, Field(pattern=NAME)]
 Family = Literal["sdxl", "playground", "sd", "sdxl-refiner"]
-Kind = Literal["txt2img", "img2img", "inpaint", "encode", "decode", "interpolate", "embed", "stylize"]
+Kind = Literal["txt2img", "img2img", "inpaint", "encode", "decode", "interpolate", "embed", "stylize", "finetune"]
 
 #: Kinds that models of a family never do, and why.
 NOT_OF_FAMILY: Mapping[str, tuple[Collection[str], str]] = {
     "sdxl-refiner": (
-        ("txt2img", "inpaint", "interpolate", "stylize"),
+        ("txt2img", "inpaint", "interpolate", "stylize", "finetune"),
         "a refiner knows little noise alone, and begins with a picture",
     ),
 }

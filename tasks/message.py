@@ -10,7 +10,8 @@ import json
 import uuid
 
 TASK_NAME = "darkroom.run"
-LANES = ("interactive", "bulk")  # in the order in which workers read them
+TRAINING = "training"
+LANES = ("interactive", "bulk", TRAINING)  # in the order in which workers read them
 
 
 def queue_name(model: str, lane: str) -> str:

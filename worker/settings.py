@@ -6,6 +6,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode
 
+from darkroom.tasks.message import LANES
 from darkroom.tasks.settings import Settings
 
 MemoryMode = Literal["full", "vae_tiling", "attention_slicing", "model_offload", "sequential_offload"]
@@ -42,6 +43,16 @@ def _sizes(value: object) -> object:
     return [tuple(map(int, sides)) for sides in found]
 
 
+def _lanes(value: object) -> object:
+    """`interactive, bulk` as it stands in a variable."""
+    if not isinstance(value, str):
+        return value
+    names = [name for part in value.split(",") if (name := part.strip().lower())]
+    if unknown := [name for name in names if name not in LANES]:
+        raise ValueError(f"no such lane: {', '.join(unknown)}; write of {', '.join(LANES)} with commas between them")
+    return names
+
+
 class WorkerSettings(Settings):
     """What a worker process needs besides Redis and storage; command-line options win over these."""
 
@@ -56,6 +67,12 @@ class WorkerSettings(Settings):
     memory: MemoryMode = Field(default="full", description="how the model is held in device memory")
     threads: int = Field(default=0, ge=0, le=256, description="CPU threads of the model's calls; 0: all cores")
     concurrency: int = Field(default=0, ge=0, description="jobs in flight in one process; 0: by device")
+    lanes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_lanes)] = Field(
+        default=LANES, min_length=1, description="whose jobs are taken: interactive, bulk, training"
+    )
+    training_share: float = Field(
+        default=0.1, ge=0, lt=1, description="of the model's time, that a training has while pictures are made"
+    )
     max_batch: int = Field(
         default=0,
         ge=0,

@@ -16,6 +16,7 @@ from darkroom.tasks.requests.base import KEPT, JobRequest
 from darkroom.tasks.requests.decode import Decode
 from darkroom.tasks.requests.embed import Embed
 from darkroom.tasks.requests.encode import Encode
+from darkroom.tasks.requests.finetune import Finetune
 from darkroom.tasks.requests.img2img import Img2Img
 from darkroom.tasks.requests.inpaint import Extend, Inpaint
 from darkroom.tasks.requests.interpolate import Interpolate
@@ -29,6 +30,7 @@ __all__ = [
     "Embed",
     "Encode",
     "Extend",
+    "Finetune",
     "Img2Img",
     "Inpaint",
     "Interpolate",
@@ -41,7 +43,7 @@ __all__ = [
 ]
 
 #: Every kind of job. Where fields do not say which one is meant, it is the first that has them all.
-AnyKind = Txt2Img | Img2Img | Inpaint | Encode | Decode | Interpolate | Embed | Stylize
+AnyKind = Txt2Img | Img2Img | Inpaint | Encode | Decode | Interpolate | Embed | Stylize | Finetune
 
 KINDS: dict[str, type[JobRequest]] = {kind.model_fields["kind"].default: kind for kind in get_args(AnyKind)}
 DEFAULT_KIND = next(iter(KINDS))

@@ -11,7 +11,13 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from darkroom.tasks.catalogue import Catalogue, ModelName, ModelOffer
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import Metadata, Moment, Tenant
-from darkroom.tasks.references import ReferenceFault, check_file_reference, check_reference, is_file_key
+from darkroom.tasks.references import (
+    ReferenceFault,
+    check_archive_reference,
+    check_file_reference,
+    check_reference,
+    is_file_key,
+)
 from darkroom.tasks.requests.checked import Checked
 
 Lane = Literal["interactive", "bulk"]
@@ -44,6 +50,9 @@ class JobRequest(Checked):
     #: What the fields of this part are about: the heading over them in help. A kind's own are told of by its name.
     about: ClassVar[str] = "every job"
 
+    #: Whether a command of its own submits it, so that `darkroom submit` has no options for its fields.
+    own_command: ClassVar[bool] = False
+
     #: Fields that name an input: a storage key that the tenant may read, a data: URL, or an https: URL. Or they hold
     #: parts that do, by `inputs` of their own.
     inputs: ClassVar[tuple[str, ...]] = ()
@@ -51,6 +60,8 @@ class JobRequest(Checked):
     latents: ClassVar[Mapping[str, Literal["also", "only"]]] = {}
     #: Those of them that are embeddings (a .safetensors file's key).
     embeddings: ClassVar[tuple[str, ...]] = ()
+    #: Those of them that are data sets (a .zip file's key, or a prefix of keys).
+    archives: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
@@ -170,7 +181,9 @@ class JobRequest(Checked):
     def _check_input(cls, name: str, reference: str, tenant: str) -> None:
         """Raises ReferenceFault where it leads nowhere, or to what the field does not take."""
         taken = cls.latents.get(name)
-        if name in cls.embeddings:
+        if name in cls.archives:
+            check_archive_reference(reference, tenant)
+        elif name in cls.embeddings:
             check_file_reference(reference, tenant, role="embeddings")
         elif taken == "only" or (taken == "also" and is_file_key(reference)):
             check_file_reference(reference, tenant, role="latents")

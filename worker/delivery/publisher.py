@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import structlog
 import torch
@@ -15,6 +16,8 @@ from darkroom.worker.models.previews import Snapshot
 
 STEP_SECONDS = 0.2  # at the least between two progress events of a job; a job's last step is always told
 SILENCE_SECONDS = 5.0  # after a failure, so that a Redis that is away does not slow the denoising
+
+_NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
 class ProgressPublisher:
@@ -45,12 +48,21 @@ class ProgressPublisher:
         finally:
             self._telling.release()
 
-    def _tell(self, image: int, step: int, of: int, latents: torch.Tensor) -> None:
+    def report(self, step: int, of: int, said: Mapping[str, float]) -> None:
+        """Tells of a step that has no picture, with these numbers. Raises Stopped as `step` does."""
+        self._attempt.progressed(0, step / of)
+        self._attempt.check()
+        self._tell(0, step, of, None, said)
+
+    def _tell(
+        self, image: int, step: int, of: int, latents: torch.Tensor | None, said: Mapping[str, float] = _NOTHING
+    ) -> None:
         now = time.monotonic()
         if now < self._next_step and step != of:
             return
-        picture = self._picture(image, latents) if now >= self._next_preview else None
-        data = {"image": image, "step": step, "of": of, "preview": picture is not None}
+        due = latents is not None and now >= self._next_preview
+        picture = self._picture(image, latents) if due and latents is not None else None
+        data = {"image": image, "step": step, "of": of, "preview": picture is not None, **said}
         try:
             self._attempt.heard(self._io.run(progress(self._attempt.claim, data, picture)))
         except QueueError as error:

@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from uuid import uuid4
@@ -12,7 +12,6 @@ import structlog
 import torch
 
 from darkroom.storage import StorageError, StorageSettings
-from darkroom.storage.inputs import read_input
 from darkroom.tasks import claims
 from darkroom.tasks.claims import Claim, Refusal
 from darkroom.tasks.errors import QueueError
@@ -28,9 +27,12 @@ from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.delivery.attempt import Attempt, Canceled, Drained, Expired, LeaseLost, OutOfPatience
 from darkroom.worker.delivery.endings import INTERNAL_ERROR, job_error
 from darkroom.worker.delivery.image_threads import ImageThreads
+from darkroom.worker.delivery.inputs import read_inputs
+from darkroom.worker.delivery.journal import StoredJournal
 from darkroom.worker.delivery.leases import LeaseKeeper
 from darkroom.worker.delivery.leftovers import Sweep
 from darkroom.worker.delivery.patience import PatientStore
+from darkroom.worker.delivery.published import check_name, publish
 from darkroom.worker.delivery.publisher import ProgressPublisher
 from darkroom.worker.delivery.results import (
     Results,
@@ -49,7 +51,6 @@ from darkroom.worker.images.own import own_at_hand
 from darkroom.worker.images.steps import OnStep
 from darkroom.worker.kinds.base import PreparedJob, Sources
 from darkroom.worker.kinds.products import Produced
-from darkroom.worker.kinds.sources import naming
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Ending:
 class Surroundings:
     """What all jobs of a process share. Times in seconds; `leave` ends the process.
 
-    `generators` by model name, `has` what each has beyond the first release.
+    `generators` by model name, `has` what each has beyond the first release. `running` a job of a lane, where it may.
     """
 
     io: BlockingIO
@@ -83,6 +84,7 @@ class Surroundings:
     leave: Callable[[DeviceBroken], None]
     own_files: OwnFiles
     has: Has = field(default_factory=dict)
+    running: Callable[[str], AbstractContextManager[bool]] = lambda _: nullcontext(enter_result=True)
 
 
 class JobRunner:
@@ -101,9 +103,9 @@ class JobRunner:
             return None
         log = self._log.bind(job_id=claim.job_id, model=claim.request.model, tenant=claim.request.tenant)
         log.info("job.claimed", claim=claim.number, waited_s=round(claim.waited, 3))
-        with self._around.leases.hold(claim) as attempt:
+        with self._around.leases.hold(claim) as attempt, self._around.running(claim.request.lane) as may:
             try:
-                ending = self._attempt(attempt)
+                ending = self._attempt(attempt) if may else self._handed_back(attempt)
                 held = self._around.leases.persist(ending.write)
             except LeaseLost:
                 held = False
@@ -111,9 +113,14 @@ class JobRunner:
             log.info(ending.action, **ending.fields)
         else:
             log.warning("job.lease_lost")
-        if claim.number > 1 or not held or ending.action != "job.succeeded":
+        if claim.number > 1 or not held or ending.action != "job.succeeded" or claim.request.archives:
             self._around.sweep(claim.job_id)
         return None
+
+    def _handed_back(self, attempt: Attempt) -> Ending:
+        return Ending(
+            lambda: claims.hand_back(attempt.claim, self._around.rules, "busy"), "job.handed_back", {"reason": "busy"}
+        )
 
     def _put_back(self, job_id: str, reason: str) -> None:
         try:
@@ -173,6 +180,7 @@ class JobRunner:
         claim, generators = attempt.claim, self._around.generators
         generator = generators[claim.model]
         attempt.check()
+        check_name(claim, self._around.leases)
         check_kept(claim.request, generator.entry, {name: one.entry for name, one in generators.items()})
         with timings.phase("inputs"):
             tell = partial(self._tell_waiting, attempt)
@@ -184,7 +192,7 @@ class JobRunner:
             sources = prepared.kind.read(prepared, inputs, self._around.storage.input_max_pixels)
             digests = {name: hashlib.sha256(data).hexdigest() for name, data in inputs.items()}
         made = Results(attempt, store, self._around.leases, timings)
-        piece = _Piece(self._around, attempt, generator, made, prepared, sources, timings)
+        piece = _Piece(self._around, attempt, generator, made, store, prepared, sources, timings)
         urgent = claim.request.lane == "interactive"
         self._around.images.make(piece.make, claim.request.pieces, urgent=urgent)
         with timings.phase("generate"):
@@ -199,23 +207,17 @@ class JobRunner:
         attempt.check()
         with timings.phase("store"):
             key = store_manifest(store, manifest)
+            publish(claim, made, generator, self._around.leases, store, self._around.keeper.store)
         return made, key, prepared.warnings
 
     def _inputs(self, request: JobRequest) -> dict[str, bytes]:
-        """The files of the inputs, by the fields that name them. Raises InputError, StorageError."""
         around = self._around
-        found = {}
-        for name, reference in request.references.items():
-            with naming(name) if len(request.references) > 1 else nullcontext():
-                found[name] = read_input(
-                    reference,
-                    tenant=request.tenant,
-                    store=around.keeper.store,
-                    settings=around.storage,
-                    owns_output=lambda job_id: around.leases.persist(lambda: owner(job_id)) == request.tenant,
-                    latents=name in (*request.latents, *request.embeddings),
-                )
-        return found
+        return read_inputs(
+            request,
+            around.keeper.store,
+            around.storage,
+            lambda job_id: around.leases.persist(lambda: owner(job_id)) == request.tenant,
+        )
 
     def _tell_waiting(self, attempt: Attempt, trouble: StorageError) -> None:
         """Tells those who watch the job; a courtesy, as progress is."""
@@ -238,6 +240,7 @@ class _Piece:
         attempt: Attempt,
         generator: Generator,
         results: Results,
+        store: PatientStore,
         prepared: PreparedJob,
         sources: Sources,
         timings: Timings,
@@ -245,6 +248,7 @@ class _Piece:
         self._attempt, self._generator, self._results = attempt, generator, results
         self._prepared, self._sources, self._timings = prepared, sources, timings
         self._publisher = ProgressPublisher(around.io, attempt, around.preview_every, generator.preview)
+        self._journal = StoredJournal(attempt, store, around.keeper, around.leases, self._publisher)
 
     def make(self, index: int, over: threading.Event) -> None:
         """Generates, stores and records what is made for one image. Raises Stopped, DarkroomError, StorageError."""
@@ -255,7 +259,7 @@ class _Piece:
         self._attempt.check()
         with timings.phase("generate"):
             prepared, told = self._prepared.piece(index), self._on_step(index, over)
-            made = self._generator.generate(prepared, seed, self._sources, told, ticket)
+            made = self._generator.generate(prepared, seed, self._sources, told, ticket, self._journal)
         timings.add("company", ticket.waited)
         self._keep(index, seed, made, str(ticket.placements))
 

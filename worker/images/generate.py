@@ -38,7 +38,7 @@ from darkroom.worker.images.steps import OnStep, Steps
 from darkroom.worker.images.trial import blame
 from darkroom.worker.kinds import KINDS, kind_of
 from darkroom.worker.kinds.asked import Asked
-from darkroom.worker.kinds.base import PreparedJob, Sources
+from darkroom.worker.kinds.base import Journal, PreparedJob, Sources
 from darkroom.worker.kinds.conditioning import Conditioning
 from darkroom.worker.kinds.products import Produced
 from darkroom.worker.models import weighted
@@ -48,6 +48,7 @@ from darkroom.worker.models.previews import preview_jpeg
 from darkroom.worker.models.scale import LatentScale, LatentSpace
 from darkroom.worker.models.texts import TextSpace
 from darkroom.worker.models.words import Words
+from darkroom.worker.training.trainer import is_trainable
 
 
 class Generator:
@@ -61,7 +62,7 @@ class Generator:
         check_schedulers(model.entry, model.components["scheduler"])
         self.engine = engine
         self.adapters = adapters or (Adapters.of(model, engine) if model.slots else None)
-        self.model = model if self.adapters and self.adapters.styles else _without_styles(model)
+        self.model = _offering(model, styles=bool(self.adapters and self.adapters.styles))
         self._beside: Mapping[str, Generator] = {}
         self.vae = VaeProxy(model.components["vae"], engine, model.placement.device)
         texts = {name: part for name, part in model.components.items() if name not in ("unet", "vae", "scheduler")}
@@ -102,6 +103,11 @@ class Generator:
             raise InvalidRequest([Fault("model", "not_served", f"{model} is not served beside {self.entry.name} here")])
         return self._beside[model]
 
+    def count_tokens(self, text: str) -> int:
+        """Of the text encoder that reads it in the most."""
+        with self.engine.making():
+            return self.engine.call(self._count_tokens, text)
+
     def count_steps(self, asked: Asked) -> int:
         """The denoiser calls that are left of a schedule which is cut."""
         scheduler = make_scheduler(asked.scheduler, self.model.components["scheduler"], self.entry.family, seed=0)
@@ -115,25 +121,29 @@ class Generator:
         sources: Sources,
         on_step: OnStep,
         ticket: Ticket | None = None,
+        journal: Journal | None = None,
     ) -> Produced:
         """What the kind makes of this seed: a picture (RGB), files. `sources`: what it has read of the job's inputs.
 
         `on_step` is told after each denoiser call the step, the number of steps, and the latents (1, 4, h/8, w/8);
         what it raises ends the generation and comes out unchanged. A `ticket` of this image alone has its wishes, and
-        afterwards where its denoiser calls were placed. Raises OutOfMemory, GenerationFailed.
+        afterwards where its denoiser calls were placed. A `journal` keeps what another attempt can go on from. Raises
+        OutOfMemory, GenerationFailed.
         """
         set_threads(1)  # beside the engine's, every job thread would bring an OpenMP team of its own
         ticket = ticket or Ticket()
         steps = Steps(prepared.kind.steps(prepared), on_step, lambda: self.engine.leave(ticket))
         try:
             with (
-                self.engine.making(),
+                self.engine.making() if prepared.kind.waits_for_nobody else nullcontext(),
                 failures_become_ours(steps.is_raised),
                 naming_adapters(prepared.asked, lambda: self.used(prepared)),
                 self.engine.streams.own(),
                 self._rows(prepared, ticket) as rows,
             ):
-                return prepared.kind.make(prepared.told(sources), sources, Making(self, seed, steps, ticket, rows))
+                return prepared.kind.make(
+                    prepared.told(sources), sources, Making(self, seed, steps, ticket, rows, journal)
+                )
         finally:
             self.engine.leave(ticket)
             steps.raised = None  # it holds the frames of the pipeline, and they hold this
@@ -270,6 +280,10 @@ class Generator:
         with self.adapters.speaking(words.loras) if self.adapters else nullcontext():
             return self.model.family.encode_prompt(self._encoding, words, self.model.placement.device)
 
+    def _count_tokens(self, text: str) -> int:
+        tokenizers = (self.model.components[name] for name in self.model.family.tokenizers)
+        return max(len(tokenizer(text, add_special_tokens=False, verbose=False).input_ids) for tokenizer in tokenizers)
+
     def _pipeline(
         self, name: str, scheduler: str, seed: int, texts: Mapping[str, Any], ticket: Ticket, rows: Rows = NO_ROWS
     ) -> Any:
@@ -283,9 +297,11 @@ class Generator:
         return pipeline
 
 
-def _without_styles(model: LoadedModel) -> LoadedModel:
-    """The model, offering what can be done without a style adapter."""
-    able = [kind for kind in model.entry.kinds if "styles" not in KINDS[kind].request.model_fields]
+def _offering(model: LoadedModel, *, styles: bool) -> LoadedModel:
+    """The model, offering what can be done as it runs here."""
+    lacks = {"styles": not styles, "dataset": bool(model.entry.base) or not is_trainable(model)}
+    named = {name for name, lacking in lacks.items() if lacking}
+    able = [kind for kind in model.entry.kinds if not named & KINDS[kind].request.model_fields.keys()]
     return replace(model, entry=model.entry.model_copy(update={"kinds": able}))
 
 

@@ -1,6 +1,6 @@
 """One piece in the making: what its kind may ask of the models that have a part in it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,16 +9,20 @@ from PIL import Image
 
 from darkroom.worker.adapters.rows import Rows
 from darkroom.worker.adapters.styles import StyleWish
+from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.images.autoencoder import Autoencoder
 from darkroom.worker.images.steps import Steps
 from darkroom.worker.kinds.asked import Asked
-from darkroom.worker.kinds.base import Tools
+from darkroom.worker.kinds.base import Journal, Tools, Unkept
 from darkroom.worker.kinds.conditioning import Conditioning
 from darkroom.worker.kinds.latents import latents_file
 from darkroom.worker.kinds.products import ProducedFile
 from darkroom.worker.models.loading import LoadedModel
 from darkroom.worker.models.scale import LatentSpace
+from darkroom.worker.training.dataset import Dataset
+from darkroom.worker.training.options import TrainingOptions
+from darkroom.worker.training.session import Session
 
 
 @runtime_checkable
@@ -26,6 +30,7 @@ class Maker(Protocol):
     """A loaded model that makes latents and pictures: `darkroom.worker.images.generate.Generator`."""
 
     model: LoadedModel
+    engine: Engine
 
     @property
     def autoencoder(self) -> Autoencoder:
@@ -50,8 +55,17 @@ class Making:
     `noise` draws what all of its passes begin with, one after the other. `rows`: by model, what its calls bring.
     """
 
-    def __init__(self, maker: Maker, seed: int, steps: Steps, ticket: Ticket, rows: Mapping[str, Rows]) -> None:
+    def __init__(
+        self,
+        maker: Maker,
+        seed: int,
+        steps: Steps,
+        ticket: Ticket,
+        rows: Mapping[str, Rows],
+        journal: Journal | None = None,
+    ) -> None:
         self._maker, self.seed, self.steps, self.ticket, self.rows = maker, seed, steps, ticket, rows
+        self.journal = _Outside(journal or Unkept(), steps)
         self.noise = torch.Generator("cpu").manual_seed(seed)
 
     def latents(self, pipeline: str, asked: Asked, conditioning: Conditioning, **extent: Any) -> torch.Tensor:
@@ -84,5 +98,28 @@ class Making:
     def file_of(self, latents: torch.Tensor, **about: object) -> ProducedFile:
         return latents_file(latents, self._maker.space, **about)
 
+    def training(self, options: TrainingOptions, dataset: Dataset, resolution: int, **drawn: Any) -> Session:
+        maker = self._maker
+        return Session(maker.model, maker.engine, self.encode, options, dataset, resolution=resolution, **drawn)
+
     def round_trip(self, picture: Image.Image) -> Image.Image:
         return self._maker.autoencoder.round_trip(picture)
+
+
+class _Outside:
+    """A journal whose errors are not the model's."""
+
+    def __init__(self, journal: Journal, steps: Steps) -> None:
+        self._journal, self._steps = journal, steps
+
+    def kept(self) -> bytes | None:
+        with self._steps.outside():
+            return self._journal.kept()
+
+    def keep(self, data: bytes) -> None:
+        with self._steps.outside():
+            self._journal.keep(data)
+
+    def step(self, step: int, of: int, said: Mapping[str, float], save: Callable[[], bytes]) -> None:
+        with self._steps.outside():
+            self._journal.step(step, of, said, save)

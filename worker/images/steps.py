@@ -1,6 +1,7 @@
 """Progress of one piece, over all of its passes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -37,9 +38,15 @@ class Steps:
         """Whether the error is the one that `on_step` raised."""
         return error is self.raised
 
-    def _tell(self, step: int, latents: torch.Tensor) -> None:
+    @contextmanager
+    def outside(self) -> Iterator[None]:
+        """What is raised in the block ends the piece and comes out as it is: it is not the model's."""
         try:
-            self._on_step(step, self._wanted, latents)
+            yield
         except BaseException as error:
             self.raised = error
             raise
+
+    def _tell(self, step: int, latents: torch.Tensor) -> None:
+        with self.outside():
+            self._on_step(step, self._wanted, latents)

@@ -70,8 +70,8 @@ def _warm_adapted(generator: Generator, call: Call, most_seconds: float) -> bool
 
 
 def _kinds(generator: Generator) -> list[Kind]:
-    """Those that the model's entry offers."""
-    return [KINDS[name] for name in generator.entry.kinds]
+    """Those that the model's entry offers, and that it is tried with."""
+    return [KINDS[name] for name in generator.entry.kinds if KINDS[name].tried]
 
 
 def _check(generator: Generator, width: int, height: int) -> Call | None:

@@ -5,6 +5,7 @@ from darkroom.worker.kinds.base import Kind
 from darkroom.worker.kinds.decode import DecodeKind
 from darkroom.worker.kinds.embed import EmbedKind
 from darkroom.worker.kinds.encode import EncodeKind
+from darkroom.worker.kinds.finetune import FinetuneKind
 from darkroom.worker.kinds.img2img import Img2ImgKind
 from darkroom.worker.kinds.inpaint import InpaintKind
 from darkroom.worker.kinds.interpolate import InterpolateKind
@@ -20,6 +21,7 @@ _ALL = (
     InterpolateKind(),
     EmbedKind(),
     StylizeKind(),
+    FinetuneKind(),
 )
 KINDS: dict[str, Kind] = {kind.name: kind for kind in _ALL}
 

@@ -1,7 +1,7 @@
 """What a kind of job is to the worker, and what it may use of a loaded model."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
@@ -20,6 +20,9 @@ from darkroom.worker.kinds.products import Produced, ProducedFile
 from darkroom.worker.kinds.sources import MOST_PIXELS, naming, prepare_source, read_source
 from darkroom.worker.models.scale import LatentSpace
 from darkroom.worker.models.texts import TextSpace
+from darkroom.worker.training.dataset import Dataset
+from darkroom.worker.training.options import TrainingOptions
+from darkroom.worker.training.session import Session
 
 #: What was read of a job's inputs, by the names of the request's fields.
 Sources = Mapping[str, Any]
@@ -45,11 +48,40 @@ class Tools(Protocol):
     def encode(self, asked: Asked, length: int = 0) -> tuple[Conditioning, list[str]]:
         """The prompts, encoded, as long as `length` at least, and warnings. Raises OutOfMemory, GenerationFailed."""
 
+    def count_tokens(self, text: str) -> int:
+        """Of the text encoder that reads it in the most."""
+
     def other(self, model: str) -> "Tools":
         """Those of another model of this process. Raises InvalidRequest where it has none of that name."""
 
     def count_steps(self, asked: Asked) -> int:
         """The denoiser calls that are left of a schedule which is cut, by schedulers of one call a step."""
+
+
+class Journal(Protocol):
+    """What is kept of a long piece while it is in the making, so that another worker can go on with it."""
+
+    def kept(self) -> bytes | None:
+        """What was kept last, by an earlier attempt at the job maybe."""
+
+    def keep(self, data: bytes) -> None:
+        """Stored, then recorded in place of what was kept before. Raises what ends the job."""
+
+    def step(self, step: int, of: int, said: Mapping[str, float], save: Callable[[], bytes]) -> None:
+        """Tells of a step. Where the attempt ends here what `save` gives is kept first; then that is raised."""
+
+
+class Unkept:
+    """A journal of what goes on to its end, or is begun anew."""
+
+    def kept(self) -> None:
+        """Nothing."""
+
+    def keep(self, _data: bytes) -> None:
+        """Nothing is done."""
+
+    def step(self, *_: object) -> None:
+        """Told to nobody."""
 
 
 class Run(Protocol):
@@ -58,6 +90,13 @@ class Run(Protocol):
     @property
     def seed(self) -> int:
         """The piece's own."""
+
+    @property
+    def journal(self) -> Journal:
+        """Of a piece that takes long."""
+
+    def training(self, options: TrainingOptions, dataset: Dataset, resolution: int, **drawn: Any) -> Session:
+        """A LoRA for the job's own model, at its first step; see Session."""
 
     def latents(self, pipeline: str, asked: Asked, conditioning: Conditioning, **extent: Any) -> torch.Tensor:
         """What a pipeline of the family leaves; `extent`: what this pipeline alone is called with.
@@ -125,6 +164,10 @@ class Kind(ABC):
     request: ClassVar[type[JobRequest]]
     #: What its trial pictures are made with, besides prompt and size.
     trial_fields: ClassVar[Mapping[str, Any]] = {}
+    #: Whether a model is tried with it before its first job.
+    tried: ClassVar[bool] = True
+    #: Whether what may wait, such as a training, gives way to it.
+    waits_for_nobody: ClassVar[bool] = True
 
     @property
     def name(self) -> str:

@@ -10,6 +10,7 @@ import torch
 
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.policy import Policy
+from darkroom.worker.batching.spare import SHARE
 from darkroom.worker.models.device import Placement
 from darkroom.worker.settings import Size
 
@@ -22,9 +23,9 @@ RESIDUAL = ("ResnetBlock2D",)
 LATENT = 8  # pixels of a picture's side to one of its latents'
 
 
-def make_engine(placement: Placement, policy: Policy | None = None) -> Engine:
-    """An engine for models that are placed and tuned so."""
-    return Engine(placement.threads, policy, placement.device, graphs="graphs" in placement.speedups)
+def make_engine(placement: Placement, policy: Policy | None = None, spare: float = SHARE) -> Engine:
+    """An engine for models that are placed and tuned so; `spare` as it takes it."""
+    return Engine(placement.threads, policy, placement.device, graphs="graphs" in placement.speedups, spare=spare)
 
 
 def tune(components: Mapping[str, Any], placement: Placement, sizes: Sequence[Size], backend: str = "inductor") -> None:

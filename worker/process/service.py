@@ -79,7 +79,7 @@ class Service:
             engine, generators = self._models(stack, placement, max_batch, keeper)
             offers = [generator.entry.offer() for generator in generators.values()]
             has = abilities_of(offers, [name for name, one in generators.items() if one.adapters is None])
-            about, turns = _about(placement), Turns([offer.name for offer in offers])
+            about, turns = _about(placement), Turns([offer.name for offer in offers], self._settings.lanes)
             banks = _banks(generators)
             presence = Presence(io, self.name, offers, about, lambda: str(keeper.trouble or ""), has, banks)
             stack.callback(presence.retire)
@@ -110,6 +110,7 @@ class Service:
                 leave=drain.leave,
                 own_files=OwnFiles.of(self._settings),
                 has=has,
+                running=turns.running,
             )
             app = make_app(self._tasks, list(generators), JobRunner(around), lambda: keeper.trouble is None, turns)
             consume(app, self._settings.concurrency or at_a_time, presence.begin, drain)
@@ -130,7 +131,8 @@ class Service:
         self, stack: ExitStack, placement: Placement, max_batch: int, keeper: StoreKeeper
     ) -> tuple[Engine, dict[str, Generator]]:
         """The engine and the models by name, loaded and warm; the engine's metrics are served from then on."""
-        engine = stack.enter_context(make_engine(placement, _policy(max_batch, self._settings.batch_window)))
+        policy = _policy(max_batch, self._settings.batch_window)
+        engine = stack.enter_context(make_engine(placement, policy, self._settings.training_share))
         generators = Pinned(self._contents, placement, self._settings, engine).generators(self._entries)
         for name, generator in generators.items():  # all weights first: warming takes what memory is left
             began = time.monotonic()

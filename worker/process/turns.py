@@ -1,15 +1,18 @@
 """The order in which a worker reads its lanes: every interactive one before any bulk one, and within these by turns.
 
+One training at a time is enough for a model: while it goes on no other is taken.
+
 Lanes of jobs that need something come and go while it runs; Celery need not hear of them, the channel reads what is
 named here (`worker/process/transport.py`).
 """
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import structlog
 
-from darkroom.tasks.message import LANES
+from darkroom.tasks.message import LANES, TRAINING
 from darkroom.tasks.places import Has, Place, beside
 from darkroom.tasks.redis_io import BlockingIO
 
@@ -17,14 +20,16 @@ from darkroom.tasks.redis_io import BlockingIO
 class Turns:
     """Lanes by when they were last read from. Safe to share between threads; to kombu it is a cycle of queues."""
 
-    def __init__(self, models: Sequence[str]) -> None:
-        self.home = [Place(model, lane) for lane in LANES for model in models]
+    def __init__(self, models: Sequence[str], lanes: Sequence[str] = LANES) -> None:
+        self._lanes = lanes
+        self.home = [Place(model, lane) for lane in LANES if lane in lanes for model in models]
         self._order = list(self.home)
+        self._training = 0
         self._lock = threading.Lock()
 
     def admit(self, places: Iterable[Place]) -> bool:
         """Reads these lanes besides those of the models, and no others; True where that is a change."""
-        wanted = {*self.home, *(place for place in places if place.lane in LANES)}
+        wanted = {*self.home, *(place for place in places if place.lane in self._lanes)}
         with self._lock:
             before = list(self._order)
             self._order = [place for place in before if place in wanted]
@@ -34,7 +39,21 @@ class Turns:
     def consume(self, _count: int) -> list[str]:
         """All queues; the first that has a message gives it."""
         with self._lock:
-            return [place.queue for place in sorted(self._order, key=lambda place: LANES.index(place.lane))]
+            able = [place for place in self._order if not (self._training and place.lane == TRAINING)]
+            return [place.queue for place in sorted(able, key=lambda place: LANES.index(place.lane))]
+
+    @contextmanager
+    def running(self, lane: str) -> Iterator[bool]:
+        """A job of this lane runs in the context; False where it has to wait for another one."""
+        mine = lane == TRAINING
+        with self._lock:
+            first = not (mine and self._training)
+            self._training += mine
+        try:
+            yield first
+        finally:
+            with self._lock:
+                self._training -= mine
 
     def rotate(self, last_used: str) -> None:
         """The lane that gave a message is the last of its class now."""

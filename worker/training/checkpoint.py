@@ -6,7 +6,7 @@ JSON. Noise, order and learning rates follow from the seed and the step, so that
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,12 +29,12 @@ _NO_SAY = ("speedups", "compiled_sizes")
 
 @dataclass(frozen=True)
 class TrainingState:
-    """`step`: how many are done. `training`: digests of all that makes it this training, by what they are of.
+    """`losses` of the steps that are done. `training`: digests of all that makes it this training, by what they are of.
 
     `surroundings`: versions, threads and device, on which bits depend. `scaler`: that of losses in float16.
     """
 
-    step: int
+    losses: Sequence[float]
     lora: Mapping[str, torch.Tensor]
     optimizer: OptimizerState
     training: Mapping[str, str]
@@ -56,7 +56,7 @@ def pack(state: TrainingState) -> bytes:
         tensors |= {f"{_OPTIMIZER}{name}.{key}": value.contiguous() for key, value in values.items()}
     about = {
         "format": _FORMAT,
-        "step": state.step,
+        "losses": list(state.losses),
         "training": dict(state.training),
         "surroundings": dict(state.surroundings),
         "scaler": dict(state.scaler),
@@ -76,7 +76,9 @@ def unpack(data: bytes) -> TrainingState:
                 parameter, _, key = name.removeprefix(_OPTIMIZER).rpartition(".")
                 values.setdefault(parameter, {})[key] = one
         optimizer = OptimizerState(values, about["optimizer"]["numbers"], about["optimizer"]["group"])
-        return TrainingState(about["step"], lora, optimizer, about["training"], about["surroundings"], about["scaler"])
+        return TrainingState(
+            about["losses"], lora, optimizer, about["training"], about["surroundings"], about["scaler"]
+        )
     except (SafetensorError, struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointInvalid(f"the checkpoint cannot be read: {type(error).__name__}: {str(error)[:200]}") from error
 
@@ -114,7 +116,7 @@ def differences(state: TrainingState, now: Mapping[str, str | int]) -> list[str]
 def _about(data: bytes) -> dict[str, Any]:
     (length,) = struct.unpack("<Q", data[:8])
     about: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][METADATA])
-    if about["format"] != _FORMAT or not isinstance(about["step"], int):
+    if about["format"] != _FORMAT or not all(isinstance(loss, float) for loss in about["losses"]):
         raise ValueError(f"its format is {about['format']!r}, this release reads {_FORMAT}")
     return about
 

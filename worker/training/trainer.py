@@ -47,7 +47,7 @@ class Trainer:
     """Trains a LoRA on views of a loaded model, whose own modules it neither changes nor calls.
 
     `batches` gives what to learn from by step, counted from 0, and by pass through the denoiser within it; the same
-    every time. `dataset`: a digest of what the batches come from. `step` counts the steps that are done.
+    every time. `dataset`: a digest of what the batches come from. `losses` are those of the steps that are done.
     """
 
     def __init__(self, model: LoadedModel, options: TrainingOptions, batches: Batches, dataset: str = "") -> None:
@@ -57,7 +57,7 @@ class Trainer:
         train as it runs.
         """
         check_trainable(model)
-        self.step = 0
+        self.losses: list[float] = []
         self._model, self._options, self._batches = model, options, batches
         scheduler = model.components["scheduler"]
         self._objective = objective_of(
@@ -74,6 +74,11 @@ class Trainer:
         self._scaler = torch.amp.GradScaler(model.placement.device.type, enabled=dtype == torch.float16)
         self._training = {"model": _digest_of(model), "dataset": dataset, "set of options": options.digest}
 
+    @property
+    def step(self) -> int:
+        """How many are done."""
+        return len(self.losses)
+
     def advance(self) -> StepReport:
         """One step. Raises TrainingDiverged where the loss or its gradient is no number; the weights are as before."""
         self._optimizer.inner.zero_grad()
@@ -84,14 +89,14 @@ class Trainer:
             if not math.isfinite(loss):
                 raise TrainingDiverged(f"step {self.step + 1}: the loss is {loss}")
             norm = self._change()
-        self.step += 1
+        self.losses.append(loss)
         return StepReport(self.step, loss, rate, norm)
 
     def checkpoint(self) -> bytes:
         """All that is needed to go on, as one safetensors file."""
         here = surroundings(self._model.placement)
         state = TrainingState(
-            self.step, self._named, self._optimizer.state(), self._training, here, self._scaler.state_dict()
+            self.losses, self._named, self._optimizer.state(), self._training, here, self._scaler.state_dict()
         )
         return pack(state)
 
@@ -108,7 +113,7 @@ class Trainer:
             self._optimizer.restore(state.optimizer)
         if state.scaler:
             self._scaler.load_state_dict(dict(state.scaler))
-        self.step = state.step
+        self.losses = list(state.losses)
         return differences(state, surroundings(self._model.placement))
 
     def lora(self, metadata: Mapping[str, str]) -> bytes:
@@ -184,6 +189,15 @@ def check_trainable(model: LoadedModel) -> None:
             f"training needs the weights on the device, the worker runs in memory mode {model.placement.memory}",
             hint="start the worker with --memory full, vae_tiling or attention_slicing",
         )
+
+
+def is_trainable(model: LoadedModel) -> bool:
+    """Whether this worker can train it."""
+    try:
+        check_trainable(model)
+    except (ModelIncompatible, TrainingUnavailable):
+        return False
+    return True
 
 
 @contextmanager

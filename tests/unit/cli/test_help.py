@@ -6,8 +6,7 @@ import pytest
 import typer.main
 
 from darkroom.cli.app import app, run
-from darkroom.cli.fields import field_options, given_fields
-from darkroom.tasks.requests import KINDS
+from darkroom.cli.fields import SUBMITTED, field_options, given_fields
 
 
 def parsed(*arguments: str) -> dict[str, Any]:
@@ -57,7 +56,7 @@ def test_an_option_names_its_kinds_where_the_panel_does_not() -> None:
     assert options["preserve_unmasked"].help == "Do not keep the picture's own pixels outside of the mask."
 
 
-@pytest.mark.parametrize("name", sorted({name for kind in KINDS.values() for name in kind.model_fields}))
+@pytest.mark.parametrize("name", sorted({name for kind in SUBMITTED.values() for name in kind.model_fields}))
 def test_every_field_is_an_option_by_its_own_name(name: str, help_at_80: str) -> None:
     """`kind` and `prompt` are the command's own; what is on by default has an option that turns it off."""
     command = typer.main.get_command(app).commands["submit"]  # type: ignore[attr-defined]

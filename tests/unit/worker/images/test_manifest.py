@@ -157,7 +157,7 @@ def test_it_names_all_that_the_bits_depend_on(table: Table, models: Models) -> N
         ("request.scheduler", "edm_euler", "the request is for 'edm_euler'"),
         ("request.model", "sdxl", "the request is for 'sdxl'"),
         ("request.seeds", list(range(300)), "seeds"),
-        ("request.kind", "finetune", "kind"),
+        ("request.kind", "upscale", "kind"),
         ("request.evil", 1, "evil"),
         ("request", [], "request"),
         ("inputs_sha256", {"image": ""}, "inputs_sha256.image"),

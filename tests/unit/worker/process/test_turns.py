@@ -36,7 +36,7 @@ def test_lanes_come_and_go_and_those_of_the_models_stay() -> None:
     home = turns.consume(0)
     assert turns.admit(GLOW[:1])
     assert not turns.admit(GLOW[:1])
-    assert turns.consume(0) == [*home, GLOW[0].queue]
+    assert turns.consume(0) == [*home[:2], GLOW[0].queue, home[2]]
     turns.rotate(GLOW[0].queue)
     assert turns.admit(GLOW[1:])
     assert set(turns.consume(0)) == {*home, GLOW[1].queue}
@@ -47,3 +47,22 @@ def test_lanes_come_and_go_and_those_of_the_models_stay() -> None:
 def test_a_class_of_lanes_that_is_not_known_is_not_read() -> None:
     turns = Turns(["sdxl"])
     assert not turns.admit([Place("sdxl", "overnight", ("glow",))])
+
+
+def test_other_lanes_than_those_that_were_asked_for_are_not_read() -> None:
+    turns = Turns(["sdxl"], ["training"])
+    assert turns.admit([Place("sdxl", lane, ("kind:finetune",)) for lane in ("bulk", "training")])
+    assert turns.consume(0) == ["queue:sdxl:training", "queue:sdxl.NEEDS.kind.IS.finetune:training"]
+
+
+def test_one_training_at_a_time() -> None:
+    turns = Turns(["sdxl"])
+    turns.admit([Place("sdxl", "training", ("kind:finetune",))])
+    every = turns.consume(0)
+    with turns.running("bulk") as bulk, turns.running("training") as first:
+        assert bulk and first
+        assert turns.consume(0) == ["queue:sdxl:interactive", "queue:sdxl:bulk"]
+        with turns.running("training") as second:  # its message had been read by then
+            assert not second
+        assert turns.consume(0) == ["queue:sdxl:interactive", "queue:sdxl:bulk"]
+    assert turns.consume(0) == every

@@ -1,0 +1,111 @@
+"""`darkroom finetune`: a folder of pictures in, a LoRA out."""
+
+import zipfile
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from darkroom.cli.errors import UsageFault
+from darkroom.cli.fields import FieldOption, kind_option, takes
+from darkroom.cli.options import AsJson
+from darkroom.cli.reading import local_path
+from darkroom.cli.screen import Screen, size
+from darkroom.cli.submit import followed, introduce, show_submitted
+from darkroom.tasks import Darkroom, Job, State, parse_request
+from darkroom.tasks.requests import Finetune
+
+EXAMPLES = """Examples:
+
+darkroom finetune pictures/ --name dots --trigger dotty --model starter
+
+darkroom finetune pictures.zip --name dots --caption "a dotty star" --steps 300 --rank 8
+"""
+
+EXIT_JOB_FAILED = 8
+_MOST_FILES = 5_000
+_NO_TIME = (1980, 1, 1, 0, 0, 0)  # the same files are the same zip, which is uploaded once
+_NO_OPTIONS = ("kind", "dataset", "lane", "batching")
+
+
+def _options() -> tuple[FieldOption, ...]:
+    names = [name for name in Finetune.model_fields if name not in _NO_OPTIONS]
+    return tuple(kind_option(Finetune, name) for name in names)
+
+
+@takes(_options())
+def finetune(
+    dataset: Annotated[str, typer.Argument(help="A folder or a .zip of pictures with captions, or a storage key.")],
+    *,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Show progress and end with the job.")] = True,
+    as_json: AsJson = False,
+    **fields: Any,
+) -> int:
+    """Train a LoRA on pictures: a .txt beside each has its caption, or metadata.jsonl has all, or --caption is for all.
+
+    The worker checks the pictures before the first step, and names all that is wrong.
+    """
+    screen = Screen(as_json=as_json)
+    asked = {"kind": "finetune", **_given(fields)}
+    key = dataset if dataset.startswith("inputs/") else None
+    parse_request(asked | {"dataset": key or f"inputs/{asked.get('tenant', 'default')}/0.zip"})  # before the upload
+    with Darkroom() as client:
+        if key is None:
+            packed = _packed(local_path(dataset, "DATASET"))
+            screen.note(f"{dataset}: {size(len(packed))} to upload")
+            key = client.upload(packed, tenant=asked.get("tenant", "default"))
+        handle = client.submit(asked | {"dataset": key})
+        if not wait:
+            show_submitted(handle.submitted, screen)
+            return 0
+        introduce(handle.submitted, screen)
+        job = followed(client, handle.submitted, None, screen)
+        return _finish(job, screen)
+
+
+def _given(fields: dict[str, Any]) -> dict[str, Any]:
+    found = {}
+    for option in _options():
+        if fields.get(option.name) not in (None, []):
+            found[option.name] = option.value(fields[option.name])
+    if isinstance(found.get("seed"), list):
+        found["seed"] = found["seed"][-1]
+    return found
+
+
+def _packed(path: Path) -> bytes:
+    """A zip as it is; a folder's files by their names, but for hidden ones. Raises UsageFault."""
+    if path.is_file():
+        return path.read_bytes()
+    if not path.is_dir():
+        raise UsageFault(
+            f"{path}: no such folder or .zip", hint="give a folder of pictures, each with a .txt beside it"
+        )
+    files = [one for one in sorted(path.rglob("*")) if one.is_file() and not _is_hidden(one.relative_to(path))]
+    if not files or len(files) > _MOST_FILES:
+        raise UsageFault(
+            f"{path}: {len(files)} files", hint=f"a data set has 2 pictures at least, {_MOST_FILES} files at most"
+        )
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for one in files:
+            archive.writestr(zipfile.ZipInfo(one.relative_to(path).as_posix(), _NO_TIME), one.read_bytes())
+    return packed.getvalue()
+
+
+def _is_hidden(relative: Path) -> bool:
+    return any(part.startswith(".") for part in relative.parts)
+
+
+def _finish(job: Job, screen: Screen) -> int:
+    if screen.as_json:
+        screen.line({**job.model_dump(mode="json"), "warnings": job.warnings})
+        return 0 if job.state is State.SUCCEEDED else EXIT_JOB_FAILED
+    for file in job.files:
+        screen.say(f"{file.key}  {file.role}")
+    for warning in set(job.warnings) - set(job.submit_warnings):
+        screen.note(f"note: {warning}")
+    job.raise_for_state()
+    screen.note(f'use it: darkroom submit "..." --model {job.model} --lora {job.request.title}')
+    return 0

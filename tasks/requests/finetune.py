@@ -1,0 +1,98 @@
+"""Fine-tuning: a LoRA from some twenty pictures."""
+
+import secrets
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from darkroom.tasks.adapters import MOST_RANK, AdapterName
+from darkroom.tasks.catalogue import ModelOffer
+from darkroom.tasks.fields import MAX_SEED, Prompt, Reference, Seed
+from darkroom.tasks.requests.base import JobRequest, Rule
+from darkroom.tasks.sizes import side_faults
+
+MOST_STEPS = 20_000
+
+
+class Finetune(JobRequest):
+    """Train a LoRA on pictures with captions: a file of the role `lora`, which later jobs of the tenant may name.
+
+    The learning rate goes by the step, noise and order by seed and step: a training that another worker goes on with
+    is the one that was begun.
+    """
+
+    kind: Literal["finetune"] = "finetune"
+    about: ClassVar[str] = "fine-tuning"
+    own_command: ClassVar[bool] = True
+    inputs: ClassVar[tuple[str, ...]] = ("dataset",)
+    archives: ClassVar[tuple[str, ...]] = ("dataset",)
+
+    lane: Literal["training"] = Field(default="training", description="where it waits: trainings have their own")  # type: ignore[assignment]
+    dataset: Reference = Field(
+        description="key of a .zip of pictures, each with a .txt of its caption, or metadata.jsonl; or a prefix/"
+    )
+    name: AdapterName = Field(description="what the LoRA is called: `loras` of the tenant's later jobs take it")
+    overwrite: bool = Field(default=False, description="a new version, where the tenant has one of this name")
+    caption: Prompt | None = Field(default=None, description="of every picture that has none of its own")
+    trigger: Prompt | None = Field(default=None, description="a word that begins captions which lack it")
+    num_train_steps: int = Field(default=500, ge=1, le=MOST_STEPS, description="changes of the LoRA's weights")
+    rank: int = Field(default=16, ge=1, le=MOST_RANK, description="of the LoRA: how much it can hold")
+    alpha: float | None = Field(
+        default=None, gt=0, le=1024, allow_inf_nan=False, description="its weight, over the rank; default: the rank"
+    )
+    learning_rate: float = Field(default=1e-4, gt=0, le=1, allow_inf_nan=False, description="of the first full step")
+    lr_schedule: Literal["constant", "cosine"] = Field(default="cosine", description="how the learning rate goes on")
+    warmup_steps: int = Field(default=0, ge=0, le=MOST_STEPS, description="in which the learning rate grows from 0")
+    batch_size: int = Field(default=1, ge=1, le=64, description="pictures of one model call")
+    gradient_accumulation: int = Field(default=1, ge=1, le=64, description="model calls of one step")
+    resolution: int | None = Field(
+        default=None, ge=64, le=2048, multiple_of=8, description="side of a square; others have its area"
+    )
+    targets: Literal["attention", "all"] = Field(default="attention", description="layers that are changed")
+    text_encoder: bool = Field(default=False, description="changes text encoders, too")
+    min_snr_gamma: float | None = Field(
+        default=5.0, gt=0, le=100, allow_inf_nan=False, description="limits the weight of steps of little noise"
+    )
+    noise_offset: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False, description="learns dark and bright")
+    caption_dropout: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False, description="steps without caption")
+    flip: bool = Field(default=False, description="mirrors half of the pictures")
+    gradient_checkpointing: bool = Field(default=False, description="less memory, more time")
+    seed: Seed | None = Field(default=None, description="of first weights, order, noise")
+    checkpoint_every: int = Field(default=100, ge=1, le=MOST_STEPS, description="steps, of which no more are lost")
+
+    @property
+    def all_seeds(self) -> list[int]:
+        """That of the training."""
+        return [] if self.seed is None else [self.seed]
+
+    @property
+    def title(self) -> str:
+        """The LoRA's name."""
+        return self.name
+
+    def seed_of(self, _piece: int) -> int:
+        """That of the training."""
+        return self.seed or 0
+
+    def rules(self, offer: ModelOffer) -> Iterator[Rule]:
+        """More than the model allows."""
+        yield from super().rules(offer)
+        yield self._resolution_rule(offer)
+
+    def filled(self, offer: ModelOffer) -> dict[str, Any]:
+        """The size of the model's own pictures, and a seed."""
+        seed = secrets.randbelow(MAX_SEED + 1) if self.seed is None else self.seed
+        return super().filled(offer) | {"seed": seed, "resolution": self.resolution or offer.defaults.width}
+
+    def _resolution_rule(self, offer: ModelOffer) -> Rule:
+        if self.resolution is not None:
+            yield from side_faults("resolution", self.resolution, offer)
+
+    @field_validator("warmup_steps")
+    @classmethod
+    def _ends_before_the_last(cls, steps: int, info: ValidationInfo) -> int:
+        whole = info.data.get("num_train_steps")
+        if whole is not None and steps >= whole:
+            raise ValueError(f"is as long as the whole training of {whole} steps")
+        return steps

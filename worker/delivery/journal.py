@@ -1,0 +1,66 @@
+"""What an attempt keeps of a job that takes long, so that another one can go on with it."""
+
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from darkroom.storage import StorageError
+from darkroom.tasks import claims, records
+from darkroom.tasks.results import StoredFile, no_store
+from darkroom.worker.delivery.attempt import Attempt, LeaseLost, Stopped
+from darkroom.worker.delivery.leases import LeaseKeeper
+from darkroom.worker.delivery.patience import PatientStore
+from darkroom.worker.delivery.publisher import ProgressPublisher
+from darkroom.worker.delivery.results import pack_file, stored_file
+from darkroom.worker.delivery.storekeeper import StoreKeeper
+from darkroom.worker.images.manifest import FileRecord
+from darkroom.worker.kinds.products import ProducedFile
+
+ROLE = "checkpoint"
+
+
+class StoredJournal:
+    """`darkroom.worker.kinds.base.Journal`: a file of the job's, which its record names until the job has succeeded.
+
+    A newer one is stored first, then recorded, then the older one is deleted: there is always one to go on from.
+    """
+
+    def __init__(
+        self, attempt: Attempt, store: PatientStore, keeper: StoreKeeper, leases: LeaseKeeper, told: ProgressPublisher
+    ) -> None:
+        self._attempt, self._store, self._keeper, self._leases, self._told = attempt, store, keeper, leases, told
+        self._kept: StoredFile | None = None
+
+    def kept(self) -> bytes | None:
+        """Of the record. Raises Stopped, StorageError."""
+        job = self._leases.persist(lambda: records.get(self._attempt.claim.job_id, no_store))
+        self._kept = next((file for file in job.files if file.role == ROLE), None)
+        return self._store.get(self._kept.key) if self._kept else None
+
+    def keep(self, data: bytes) -> None:
+        """Raises Stopped, and as PatientStore.put."""
+        self._attempt.check()
+        self._write(data)
+
+    def step(self, step: int, of: int, said: Mapping[str, float], save: Callable[[], bytes]) -> None:
+        """Raises Stopped."""
+        try:
+            self._told.report(step, of, said)
+        except LeaseLost:
+            raise
+        except Stopped:
+            self._write(save())
+            raise
+
+    def _write(self, data: bytes) -> None:
+        made = pack_file(self._attempt.claim.job_id, ProducedFile(ROLE, data))
+        assert isinstance(made.record, FileRecord)
+        file, before = stored_file(made.record), self._kept
+        self._store.put(file.key, data, file.content_type, file.sha256)
+        self._attempt.heard(self._leases.persist(lambda: claims.file(self._attempt.claim, file, goes_on=True)))
+        self._kept = file
+        if before and before.key != file.key and not self._attempt.lost:
+            try:
+                self._keeper.store.delete(before.key)
+            except StorageError as error:  # it is found once the job has ended
+                structlog.get_logger().warning("job.not_swept", job_id=self._attempt.claim.job_id, code=error.code)

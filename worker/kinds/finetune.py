@@ -1,0 +1,94 @@
+"""Fine-tuning: a LoRA from some twenty pictures."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from io import BytesIO
+from typing import Any
+
+from darkroom.tasks import __version__
+from darkroom.tasks.requests import Finetune, JobRequest
+from darkroom.worker.kinds.asked import Asked
+from darkroom.worker.kinds.base import Kind, PreparedJob, Run, Sources, Tools
+from darkroom.worker.kinds.products import METADATA, Produced, ProducedFile
+from darkroom.worker.training.curve import curve_png, smoothed
+from darkroom.worker.training.dataset import Dataset, read_zip
+from darkroom.worker.training.options import TrainingOptions
+from darkroom.worker.training.session import Session
+
+
+@dataclass(frozen=True)
+class _Prepared(PreparedJob):
+    """`tokens` counts those of a caption."""
+
+    tokens: Callable[[str], int]
+    most_tokens: int
+
+
+class FinetuneKind(Kind):
+    """By steps that give way to pictures. What was kept of it is gone on from."""
+
+    request = Finetune
+    tried = False
+    waits_for_nobody = False
+
+    def prepare(self, request: JobRequest, tools: Tools) -> PreparedJob:
+        """Nothing is encoded: captions come with the data set."""
+        asked, most = Asked.without_denoising(request, tools.entry), tools.entry.prompt_tokens
+        return _Prepared(self, request, asked, {}, [], tools.count_tokens, most, space=tools.space, texts=tools.texts)
+
+    def read_sources(self, prepared: PreparedJob, inputs: Mapping[str, bytes], _most_pixels: int) -> Sources:
+        """The data set. Raises DatasetInvalid."""
+        request = prepared.request
+        assert isinstance(prepared, _Prepared)
+        assert isinstance(request, Finetune)
+        found = read_zip(
+            BytesIO(inputs["dataset"]),
+            caption=request.caption,
+            trigger=request.trigger,
+            resolution=request.resolution or 0,
+            tokens=prepared.tokens,
+            most_tokens=prepared.most_tokens,
+        )
+        return {"dataset": found}
+
+    def steps(self, _prepared: PreparedJob) -> int:
+        """None of a schedule."""
+        return 0
+
+    def make(self, prepared: PreparedJob, sources: Sources, run: Run) -> Produced:
+        """The LoRA, and the curve of its loss."""
+        request, dataset = prepared.request, sources["dataset"]
+        assert isinstance(request, Finetune)
+        assert isinstance(dataset, Dataset)
+        drawn = {"flip": request.flip, "caption_dropout": request.caption_dropout}
+        session = run.training(_options(request), dataset, request.resolution or 0, **drawn)
+        if kept := run.journal.kept():
+            prepared.warnings.extend(session.resume(kept))
+        while session.step < session.steps:
+            _advance(session, run, request.checkpoint_every)
+        about = {"version": __version__, "dataset": dataset.digest, "pictures": len(dataset.examples)}
+        asked = request.model_dump(mode="json", exclude={"tenant", "dataset", "metadata", "idempotency_key"})
+        lora = session.lora(**{METADATA: json.dumps(about | {"request": asked}, sort_keys=True)})
+        return Produced(
+            files=[ProducedFile("lora", lora), ProducedFile("loss", curve_png(session.losses), extension="png")]
+        )
+
+
+def _advance(session: Session, run: Run, keep_every: int) -> None:
+    made = session.advance()
+    said = {
+        "loss": made.loss,
+        "loss_smoothed": smoothed(session.losses)[-1],
+        "learning_rate": made.learning_rate,
+        **({} if made.gradient_norm is None else {"gradient_norm": made.gradient_norm}),
+    }
+    run.journal.step(made.step, session.steps, said, session.checkpoint)
+    if made.step % keep_every == 0 and made.step < session.steps:
+        run.journal.keep(session.checkpoint())
+
+
+def _options(request: Finetune) -> TrainingOptions:
+    shared = {field.name for field in fields(TrainingOptions)} & type(request).model_fields.keys()
+    values: dict[str, Any] = {name: getattr(request, name) for name in shared - {"seed"}}
+    return TrainingOptions(steps=request.num_train_steps, seed=request.seed or 0, **values)

@@ -1,0 +1,82 @@
+"""A training on a worker that makes pictures, too: each step is work that may wait."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+
+from darkroom.worker.batching.engine import Engine
+from darkroom.worker.models.loading import LoadedModel
+from darkroom.worker.training.batch import Conditioning
+from darkroom.worker.training.conditioning import encode_captions
+from darkroom.worker.training.dataset import Dataset
+from darkroom.worker.training.examples import Examples, sizes_of
+from darkroom.worker.training.options import TrainingOptions
+from darkroom.worker.training.plan import Plan
+from darkroom.worker.training.trainer import StepReport, Trainer
+
+
+class Session:
+    """One training of a loaded model; for one thread that makes no pictures."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        engine: Engine,
+        latents: Callable[[Image.Image], torch.Tensor],
+        options: TrainingOptions,
+        dataset: Dataset,
+        *,
+        resolution: int,
+        **drawn: Any,
+    ) -> None:
+        """`drawn`: what else the plan is told of flips and captions. `latents` of a picture, on any thread.
+
+        Raises what Trainer raises.
+        """
+        self._engine, self.steps = engine, options.steps
+        buckets = sizes_of(dataset, resolution, _grid(model))
+        plan = Plan(buckets, options.batch_size, options.gradient_accumulation, options.seed, **drawn)
+        encode = None if options.text_encoder else lambda captions: engine.spare(_read, model, captions)
+        self._examples = Examples(dataset, plan, latents, encode, sized=model.family.name != "sd")
+        self._passes = options.gradient_accumulation
+        digest = f"{dataset.digest} {resolution} {sorted(drawn.items())}"
+        self._trainer = engine.spare(Trainer, model, options, self._examples, digest)
+
+    @property
+    def step(self) -> int:
+        """How many are done."""
+        return self._trainer.step
+
+    @property
+    def losses(self) -> Sequence[float]:
+        """Of the steps that are done."""
+        return self._trainer.losses
+
+    def advance(self) -> StepReport:
+        """One step more, between pictures. Raises TrainingDiverged, and what encoding an example raises."""
+        for micro in range(self._passes):  # here and now, so that the engine's thread finds all of it encoded
+            self._examples(self.step, micro)
+        return self._engine.spare(self._trainer.advance)
+
+    def checkpoint(self) -> bytes:
+        """All that is needed to go on."""
+        return self._engine.call(self._trainer.checkpoint)
+
+    def resume(self, data: bytes) -> list[str]:
+        """Goes on from there; says in words what is other here. Raises CheckpointInvalid."""
+        return self._engine.call(self._trainer.resume, data)
+
+    def lora(self, **metadata: str) -> bytes:
+        """The file as it is now."""
+        return self._engine.call(self._trainer.lora, metadata)
+
+
+def _read(model: LoadedModel, captions: Sequence[str]) -> Conditioning:
+    return encode_captions(model, captions)
+
+
+def _grid(model: LoadedModel) -> int:
+    """Sides of 64 pixels are what sd-scripts has; a small model's pictures have no more than some of them."""
+    return max(model.entry.limits.grid, 64 if model.entry.defaults.width >= 512 else 8)
