@@ -16,6 +16,7 @@ import redis
 from PIL import Image
 
 from darkroom.tasks import Darkroom, Event, QueueUnavailable
+from tests.unit.worker.training.files import zipped
 
 from .adapters import FEW_STEPS, LORAS
 from .place import IMAGES, JOBS, Place
@@ -115,13 +116,13 @@ def _beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
 @contextmanager
 def _producer(plan: Plan, place: Place) -> Iterator[list[str]]:
     """Submits the jobs one after the other, each again under its id until it is taken in."""
-    chance, latents = random.Random(plan.seed), _latents(place)
+    chance, latents, dataset = random.Random(plan.seed), _latents(place), place.client.upload(_dataset())
     ids = [str(UUID(int=chance.getrandbits(128), version=4)) for _ in range(plan.jobs)]
 
     def submit(over: threading.Event) -> None:
         with Darkroom(place.settings) as client:
             for number, job_id in enumerate(ids):
-                request = _request(number, place.model, latents)
+                request = _request(number, place.model, latents, dataset)
                 while not over.wait(plan.submitting / plan.jobs):
                     with suppress(QueueUnavailable):
                         client.submit(request, job_id=job_id)
@@ -137,8 +138,18 @@ def _latents(place: Place) -> str:
     return job.raise_for_state().files[0].key
 
 
-def _request(number: int, model: str, latents: str) -> dict[str, Any]:
-    """The kinds and what they may make, in turn; `latents`: the key of some of the model's."""
+def _dataset() -> bytes:
+    """Of four pictures, with captions."""
+    files = {}
+    for number, colour in enumerate(("red", "green", "blue", "white")):
+        file = io.BytesIO()
+        Image.new("RGB", (64, 48 + 16 * number), colour).save(file, "PNG")
+        files |= {f"{number}.png": file.getvalue(), f"{number}.txt": f"a {colour} fox".encode()}
+    return zipped(files).getvalue()
+
+
+def _request(number: int, model: str, latents: str, dataset: str) -> dict[str, Any]:
+    """The kinds and what they may make, in turn; `latents` and `dataset`: keys of some of the model's, of pictures."""
     lane, steps = ("interactive", "bulk")[number % 2], 4 + number % 9
     common = {"model": model, "lane": lane}
     wish = {"prompt": "a fox", "seed": number, "num_inference_steps": steps, **common}
@@ -158,6 +169,17 @@ def _request(number: int, model: str, latents: str) -> dict[str, Any]:
         {**wish, "loras": [LORAS[number % len(LORAS)]], "num_images": 2},
         {**wish, "loras": [f"{name}:0.4" for name in (LORAS[number % 3], LORAS[3])], "hires": {"scale": 1.5}},
         {**wish, "model": f"{model}{FEW_STEPS}", "loras": [LORAS[1 + number % 3]]},
+        {
+            "kind": "finetune",
+            "model": model,
+            "dataset": dataset,
+            "name": f"trained-{number}",
+            "seed": number,
+            "num_train_steps": 12,
+            "checkpoint_every": 2,
+            "rank": 2,
+            "resolution": 64,
+        },
     )
     return turns[number % len(turns)]
 

@@ -68,6 +68,8 @@ def _wanted(job: Job) -> tuple[int, int]:
     pieces, output = job.request.pieces, getattr(job.request, "output", ["image"])
     if job.kind in ("encode", "embed"):
         return 0, pieces
+    if job.kind == "finetune":
+        return 0, 2  # the LoRA and the curve of its loss, and no checkpoint any more
     return pieces * ("image" in output), pieces * ("latents" in output)
 
 
