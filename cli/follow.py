@@ -4,7 +4,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -203,8 +203,21 @@ _STATES = {
 }
 
 
+BLOCKS = "▁▂▃▄▅▆▇█"
+CURVE = 24  # characters
+
+
+def sparkline(values: Sequence[float], width: int = CURVE) -> str:
+    """A small curve of the values from first to last, each character the mean of as many; the lowest block is 0."""
+    wide = min(width, len(values))
+    parts = [values[len(values) * at // wide : len(values) * (at + 1) // wide] for at in range(wide)]
+    means = [math.fsum(part) / len(part) for part in parts]
+    most = max(means, default=0.0) or 1.0
+    return "".join(BLOCKS[min(len(BLOCKS) - 1, int(len(BLOCKS) * max(0.0, mean) / most))] for mean in means)
+
+
 class Bar:
-    """A progress bar over all steps of all pictures, for terminals."""
+    """A progress bar over all steps of all pictures, for terminals; of a training with the curve of its loss."""
 
     def __init__(self, console: Console, images: int, label: str) -> None:
         self._images = images
@@ -218,6 +231,7 @@ class Bar:
         )
         self._task: TaskID = self._progress.add_task(f"{label}: queued", total=None, step="")
         self._label = label
+        self._losses: list[float] = []
 
     def tell(self, event: Event) -> None:
         data = event.data
@@ -234,6 +248,9 @@ class Bar:
         image, step, of = (int(data.get(name, 0)) for name in ("image", "step", "of"))
         words = f"step {step}/{of}" + (f" of image {image + 1}/{self._images}" if self._images > 1 else "")
         words += _loss(data)
+        if isinstance(loss := data.get("loss_smoothed"), float):
+            self._losses.append(loss)
+            words += f" {sparkline(self._losses)}"
         self._progress.update(self._task, total=self._images * of, completed=image * of + step, step=words)
 
     def __enter__(self) -> Self:

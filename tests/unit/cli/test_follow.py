@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from darkroom.cli.errors import UsageFault
-from darkroom.cli.follow import Bar, Lines, Teller, told
+from darkroom.cli.follow import Bar, Lines, Teller, sparkline, told
 from darkroom.cli.pictures import Target, format_of, is_local
 from darkroom.tasks import EVENT_TYPES, Event, StoredFile, StoredImage
 
@@ -214,3 +214,19 @@ def test_a_place_that_cannot_be_written_to_is_refused_at_once(tmp_path: Path) ->
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         Target(f"{tmp_path}/file/out.png")
+
+
+def test_a_training_shows_its_loss_as_a_small_curve() -> None:
+    output = io.StringIO()
+    with Bar(Console(file=output, force_terminal=True, width=120), 1, "sdxl") as bar:
+        for step, loss in enumerate((0.8, 0.4, 0.2, 0.1), 1):
+            bar.tell(event("progress", image=0, step=step, of=4, loss=loss, loss_smoothed=loss))
+    assert "step 4/4, loss 0.1000 █▅▃▂" in output.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("values", "curve"),
+    [([], ""), ([0.0], "▁"), ([1.0] * 3, "███"), ([0.0, 1.0] * 50, "████"), ([2.0, 1.0, 0.0], "█▅▁")],
+)
+def test_a_curve_is_as_wide_as_it_may_be(values: list[float], curve: str) -> None:
+    assert sparkline(values, 4) == curve
