@@ -30,6 +30,7 @@ _INPUT = "a file (uploaded), a storage key, a data: or https: URL"
 #: The argument, and what an option by another name stands for.
 _NO_OPTIONS = ("prompt", "kind", "seeds")
 _WRITTEN = {"loras": "NAME[:SCALE]", "styles": "PICTURE[:WEIGHT]"}
+_DECIMAL_COMMA = re.compile(r"[^:,]+:\s*[-+]?[0-9]*,[0-9]+\s*")
 _METAVARS = {"integer": "INTEGER", "number": "FLOAT", "object": "JSON", "array": "TEXT"}
 
 
@@ -248,8 +249,8 @@ def given_fields(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _separate(given: Iterable[str]) -> list[str]:
-    """What was given by repeating the option, or between commas."""
-    return [part.strip() for one in given for part in one.split(",")]
+    """What was given by repeating the option, or between commas; a scale with a comma stays whole, to be refused."""
+    return [part.strip() for one in given for part in ([one] if _DECIMAL_COMMA.fullmatch(one) else one.split(","))]
 
 
 def kind_of(fields: Iterable[str]) -> str:

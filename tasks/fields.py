@@ -91,6 +91,12 @@ def _listed(value: object) -> object:
     return list(islice(value, _LONGEST)) if isinstance(value, Sequence) and not is_text else value
 
 
+def no_number(text: str, bounds: str) -> PydanticCustomError:
+    """Of a text where a number belongs; `bounds` say which."""
+    said = "is {text}, where a number {bounds} belongs" + ("; decimals have a point, as in 0.5" if "," in text else "")
+    return PydanticCustomError("float_type", said, {"text": ascii(text[:40]), "bounds": bounds})
+
+
 def one_or_several(*kinds: type[Any]) -> BeforeValidator:
     """Python's callers may leave out the brackets around one: a text, or an object of these classes."""
 

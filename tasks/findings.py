@@ -44,7 +44,7 @@ def faults_of(error: ValidationError, absent: Mapping[str, Fault] = MappingProxy
 
 def words_of(item: ErrorDetails) -> str:
     """One of pydantic's findings, for people."""
-    if item["type"] == "string_pattern_mismatch" and (form := _FORMS.get(item["ctx"]["pattern"])):
+    if item["type"] == "string_pattern_mismatch" and (form := _FORMS.get(item.get("ctx", {}).get("pattern", ""))):
         return form
     message = str(item["msg"]).removeprefix("Value error, ").replace(" after validation", "")
     return _WORDS.get(item["type"], message[:1].lower() + message[1:])

@@ -9,6 +9,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from darkroom.tasks.adapters import (
     MOST_LORAS,
+    MOST_SCALE,
     AdapterName,
     LoraOffer,
     OwnOffer,
@@ -17,15 +18,17 @@ from darkroom.tasks.adapters import (
     UnreadableLora,
     ranks_over,
 )
-from darkroom.tasks.catalogue import Catalogue, ModelOffer, builtin_contents
+from darkroom.tasks.catalogue import Catalogue, ModelEntry, ModelOffer, builtin_contents
 from darkroom.tasks.errors import Fault
-from darkroom.tasks.fields import Listed, one_or_several
+from darkroom.tasks.families import NAME
+from darkroom.tasks.fields import Listed, no_number, one_or_several
 from darkroom.tasks.misspelt import did_you_mean
 from darkroom.tasks.needs import LaterField
 from darkroom.tasks.requests.base import JobRequest, Rule
 from darkroom.tasks.requests.checked import Checked
 
 _NUMBER = re.compile(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?", re.IGNORECASE)
+_NAME = re.compile(NAME)
 _PATH = re.compile(r"[/\\]|\.safetensors$")
 
 
@@ -50,7 +53,20 @@ class Lora(Checked):
             raise PydanticCustomError(
                 "not_a_name", "is a path: LoRAs go by the names of the catalogue (`darkroom loras list`)"
             )
+        if isinstance(name, str) and not _NAME.fullmatch(name) and _NAME.fullmatch(name.lower()):
+            raise PydanticCustomError(
+                "string_pattern_mismatch",
+                "has capital letters, and names have small ones (did you mean {near}?)",
+                {"near": name.lower()},
+            )
         return name
+
+    @field_validator("scale", mode="before")
+    @classmethod
+    def _is_no_text(cls, scale: object) -> object:
+        if isinstance(scale, str):
+            raise no_number(scale, f"from -{MOST_SCALE:g} to {MOST_SCALE:g}")
+        return scale
 
 
 def _from_text(value: object, info: ValidationInfo) -> object:
@@ -197,9 +213,11 @@ def _why_not(name: str, offer: ModelOffer, catalogue: Catalogue) -> tuple[str, s
             reason = f"is on offer for {models}, not for {offer.name}"
         return "lora_not_for_model", reason
     known = builtin_contents().loras.get(name)
+    pull = f"; on a worker's machine `darkroom loras pull {name}` fetches it" if known else ""
     if known and (why := known.misfit(offer.name, offer.family, offer.base)):
         return "lora_not_for_model", why
+    if isinstance(offer, ModelEntry):  # as the catalogue has it, since no worker has published one
+        return "unknown_lora", f"no worker of {offer.name} has been up yet, so nobody knows which LoRAs it has{pull}"
     there = ", ".join(sorted(lora.name for lora in offer.loras)) or "none"
     near = did_you_mean(name, [lora.name for lora in offer.loras])
-    pull = f"; on a worker's machine `darkroom loras pull {name}` fetches it" if known else ""
     return "unknown_lora", f"the workers of {offer.name} have no LoRA {name!r}{near}; there are: {there}{pull}"

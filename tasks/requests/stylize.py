@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.errors import Fault
-from darkroom.tasks.fields import Listed, Reference, one_or_several
+from darkroom.tasks.fields import Listed, Reference, no_number, one_or_several
 from darkroom.tasks.requests.base import Rule
 from darkroom.tasks.requests.checked import Checked
 from darkroom.tasks.requests.handover import HandedOverPicture
@@ -18,7 +19,10 @@ MOST_STYLES = 4
 MOST_WEIGHT = 10.0
 MOST_SCALE = 2.0
 
-_WEIGHTED = re.compile(r"(.+):([0-9.]+(?:e[-+]?[0-9]+)?)", re.IGNORECASE | re.DOTALL)
+_WEIGHTED = re.compile(r"(.+):([-+]?[0-9.]+(?:e[-+]?[0-9]+)?)", re.IGNORECASE | re.DOTALL)
+#: What is meant for a weight, and is none: behind a picture's name anything, else what Python takes for a number.
+_NO_WEIGHT = re.compile(r"(.+\.(?:png|jpe?g|webp)):([^/\\:]*)", re.IGNORECASE | re.DOTALL)
+_NO_NUMBER = re.compile(r"(.+):([-+]?(?:nan|inf|infinity))", re.IGNORECASE | re.DOTALL)
 
 
 class Style(Checked):
@@ -33,14 +37,22 @@ class Style(Checked):
         default=1.0, gt=0, le=MOST_WEIGHT, allow_inf_nan=False, description="its part in the mean of all"
     )
 
+    @field_validator("weight", mode="before")
+    @classmethod
+    def _is_no_text(cls, weight: object) -> object:
+        if isinstance(weight, str):
+            raise no_number(weight, f"above 0, to {MOST_WEIGHT:g},")
+        return weight
+
 
 def style_of(text: str) -> dict[str, Any]:
     """`PICTURE` or `PICTURE:WEIGHT`, as Python's callers and those at a terminal may write it, as a mapping."""
-    found = _WEIGHTED.fullmatch(text)
-    try:
-        return {"image": found[1], "weight": float(found[2])} if found else {"image": text}
-    except ValueError:  # such as 1.2.3: a part of the name
-        return {"image": text}
+    if found := _WEIGHTED.fullmatch(text):
+        with suppress(ValueError):  # such as 1.2.3
+            return {"image": found[1], "weight": float(found[2])}
+    if found := _NO_WEIGHT.fullmatch(text) or _NO_NUMBER.fullmatch(text):
+        return {"image": found[1], "weight": found[2]}
+    return {"image": text}
 
 
 def _from_text(value: object, info: ValidationInfo) -> object:

@@ -79,6 +79,10 @@ def test_faults_name_option_and_part(frame: FieldOption, text: str, said: str) -
     assert described(fault).startswith(said)
 
 
+def test_commas_part_what_a_list_has() -> None:
+    assert given_fields({"loras": ["pen:0.5, ink:2", "quill"]})["loras"] == ["pen:0.5", "ink:2", "quill"]
+
+
 def test_a_list_of_a_field_is_told_of_by_its_number() -> None:
     assert described(Fault("seeds.1", "c", "m")) == "--seed: 1: m"
 
@@ -92,10 +96,12 @@ def test_a_list_of_a_field_is_told_of_by_its_number() -> None:
         ("refiner", "0.5", "--refiner: give NAME=VALUE,..., each once, or JSON; there are: model, start"),
         ("hires", "upscale=2", "--hires: upscale: input should be 'lanczos' or 'latent'; by how much is scale=2"),
         ("hires", "upscaler=latent", "--hires: upscaler: there is no such field; did you mean upscale?"),
+        ("loras", ["ink", "pen:0,5"], "--lora: 1.scale: is '0,5', where a number from -10 to 10 belongs; "
+                                      "decimals have a point, as in 0.5"),
         ("refiner", "name=a", "--refiner: name: there is no such field; there are: model, start"),
     ],
 )  # fmt: skip
-def test_faults_say_what_an_option_takes(option: str, text: str, said: str) -> None:
+def test_faults_say_what_an_option_takes(option: str, text: str | list[str], said: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         parse_request({"prompt": "a", **given_fields({option: text})})
     assert said in [described(fault) for fault in caught.value.faults]

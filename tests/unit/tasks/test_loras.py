@@ -68,6 +68,34 @@ def test_a_lora_may_be_written_in_short(written: Any) -> None:
     assert given(Txt2Img(prompt="a", loras=written)) == [("pen", 0.5, None)]
 
 
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("pen:abc", "is 'abc', where a number from -10 to 10 belongs"),
+        ("pen:", "is '', where a number from -10 to 10 belongs"),
+        ("pen:nan", "is 'nan', where a number from -10 to 10 belongs"),
+        ("pen:0,5", "is '0,5', where a number from -10 to 10 belongs; decimals have a point, as in 0.5"),
+        ("Pen", "has capital letters, and names have small ones (did you mean pen?)"),
+        ("my pen", "is no name: at most 64 small letters, digits and . _ - make one, which begins with a letter or a "
+                   "digit"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_quoted_with_what_may_stand_there(written: str, said: str) -> None:
+    assert [fault.message for fault in whole_faults(written)] == [said]
+
+
+def test_of_a_model_of_which_no_worker_was_up_no_loras_are_known() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        resolve({"prompt": "a", "model": "sdxl", "loras": ["lcm-sdxl"]}, builtin_catalogue(), lambda: None)
+    said = (
+        "no worker of sdxl has been up yet, so nobody knows which LoRAs it has; on a worker's machine `darkroom loras "
+        "pull lcm-sdxl` fetches it"
+    )
+    assert caught.value.faults == [Fault("loras.0.name", "unknown_lora", said)]
+    (fault,) = whole_faults("lcm-sdxl")
+    assert fault.message.startswith("the workers of sdxl have no LoRA 'lcm-sdxl'; there are: ink, pen, wide")
+
+
 def test_in_json_a_lora_is_an_object() -> None:
     asked = {"kind": "txt2img", "prompt": "a", "loras": [{"name": "pen", "scale": 1}]}
     assert given(Txt2Img.model_validate_json(json.dumps(asked))) == [("pen", 1.0, None)]

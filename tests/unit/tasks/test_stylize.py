@@ -74,6 +74,30 @@ def test_what_cannot_be_is_named_by_its_place(fields: dict[str, Any], found: lis
     assert sorted(faults(**fields)) == sorted(found)
 
 
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (f"{KEY}:nan", "is 'nan', where a number above 0, to 10, belongs"),
+        (f"{KEY}:abc", "is 'abc', where a number above 0, to 10, belongs"),
+        (f"{KEY}:", "is '', where a number above 0, to 10, belongs"),
+        (f"{KEY}:1.2.3", "is '1.2.3', where a number above 0, to 10, belongs"),
+        (f"{KEY}:0,5", "is '0,5', where a number above 0, to 10, belongs; decimals have a point, as in 0.5"),
+        (f"{KEY}:-1", "input should be greater than 0"),
+    ],
+)
+def test_what_is_no_weight_is_quoted(written: str, said: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        filled(styles=[written])
+    assert [(fault.field, fault.message) for fault in caught.value.faults] == [("styles.0.weight", said)]
+
+
+def test_without_a_pictures_name_only_numbers_are_weights() -> None:
+    """Of a URL what is behind its colon is its own."""
+    assert Stylize(prompt="a", styles="https://a.example/b?c=d:e").styles[0].weight == 1  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequest, match="'inf', where a number"):
+        Stylize(prompt="a", styles="https://a.example/b:inf")  # type: ignore[arg-type]
+
+
 def test_a_kept_request_is_read_whoever_its_pictures_are_of() -> None:
     foreign = {"kind": "stylize", "prompt": "a", "styles": [{"image": "inputs/alice/0-0000000000000000.png"}]}
     assert parse_request(foreign, kept=True).references == {"styles.0.image": foreign["styles"][0]["image"]}  # type: ignore[index]
