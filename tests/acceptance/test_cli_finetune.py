@@ -1,0 +1,65 @@
+"""`darkroom finetune`, from a folder to a picture with what it taught."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import MODEL, Call, Installation
+from tests.unit.worker.training.files import good, zipped
+
+QUICK = ("--model", MODEL, "--steps", "2", "--rank", "2", "--resolution", "64", "--seed", "1")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name, data in {**good(3), ".DS_Store": b"x"}.items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def test_a_folder_becomes_a_lora_and_it_says_how_to_use_it(
+    call: Call, darkroom: Installation, pictures: Path, tmp_path: Path
+) -> None:
+    told = call("finetune", str(pictures), "--name", "dots", *QUICK)
+    assert told.code == 0, told.err
+    job_id, *files = told.out.split("\n")
+    assert len(job_id) == 36 and [line.split()[-1] for line in files if line] == ["lora", "loss"]
+    assert "step 2 of 2, loss" in told.err and "image" not in told.err
+    assert f'use it: darkroom submit "..." --model {MODEL} --lora dots' in told.err
+    made = call(
+        "submit", "a dot", "--model", MODEL, "--lora", "dots", "--steps", "2", "--save", str(tmp_path / "a.png")
+    )
+    assert made.code == 0, made.err
+    assert "dots" in call("loras", "list").out
+    taken = call("finetune", str(pictures), "--name", "dots", *QUICK)
+    assert (taken.code, "there is a LoRA 'dots' already" in taken.err) == (8, True)
+
+
+def test_a_zip_and_no_wait(call: Call, darkroom: Installation, tmp_path: Path) -> None:
+    path = tmp_path / "set.zip"
+    path.write_bytes(zipped(good(2)).getvalue())
+    told = call("finetune", str(path), "--name", "zipped", "--no-wait", *QUICK)
+    assert told.code == 0 and len(told.out.strip()) == 36
+    assert call("watch", told.out.strip()).code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere/", "--name", "a"], "no such folder or .zip"),
+        (["pictures", "--name", "../a"], "--name: is no name"),
+        (["pictures"], "--name: is missing"),
+        (["pictures", "--name", "a", "--rank", "0", "--learning-rate", "nan"], "--rank: "),
+        (["empty", "--name", "a"], "0 files"),
+    ],
+)
+def test_what_is_wrong_is_told_before_the_upload(
+    call: Call, darkroom: Installation, pictures: Path, arguments: list[str], words: str
+) -> None:
+    (pictures.parent / "empty").mkdir()
+    given = str(pictures.parent / arguments[0])
+    told = call("finetune", given, *arguments[1:], "--model", MODEL)
+    assert told.code == 2
+    assert words in told.err and "Traceback" not in told.err and "to upload" not in told.err
