@@ -22,6 +22,7 @@ from darkroom.worker.errors import AdapterDigestMismatch, AdapterError, AdapterM
 from darkroom.worker.models.adaptable import Slot
 
 ROOM = 1 << 30  # bytes on the host, for files that were read last; the newest stays in any case
+_START = "put the file back that the job was made with, start the worker again, then `darkroom dead retry` the job"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +93,11 @@ class Library:
         """The LoRA of this name, and of this digest where one is named; `own`: a tenant's. Raises AdapterMissing."""
         known = self._own.get(str(sha256)) if own else self._known.get(name)
         if known is None:
-            raise AdapterMissing(f"LoRA {name} is not here", hint="`darkroom loras list` shows those that are")
+            raise AdapterMissing(f"LoRA {name} is not here", hint=_START)
         if sha256 not in (None, known.offer.sha256):
             raise AdapterMissing(
                 f"LoRA {name} of SHA-256 {sha256} is not here; the file of this name has {known.offer.sha256}",
-                hint="put the file back that the job was made with, or submit it anew",
+                hint=f"submit the job anew, or {_START}",
             )
         offer = known.offer
         return Use(name, offer.sha256, scale, offer.rank, known.pages, known.parts, offer.text)

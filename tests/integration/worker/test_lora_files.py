@@ -73,8 +73,8 @@ def back(path: Path, data: bytes) -> None:
     [
         ("told", replaced, "adapter_digest_mismatch", "the file of the LoRA told"),
         ("wide", cut, "adapter_digest_mismatch", "the file of the LoRA wide"),
-        ("attention", Path.unlink, "adapter_missing", "the file of the LoRA attention: No such file or directory"),
-        ("convolution", a_folder, "adapter_missing", "the file of the LoRA convolution: Is a directory"),
+        ("attention", Path.unlink, "adapter_missing", "the file of the LoRA attention is not there"),
+        ("convolution", a_folder, "adapter_missing", "the file of the LoRA convolution is no regular file"),
     ],
 )
 def test_a_file_that_is_another_by_now_fails_the_jobs_that_want_it(
@@ -141,6 +141,8 @@ def test_a_record_of_other_loras(
     assert job.error is not None
     assert (job.state, job.error.code, job.error.callers_fault) == (State.FAILED, code, callers)
     assert job.error.message.startswith(says)
+    if code == "adapter_missing":
+        assert "start the worker again, then `darkroom dead retry` the job" in job.error.hint
 
 
 @pytest.fixture
