@@ -84,4 +84,5 @@ def test_an_unacknowledged_one_goes_back_into_its_queue(
 
 
 def test_each_lane_has_a_queue() -> None:
-    assert [queue_name("sdxl", lane) for lane in LANES] == ["queue:sdxl:interactive", "queue:sdxl:bulk"]
+    lanes = [f"queue:sdxl:{lane}" for lane in ("interactive", "bulk", "training")]
+    assert [queue_name("sdxl", lane) for lane in LANES] == lanes
