@@ -13,6 +13,7 @@ from darkroom.tasks.requests.base import JobRequest, Rule
 from darkroom.tasks.sizes import side_faults
 
 MOST_STEPS = 20_000
+LEAST_PRODIGY = 0.1  # with a learning rate below it Prodigy learns next to nothing
 
 
 class Finetune(JobRequest):
@@ -43,6 +44,9 @@ class Finetune(JobRequest):
     )
     learning_rate: float = Field(default=1e-4, gt=0, le=1, allow_inf_nan=False, description="of the first full step")
     lr_schedule: Literal["constant", "cosine"] = Field(default="cosine", description="how the learning rate goes on")
+    optimizer: Literal["adamw", "adamw8bit", "prodigy"] = Field(
+        default="adamw", description="what changes the weights; prodigy wants a learning rate of 1"
+    )
     warmup_steps: int = Field(default=0, ge=0, le=MOST_STEPS, description="in which the learning rate grows from 0")
     batch_size: int = Field(default=1, ge=1, le=64, description="pictures of one model call")
     gradient_accumulation: int = Field(default=1, ge=1, le=64, description="model calls of one step")
@@ -57,6 +61,9 @@ class Finetune(JobRequest):
     noise_offset: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False, description="learns dark and bright")
     caption_dropout: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False, description="steps without caption")
     flip: bool = Field(default=False, description="mirrors half of the pictures")
+    precision: Literal["model", "float32"] = Field(
+        default="model", description="of the frozen weights; float32 takes a copy of them"
+    )
     gradient_checkpointing: bool = Field(default=False, description="less memory, more time")
     seed: Seed | None = Field(default=None, description="of first weights, order, noise")
     checkpoint_every: int = Field(default=100, ge=1, le=MOST_STEPS, description="steps, of which no more are lost")
@@ -79,6 +86,12 @@ class Finetune(JobRequest):
         """More than the model allows."""
         yield from super().rules(offer)
         yield self._resolution_rule(offer)
+
+    def warnings(self, offer: ModelOffer) -> Iterator[str]:
+        """`prodigy_rate`: it finds the rate itself, and multiplies it with this one."""
+        yield from super().warnings(offer)
+        if self.optimizer == "prodigy" and self.learning_rate < LEAST_PRODIGY:
+            yield "prodigy_rate"
 
     def filled(self, offer: ModelOffer) -> dict[str, Any]:
         """The size of the model's own pictures, and a seed."""

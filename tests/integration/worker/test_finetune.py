@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
@@ -189,6 +190,16 @@ def test_all_that_is_wrong_with_a_data_set_is_told_before_the_first_step(desk: D
     assert job.error and (job.state, job.error.code) == (State.FAILED, "dataset_invalid")
     assert all(name in job.error.message for name in ("a.png", "b.txt"))
     assert not [event for event in desk.client.watch(job.id) if event.type == "job.progress"]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw8bit", "prodigy"])
+def test_an_optimizer_whose_package_is_not_here(desk: Desk, optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
+    monkeypatch.setitem(sys.modules, "prodigyopt", None)
+    submitted = desk.client.submit({**TRAINING, "dataset": upload(desk), "optimizer": optimizer})
+    assert submitted.warnings == (["prodigy_rate"] if optimizer == "prodigy" else [])
+    job = run(desk, submitted.id)
+    assert job.error and (job.state, job.error.code) == (State.FAILED, "training_unavailable")
 
 
 @pytest.mark.parametrize(
