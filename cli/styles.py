@@ -11,7 +11,7 @@ from darkroom.cli.screen import Screen, in_words, pairs, size, table
 from darkroom.tasks.adapters import StyleEntry
 from darkroom.tasks.catalogue import load_styles
 from darkroom.tasks.misspelt import did_you_mean
-from darkroom.worker.errors import AdapterMissing
+from darkroom.worker.errors import AdapterError, AdapterMissing
 from darkroom.worker.settings import WorkerSettings
 
 app = typer.Typer(help="Style adapters: what there is, fetching and inspecting files.", no_args_is_help=True)
@@ -77,24 +77,38 @@ def _entry(name: str, settings: WorkerSettings) -> StyleEntry:
 
 
 def _document(entry: StyleEntry, settings: WorkerSettings) -> dict[str, Any]:
+    state, reason = _state(entry, settings)
     return {
         "name": entry.name,
         "families": entry.families,
         "models": entry.models,
-        "state": _state(entry, settings),
+        "state": state,
+        "reason": reason or None,
         "source": entry.source.model_dump(mode="json"),
         "description": entry.description,
         "license": entry.license,
     }
 
 
-def _state(entry: StyleEntry, settings: WorkerSettings) -> str:
-    """In the words of `models list`; without the worker's libraries no file is any use."""
+def _state(entry: StyleEntry, settings: WorkerSettings) -> tuple[str, str]:
+    """In the words of `models list`, and why no worker can use a file that is here, as its header tells.
+
+    Without the worker's libraries no file is any use.
+    """
     try:
-        from darkroom.cli.doctor.inventory import style_holding  # needs filelock
+        from darkroom.cli.doctor.inventory import HERE, style_holding  # needs filelock
+        from darkroom.worker.adapters.style_file import inspect_style  # loads torch
+        from darkroom.worker.adapters.style_places import style_files
     except ModuleNotFoundError:
-        return "not here"
-    return style_holding(entry, settings).state
+        return "not here", ""
+    held = style_holding(entry, settings)
+    files = style_files(entry, settings, held.locked) if held.state in HERE else None
+    try:
+        if files:
+            inspect_style(files.adapter)
+    except AdapterError as error:
+        return "broken", error.message
+    return held.state, ""
 
 
 def _shown(documents: list[dict[str, Any]]) -> RenderableType:

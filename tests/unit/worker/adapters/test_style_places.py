@@ -177,6 +177,12 @@ def test_the_doctor_and_the_list_tell_of_them(
     assert (
         states.items() >= {"ip-adapter-sdxl": "not pulled", "ip-adapter-sd-1.5": "not pulled", "paint": "local"}.items()
     )
+    whole = (tmp_path / "ip_adapter.safetensors").read_bytes()
+    (tmp_path / "ip_adapter.safetensors").write_bytes(bytes(len(whole)))
+    assert run(["styles", "list", "--json"]) == 0
+    paint = next(one for one in json.loads(capsys.readouterr().out)["styles"] if one["name"] == "paint")
+    assert (paint["state"], "ip_adapter.safetensors: " in paint["reason"]) == ("broken", True)
+    (tmp_path / "ip_adapter.safetensors").write_bytes(whole)
     assert run(["styles", "inspect", "paint", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert list(found["files"]) == [
