@@ -4,17 +4,20 @@ from collections.abc import Collection, Sequence
 from importlib.util import find_spec
 
 from darkroom.tasks.catalogue import ModelOffer
-from darkroom.tasks.needs import abilities
+from darkroom.tasks.message import LANES, TRAINING
+from darkroom.tasks.needs import abilities, value_need
 from darkroom.tasks.places import Has
 from darkroom.tasks.requests import KINDS
 
 
-def abilities_of(offers: Sequence[ModelOffer], unadapted: Collection[str] = ()) -> Has:
+def abilities_of(offers: Sequence[ModelOffer], unadapted: Collection[str] = (), lanes: Collection[str] = LANES) -> Has:
     """By model: its kinds with all their fields, its schedulers, and the other models of this process.
 
-    Where compel is missing, prompts are read as they stand alone. `unadapted`: models that take no LoRAs here.
+    Where compel is missing, prompts are read as they stand alone. `unadapted`: models that take no LoRAs here. Who does
+    not read the lane of trainings has none of them.
     """
     lacks = [] if find_spec("compel") else ["prompt_syntax"]
+    lacks += [] if TRAINING in lanes else [need for need in [value_need("kind", "finetune")] if need]
     names = {offer.name for offer in offers}
     return {
         offer.name: abilities(

@@ -15,6 +15,7 @@ from darkroom.storage import open_store
 from darkroom.storage.stores import load_settings
 from darkroom.tasks.catalogue import load_contents
 from darkroom.tasks.errors import QueueError
+from darkroom.tasks.message import TRAINING
 from darkroom.tasks.operations import ping
 from darkroom.tasks.redis_io import BlockingIO
 from darkroom.tasks.settings import TaskSettings
@@ -78,8 +79,11 @@ class Service:
             max_batch = self._settings.max_batch or default_max_batch(placement)
             engine, generators = self._models(stack, placement, max_batch, keeper)
             offers = [generator.entry.offer() for generator in generators.values()]
-            has = abilities_of(offers, [name for name, one in generators.items() if one.adapters is None])
-            about, turns = _about(placement), Turns([offer.name for offer in offers], self._settings.lanes)
+            at_a_time = images_at_a_time(placement, max_batch)
+            concurrency = self._settings.concurrency or at_a_time
+            lanes = self._lanes(concurrency)
+            has = abilities_of(offers, [name for name, one in generators.items() if one.adapters is None], lanes)
+            about, turns = _about(placement), Turns([offer.name for offer in offers], lanes)
             banks = _banks(generators)
             presence = Presence(io, self.name, offers, about, lambda: str(keeper.trouble or ""), has, banks)
             stack.callback(presence.retire)
@@ -91,7 +95,6 @@ class Service:
             for duty in (leases, Janitor(io, self.name, self._tasks, sweep, self._repairs)):
                 duty.start()
                 stack.callback(duty.close)
-            at_a_time = images_at_a_time(placement, max_batch)
             images = ImageThreads(at_a_time)
             stack.callback(images.close)
             around = Surroundings(
@@ -113,10 +116,18 @@ class Service:
                 running=turns.running,
             )
             app = make_app(self._tasks, list(generators), JobRunner(around), lambda: keeper.trouble is None, turns)
-            consume(app, self._settings.concurrency or at_a_time, presence.begin, drain)
+            consume(app, concurrency, presence.begin, drain)
             if drain.cause:
                 raise drain.cause
         self._log.info("worker.stopped")
+
+    def _lanes(self, concurrency: int) -> Sequence[str]:
+        """A training takes a job's place for as long as it lasts: where there is only one it would stop all else."""
+        lanes = self._settings.lanes
+        if concurrency > 1 or TRAINING not in lanes or len(lanes) == 1:
+            return lanes
+        self._log.warning("lanes.no_training", hint="raise --concurrency, or start another worker with --lane training")
+        return [lane for lane in lanes if lane != TRAINING]
 
     def _knock_at_redis(self, io: BlockingIO) -> None:
         """A Redis that is away is waited for, but one that does not let us in is told of before a model is loaded."""

@@ -245,19 +245,27 @@ def test_a_replay_of_a_training_makes_it_again(desk: Desk) -> None:
 
 def test_a_killed_workers_training_ends_with_the_same_bits(studio: tuple[Studio, Process]) -> None:
     """Each step may be lost; what was kept is not made again."""
-    shared = studio[0]
-    dataset = upload(shared)
-    asked = {"dataset": dataset, "num_train_steps": 60, "checkpoint_every": 5, "overwrite": True}
-    whole = shared.client.submit({**TRAINING, **asked}).wait(120)
-    handle = shared.client.submit({**TRAINING, **asked})
-    with shared.worker() as second:
-        second.wait_for("worker.ready")
-        blocked = shared.until(handle, "job.file")
-        name = next(event.data["worker"] for event in blocked if event.type == "job.started")
+    shared, alone = studio[0], {"DARKROOM_LANES": "training"}
+    asked = {"dataset": upload(shared), "num_train_steps": 60, "checkpoint_every": 5, "overwrite": True}
+    with shared.worker(**alone) as first, shared.worker(**alone) as second:
+        for worker in (first, second):
+            worker.wait_for("worker.ready")
+        whole = shared.client.submit({**TRAINING, **asked}).wait(120)
+        handle = shared.client.submit({**TRAINING, **asked})
+        name = next(event.data["worker"] for event in shared.until(handle, "job.file") if event.type == "job.started")
         os.kill(int(name.split(":")[1]), signal.SIGKILL)
         job = handle.wait(120)
     assert job.claims == 2 and job.worker != name
     assert _matrices(lora_of(shared, job)) == _matrices(lora_of(shared, whole))
+
+
+def test_a_worker_with_a_single_place_takes_no_training_beside_pictures(studio: tuple[Studio, Process]) -> None:
+    with studio[0].worker(DARKROOM_CONCURRENCY="1") as single:
+        assert "--lane training" in single.wait_for("lanes.no_training")["hint"]
+    alone = {"DARKROOM_CONCURRENCY": "1", "DARKROOM_LANES": "training"}
+    with studio[0].worker(**alone) as trainer:
+        trainer.wait_for("worker.ready")
+        assert trainer.of("lanes.no_training") == []
 
 
 def _matrices(lora: bytes) -> dict[str, list[float]]:
