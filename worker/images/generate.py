@@ -29,6 +29,7 @@ from darkroom.worker.batching.threads import set_threads
 from darkroom.worker.caches import Cache
 from darkroom.worker.errors import AdapterIncompatible, PromptSyntax
 from darkroom.worker.failures import failures_become_ours
+from darkroom.worker.images.adapters_used import lora_records, style_record
 from darkroom.worker.images.autoencoder import Autoencoder
 from darkroom.worker.images.overflow import naming_adapters
 from darkroom.worker.images.records import AdapterRecord, StyleRecord
@@ -218,25 +219,11 @@ class Generator:
     def used(self, prepared: PreparedJob) -> Iterator[AdapterRecord]:
         """What the manifest says of the LoRAs of all models that have a part in the job's pictures."""
         for name, maker in _makers(self, prepared).items():
-            place = 0
-            for use in maker.uses(prepared.asked):
-                yield AdapterRecord(
-                    name=use.name, model=name, sha256=use.sha256, scale=use.scale, rank=use.rank, place=place
-                )
-                place += use.pages
+            yield from lora_records(name, maker.uses(prepared.asked))
 
     def style_used(self, prepared: PreparedJob) -> StyleRecord | None:
         """What the manifest says of the style adapter, where the job's pictures have a style."""
-        asked, styles = prepared.asked, self.adapters.styles if self.adapters else None
-        if not asked.styles or styles is None:
-            return None
-        return StyleRecord(
-            name=styles.name,
-            revision=styles.revision,
-            digests=dict(styles.digests),
-            style_scale=asked.style_scale,
-            layout_scale=asked.layout_scale,
-        )
+        return style_record(prepared.asked, self.adapters.styles if self.adapters else None)
 
     def _heard(self, asked: Asked) -> tuple[Use, ...]:
         """Of the LoRAs those that change what text encoders say."""
