@@ -69,12 +69,13 @@ class Agenda:
         return gone
 
     def _timed(self, work: Work) -> Work:
-        return partial(self._before_spare, work) if self.spare else work
+        return partial(self._before_spare, work)
 
     def _before_spare(self, work: Work) -> None:
         began = time.monotonic()
         work()
-        self._share.waited(time.monotonic() - began)
+        if self.spare:  # also what came meanwhile: after a piece the next one takes a moment to come
+            self._share.waited(time.monotonic() - began)
 
     def _run_spare(self, work: Work, *, beside: bool) -> None:
         began = time.monotonic()

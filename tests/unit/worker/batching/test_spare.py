@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from darkroom.worker.batching.agenda import Agenda
 from darkroom.worker.batching.engine import Engine, EngineClosed
 from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.batching.spare import Spare
@@ -45,6 +46,19 @@ def test_no_share_is_no_turn() -> None:
 def test_a_share_that_cannot_be(share: float) -> None:
     with pytest.raises(ValueError, match="share"):
         Spare(share)
+
+
+def test_what_came_while_others_had_their_turn_has_its_credit_for_all_of_it() -> None:
+    """A training's next step comes a moment after its last one, when others are at work again."""
+    share = Spare(0.5)
+    agenda = Agenda(share, lambda *_: None, lambda *_: None)
+    agenda.makers = 1
+    for work, earned in ((lambda: None, False), (lambda: agenda.spare.append(lambda: None), True)):
+        agenda.calls.append(work)
+        called, _ = agenda.next(0.0)
+        assert called is not None
+        called()
+        assert share.due == earned
 
 
 def test_it_waits_until_no_image_is_in_the_making() -> None:
