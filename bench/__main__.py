@@ -6,6 +6,7 @@ from collections.abc import Callable
 from bench import (
     adapters,
     embeddings,
+    finetune,
     housekeeping,
     hygiene,
     imports,
@@ -35,6 +36,7 @@ BENCHES: dict[str, Callable[[], list[Row]]] = {
     "embeddings": embeddings.measure,
     "speedups": speedups.measure,
     "adapters": adapters.measure,
+    "finetune": finetune.measure,
     "serve": serve.measure,
 }
 
