@@ -20,6 +20,7 @@ from darkroom.worker.models.device import Placement
 from darkroom.worker.models.loading import load_model
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
+from tests.together import together
 from tests.unit.worker.adapters.stocked import LORAS, stocked
 from tests.unit.worker.adapters.writers import train
 from tests.unit.worker.conftest import ask, make, same
@@ -99,9 +100,12 @@ JOBS: list[dict[str, Any]] = [
 ]
 
 
-def beside(generator: Generator, jobs: list[dict[str, Any]]) -> list[tuple[torch.Tensor, str]]:
-    """Their latents and places, all at a time."""
-    tickets = [Ticket() for _ in jobs]
+def beside(
+    generator: Generator, jobs: list[dict[str, Any]], *, at_once: bool = False
+) -> list[tuple[torch.Tensor, str]]:
+    """Their latents and places, all at a time; `at_once`: no first step before all have come to theirs."""
+    each = together(len(jobs) if at_once else 1)
+    tickets = [Ticket(on_call=each()) for _ in jobs]
     with ThreadPoolExecutor(len(jobs)) as pool:
         found = pool.map(
             lambda it: latents(generator, it[0], it[2], **it[1]), zip(range(9), jobs, tickets, strict=False)
@@ -111,7 +115,7 @@ def beside(generator: Generator, jobs: list[dict[str, Any]]) -> list[tuple[torch
 
 def test_unlike_images_share_calls_and_come_out_as_alone(generator: Generator) -> None:
     before = generator.engine.stats()
-    made = beside(generator, JOBS)
+    made = beside(generator, JOBS, at_once=True)
     after = generator.engine.stats()
     assert sum(after.model_calls.values()) - sum(before.model_calls.values()) < after.calls - before.calls
     for seed, (job, (found, calls)) in enumerate(zip(JOBS, made, strict=True)):

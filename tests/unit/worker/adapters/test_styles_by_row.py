@@ -22,6 +22,7 @@ from darkroom.worker.models.loading import load_model
 from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
 from tests.styles import in_processors
+from tests.together import together
 from tests.unit.worker.adapters.stocked import stocked
 from tests.unit.worker.conftest import ask, photo
 
@@ -107,7 +108,8 @@ JOBS: list[dict[str, Any]] = [
 
 
 def test_unlike_images_share_calls_and_come_out_as_alone(generator: Generator, plain: Generator) -> None:
-    tickets, before = [Ticket() for _ in JOBS], generator.engine.stats()
+    each, before = together(len(JOBS)), generator.engine.stats()
+    tickets = [Ticket(on_call=each()) for _ in JOBS]
     with ThreadPoolExecutor(len(JOBS)) as pool:
         numbered = zip(range(9), JOBS, tickets, strict=False)
         made = list(pool.map(lambda it: latents(generator, it[0], it[2], **it[1]), numbered))

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -31,6 +30,7 @@ from darkroom.worker.images.warm import warm
 from darkroom.worker.kinds import KINDS as DONE
 from darkroom.worker.kinds.products import Produced, ProducedFile
 from darkroom.worker.models.scale import LatentScale
+from tests.together import together
 from tests.unit.worker.conftest import FAMILIES, Generators, Models, ask, ignore, make, photo, same
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -243,12 +243,11 @@ def test_a_replay_makes_the_same_files(generators: Generators, family: Family, f
 
 
 def test_files_of_a_loaded_engine_come_out_again(generators: Generators, engine: Engine) -> None:
-    before, together = engine.stats(), threading.Barrier(6)
+    before, each = engine.stats(), together(6)
 
     def done(seed: int) -> Done:
-        first = iter([together])  # none goes on before all have come to their first step
         options = {"seed": seed, "output": ["latents"], "num_inference_steps": 25}
-        return Done(generators("sdxl"), on_call=lambda _: next((barrier.wait() for barrier in first), None), **options)
+        return Done(generators("sdxl"), on_call=each(), **options)
 
     with ThreadPoolExecutor(6) as pool:
         jobs = list(pool.map(done, range(6)))
