@@ -160,7 +160,7 @@ def test_what_is_deleted_is_gone_with_its_versions(
     assert shelf.keys() == sorted(key_of("alice", "cat-2", OLD, end) for end in _ENDINGS)
     with pytest.raises(LoraNotFound):
         shelf.remove("cat")
-    with pytest.raises(InvalidRequest, match="have no LoRA"):
+    with pytest.raises(InvalidRequest, match="no worker of sdxl has been up yet"):
         face(task_settings).submit(asked("cat"))
     raw.hdel(f"{task_settings.redis_prefix}loras:alice", "cat-2")
     assert shelf.remove("cat-2") == 1  # a deletion that was cut off is finished
