@@ -23,7 +23,7 @@ def memory(rounds: int, batch_size: int, steps: int = STEPS) -> Row:
             values.append(_asked(kind, batch_size, steps))
     ours, bare = (median(values) for values in found.values())
     what = f"a training of {batch_size} a step: memory beyond the loaded model's, against a bare loop"
-    return Row(what, f"{ours / bare:.2f} ({ours / 2**20:.0f} MB)", "<= 1.05", ours <= 1.05 * bare)
+    return Row(what, f"{ours / bare:.3f} ({ours / 2**20:.0f} MB)", "<= 1.05", ours <= 1.05 * bare)
 
 
 def _asked(kind: str, batch_size: int, steps: int) -> int:

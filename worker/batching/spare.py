@@ -7,7 +7,8 @@ class Spare:
     """Keeps the account; seconds. Not thread-safe.
 
     While such work waits, what is done in its place earns it credit, so that it gets its share in the long run; it is
-    due once the credit pays for as much as its last piece took. What runs while nothing else is there costs nothing.
+    due once the credit pays for half of what its last piece took, so that it is as often ahead of its share as behind.
+    What runs while nothing else is there costs nothing.
     """
 
     def __init__(self, share: float = SHARE) -> None:
@@ -21,7 +22,7 @@ class Spare:
     @property
     def due(self) -> bool:
         """Whether its turn has come though others wait."""
-        return self._rate > 0 and self._credit > 0 and self._credit >= self._last
+        return self._rate > 0 and self._credit > 0 and self._credit >= self._last / 2
 
     def waited(self, seconds: float) -> None:
         """Others had so much time while it waited."""
