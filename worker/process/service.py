@@ -6,7 +6,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from importlib.metadata import version
 
 import structlog
@@ -69,8 +69,7 @@ class Service:
         store = open_store(storage)
         forget_the_dead()
         with ExitStack() as stack:
-            io = BlockingIO(self._tasks)
-            stack.callback(io.close)
+            io = stack.enter_context(closing(BlockingIO(self._tasks)))
             self._knock_at_redis(io)
             keeper = StoreKeeper(io, store)
             keeper.begin()
@@ -95,8 +94,7 @@ class Service:
             for duty in (leases, Janitor(io, self.name, self._tasks, sweep, self._repairs)):
                 duty.start()
                 stack.callback(duty.close)
-            images = ImageThreads(at_a_time)
-            stack.callback(images.close)
+            images = stack.enter_context(closing(ImageThreads(at_a_time)))
             around = Surroundings(
                 io=io,
                 keeper=keeper,
