@@ -30,7 +30,7 @@ def test_a_folder_becomes_a_lora_and_it_says_how_to_use_it(
     assert "step 2 of 2, loss" in told.err and "image" not in told.err
     assert f'use it: darkroom submit "..." --model {MODEL} --lora dots' in told.err
     made = call(
-        "submit", "a dot", "--model", MODEL, "--lora", "dots", "--steps", "2", "--save", str(tmp_path / "a.png")
+        "submit", "a dot", *OWNER, "--model", MODEL, "--lora", "dots", "--steps", "2", "--save", str(tmp_path / "a.png")
     )
     assert made.code == 0, made.err
     assert "dots" in call("loras", "list", *OWNER).out
