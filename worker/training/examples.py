@@ -62,7 +62,7 @@ class Examples:
 
     def __call__(self, step: int, micro: int) -> Batch:
         """What a pass of a step learns from, both counted from 0. Raises InputError, and what encoding raises."""
-        with torch.no_grad():  # a training that asks has gradients recorded
+        with torch.no_grad():  # whoever asks, an encoder is not what is trained here
             return self._batch(self._plan.batch(step, micro))
 
     def _batch(self, draws: Sequence[Draw]) -> Batch:
@@ -73,7 +73,7 @@ class Examples:
         return Batch(
             latents=torch.cat([self._kept.get(one, partial(self._encoded, one)) for one in seen]),
             keys=tuple(draw.key for draw in draws),
-            captions=tuple(captions) if self._encode is None else (),
+            captions=captions if self._encode is None else (),
             conditioning=None if self._encode is None else self._conditioning(self._encode, captions),
             sizes=torch.tensor([one.sizes for one in seen]) if self._sized else None,
         )

@@ -8,7 +8,7 @@ from PIL import Image
 
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.models.loading import LoadedModel
-from darkroom.worker.training.batch import Conditioning
+from darkroom.worker.training.batch import Batch
 from darkroom.worker.training.conditioning import encode_captions
 from darkroom.worker.training.dataset import Dataset
 from darkroom.worker.training.examples import Examples, sizes_of
@@ -38,11 +38,11 @@ class Session:
         self._engine, self.steps = engine, options.steps
         buckets = sizes_of(dataset, resolution, _grid(model))
         plan = Plan(buckets, options.batch_size, options.gradient_accumulation, options.seed, **drawn)
-        encode = None if options.text_encoder else lambda captions: engine.spare(_read, model, captions)
+        encode = None if options.text_encoder else lambda captions: engine.spare(encode_captions, model, captions)
         self._examples = Examples(dataset, plan, latents, encode, sized=model.family.name != "sd")
-        self._passes = options.gradient_accumulation
+        self._passes, self._ready = range(options.gradient_accumulation), list[Batch]()  # of the step to come
         digest = f"{dataset.digest} {resolution} {sorted(drawn.items())}"
-        self._trainer = engine.spare(Trainer, model, options, self._examples, digest)
+        self._trainer = engine.spare(Trainer, model, options, lambda _step, micro: self._ready[micro], digest)
 
     @property
     def step(self) -> int:
@@ -56,8 +56,7 @@ class Session:
 
     def advance(self) -> StepReport:
         """One step more, between pictures. Raises TrainingDiverged, and what encoding an example raises."""
-        for micro in range(self._passes):  # here and now, so that the engine's thread finds all of it encoded
-            self._examples(self.step, micro)
+        self._ready = [self._examples(self.step, micro) for micro in self._passes]  # not on the engine's thread
         return self._engine.spare(self._trainer.advance)
 
     def checkpoint(self) -> bytes:
@@ -71,10 +70,6 @@ class Session:
     def lora(self, **metadata: str) -> bytes:
         """The file as it is now."""
         return self._engine.call(self._trainer.lora, metadata)
-
-
-def _read(model: LoadedModel, captions: Sequence[str]) -> Conditioning:
-    return encode_captions(model, captions)
 
 
 def _grid(model: LoadedModel) -> int:
