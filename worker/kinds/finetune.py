@@ -11,7 +11,7 @@ from darkroom.tasks.requests import Finetune, JobRequest
 from darkroom.worker.kinds.asked import Asked
 from darkroom.worker.kinds.base import Kind, PreparedJob, Run, Sources, Tools
 from darkroom.worker.kinds.products import METADATA, Produced, ProducedFile
-from darkroom.worker.training.curve import curve_png, smoothed
+from darkroom.worker.training.curve import Smooth, curve_png
 from darkroom.worker.training.dataset import Dataset, read_zip
 from darkroom.worker.training.options import TrainingOptions
 from darkroom.worker.training.session import Session
@@ -65,8 +65,11 @@ class FinetuneKind(Kind):
         session = run.training(_options(request), dataset, request.resolution or 0, **drawn)
         if kept := run.journal.kept():
             prepared.warnings.extend(session.resume(kept))
+        mean = Smooth()
+        for loss in session.losses:
+            mean.add(loss)
         while session.step < session.steps:
-            _advance(session, run, request.checkpoint_every)
+            _advance(session, run, mean, request.checkpoint_every)
         about = {"version": __version__, "dataset": dataset.digest, "pictures": len(dataset.examples)}
         asked = request.model_dump(mode="json", exclude={"tenant", "dataset", "metadata", "idempotency_key"})
         lora = session.lora(**{METADATA: json.dumps(about | {"request": asked}, sort_keys=True)})
@@ -75,11 +78,11 @@ class FinetuneKind(Kind):
         )
 
 
-def _advance(session: Session, run: Run, keep_every: int) -> None:
+def _advance(session: Session, run: Run, mean: Smooth, keep_every: int) -> None:
     made = session.advance()
     said = {
         "loss": made.loss,
-        "loss_smoothed": smoothed(session.losses)[-1],
+        "loss_smoothed": mean.add(made.loss),
         "learning_rate": made.learning_rate,
         **({} if made.gradient_norm is None else {"gradient_norm": made.gradient_norm}),
     }

@@ -7,17 +7,28 @@ from PIL import Image, ImageDraw
 
 SIZE, MARGIN = (640, 320), 40  # pixels
 HALF_LIFE = 20  # steps after which an older loss counts half
+KEPT = 0.5 ** (1 / HALF_LIFE)
 
 _PAPER, _INK, _FAINT, _LINE = "#ffffff", "#444444", "#c9d6e8", "#1f5fa8"
 
 
+class Smooth:
+    """The exponential mean of what was added; the first ones weigh what they have, as Adam's moments do."""
+
+    def __init__(self) -> None:
+        self._sum = self._weight = 0.0
+
+    def add(self, loss: float) -> float:
+        """The mean with this one."""
+        self._sum = KEPT * self._sum + (1 - KEPT) * loss
+        self._weight = KEPT * self._weight + (1 - KEPT)
+        return self._sum / self._weight
+
+
 def smoothed(losses: Sequence[float]) -> list[float]:
-    """The exponential mean up to each step; the first ones weigh what they have, as Adam's moments do."""
-    keep, mean, weight, found = 0.5 ** (1 / HALF_LIFE), 0.0, 0.0, []
-    for loss in losses:
-        mean, weight = keep * mean + (1 - keep) * loss, keep * weight + (1 - keep)
-        found.append(mean / weight)
-    return found
+    """The mean up to each step."""
+    mean = Smooth()
+    return [mean.add(loss) for loss in losses]
 
 
 def curve_png(losses: Sequence[float]) -> bytes:
