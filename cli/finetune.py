@@ -1,7 +1,5 @@
 """`darkroom finetune`: a folder of pictures in, a LoRA out."""
 
-import zipfile
-from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +11,7 @@ from darkroom.cli.options import AsJson
 from darkroom.cli.reading import local_path
 from darkroom.cli.screen import Screen, size
 from darkroom.cli.submit import followed, introduce, show_submitted
+from darkroom.storage.archives import MOST_OBJECTS, packed
 from darkroom.tasks import Darkroom, Job, State, parse_request
 from darkroom.tasks.requests import Finetune
 
@@ -24,8 +23,6 @@ darkroom finetune pictures.zip --name dots --caption "a dotty star" --steps 300 
 """
 
 EXIT_JOB_FAILED = 8
-_MOST_FILES = 5_000
-_NO_TIME = (1980, 1, 1, 0, 0, 0)  # the same files are the same zip, which is uploaded once
 _NO_OPTIONS = ("kind", "dataset", "lane", "batching")
 
 
@@ -52,9 +49,9 @@ def finetune(
     parse_request(asked | {"dataset": key or f"inputs/{asked.get('tenant', 'default')}/0.zip"})  # before the upload
     with Darkroom() as client:
         if key is None:
-            packed = _packed(local_path(dataset, "DATASET"))
-            screen.note(f"{dataset}: {size(len(packed))} to upload")
-            key = client.upload(packed, tenant=asked.get("tenant", "default"))
+            data = _packed(local_path(dataset, "DATASET"))
+            screen.note(f"{dataset}: {size(len(data))} to upload")
+            key = client.upload(data, tenant=asked.get("tenant", "default"))
         handle = client.submit(asked | {"dataset": key})
         if not wait:
             show_submitted(handle.submitted, screen)
@@ -83,15 +80,11 @@ def _packed(path: Path) -> bytes:
             f"{path}: no such folder or .zip", hint="give a folder of pictures, each with a .txt beside it"
         )
     files = [one for one in sorted(path.rglob("*")) if one.is_file() and not _is_hidden(one.relative_to(path))]
-    if not files or len(files) > _MOST_FILES:
+    if not files or len(files) > MOST_OBJECTS:
         raise UsageFault(
-            f"{path}: {len(files)} files", hint=f"a data set has 2 pictures at least, {_MOST_FILES} files at most"
+            f"{path}: {len(files)} files", hint=f"a data set has 2 pictures at least, {MOST_OBJECTS} files at most"
         )
-    packed = BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for one in files:
-            archive.writestr(zipfile.ZipInfo(one.relative_to(path).as_posix(), _NO_TIME), one.read_bytes())
-    return packed.getvalue()
+    return packed((one.relative_to(path).as_posix(), one.read_bytes()) for one in files)
 
 
 def _is_hidden(relative: Path) -> bool:

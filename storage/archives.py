@@ -1,25 +1,17 @@
-"""Data sets among a tenant's inputs: a zip, or the objects under a prefix as one."""
+"""Zips: what they begin with, and many files as one whose bytes follow from them alone."""
 
 import zipfile
+from collections.abc import Iterable
 from io import BytesIO
 
-from darkroom.storage.errors import (
-    InputForbidden,
-    InputMissing,
-    InputReferenceInvalid,
-    InputTooLarge,
-    KeyInvalid,
-    ObjectNotFound,
-    ObjectTooLarge,
-)
+from darkroom.storage.errors import InputMissing, InputTooLarge, ObjectNotFound
 from darkroom.storage.interface import ObjectStore
-from darkroom.storage.keys import check_key, check_prefix, input_prefix
 
 #: How a zip begins; one of no files, with the second.
 BEGINNINGS = (b"PK\x03\x04", b"PK\x05\x06")
 
 MOST_OBJECTS = 5_000  # under a prefix; a reader of data sets takes fewer
-_NO_TIME = (1980, 1, 1, 0, 0, 0)  # the same objects are the same bytes
+_NO_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def is_archive(data: bytes) -> bool:
@@ -27,28 +19,17 @@ def is_archive(data: bytes) -> bool:
     return data.startswith(BEGINNINGS)
 
 
-def read_archive(reference: str, *, tenant: str, store: ObjectStore, max_bytes: int) -> bytes:
-    """The bytes of a zip: what lies under the key, or the objects under a prefix (`inputs/{tenant}/dots/`), not packed.
-
-    Raises an InputError, or the StorageError of the store.
-    """
-    try:
-        (check_prefix if reference.endswith("/") else check_key)(reference)
-    except KeyInvalid as error:
-        raise InputReferenceInvalid(error.message) from error
-    if not reference.startswith(input_prefix(tenant)):
-        raise InputForbidden(f"{reference} is not among the inputs of tenant {tenant}")
-    if reference.endswith("/"):
-        return _packed(reference, store, max_bytes)
-    try:
-        return store.get(reference, limit=max_bytes)
-    except ObjectNotFound as error:
-        raise InputMissing(error.message) from error
-    except ObjectTooLarge as error:
-        raise InputTooLarge(error.message) from error
+def packed(files: Iterable[tuple[str, bytes]]) -> bytes:
+    """A zip of files by name, not compressed: pictures are. The same files are the same bytes."""
+    written = BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        for name, data in files:
+            archive.writestr(zipfile.ZipInfo(name, _NO_TIME), data)
+    return written.getvalue()
 
 
-def _packed(prefix: str, store: ObjectStore, max_bytes: int) -> bytes:
+def packed_objects(prefix: str, store: ObjectStore, max_bytes: int) -> bytes:
+    """All objects under a prefix, by the rest of their keys. Raises an InputError, or the StorageError of the store."""
     sizes = dict[str, int]()
     for found in store.list(prefix):
         sizes[found.key] = found.size
@@ -58,11 +39,7 @@ def _packed(prefix: str, store: ObjectStore, max_bytes: int) -> bytes:
         raise InputMissing(f"nothing lies under {prefix}")
     if sum(sizes.values()) > max_bytes:
         raise InputTooLarge(f"what lies under {prefix} has more bytes than the limit of {max_bytes}")
-    packed = BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for key in sorted(sizes):
-            try:
-                archive.writestr(zipfile.ZipInfo(key.removeprefix(prefix), _NO_TIME), store.get(key, limit=max_bytes))
-            except ObjectNotFound as error:
-                raise InputMissing(error.message) from error
-    return packed.getvalue()
+    try:
+        return packed((key.removeprefix(prefix), store.get(key, limit=max_bytes)) for key in sorted(sizes))
+    except ObjectNotFound as error:
+        raise InputMissing(error.message) from error

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from darkroom.storage.archives import is_archive
+from darkroom.storage.archives import is_archive, packed_objects
 from darkroom.storage.embeddings import DIMENSIONS, open_embeddings
 from darkroom.storage.errors import (
     InputForbidden,
@@ -27,6 +27,7 @@ from darkroom.storage.keys import (
     FILE_TYPES,
     LATENTS,
     check_key,
+    check_prefix,
     input_key,
     input_prefix,
     is_picture,
@@ -97,6 +98,22 @@ def read_file(
         raise InputMissing(error.message) from error
     except ObjectTooLarge as error:
         raise InputTooLarge(error.message) from error
+
+
+def read_archive(reference: str, *, tenant: str, store: ObjectStore, max_bytes: int) -> bytes:
+    """The bytes of a zip: what lies under the key, or the objects under a prefix (`inputs/{tenant}/dots/`), not packed.
+
+    Raises an InputError, or the StorageError of the store.
+    """
+    if not reference.endswith("/"):
+        return read_file(reference, tenant=tenant, store=store, max_bytes=max_bytes, owns_output=lambda _: False)
+    try:
+        check_prefix(reference)
+    except KeyInvalid as error:
+        raise InputReferenceInvalid(error.message) from error
+    if not reference.startswith(input_prefix(tenant)):
+        raise InputForbidden(f"{reference} is not among the inputs of tenant {tenant}")
+    return packed_objects(reference, store, max_bytes)
 
 
 def store_input(

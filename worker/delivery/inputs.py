@@ -4,8 +4,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 from darkroom.storage import ObjectStore, StorageSettings
-from darkroom.storage.archives import read_archive
-from darkroom.storage.inputs import read_input
+from darkroom.storage.inputs import read_archive, read_input
 from darkroom.tasks.requests import JobRequest
 from darkroom.worker.kinds.sources import naming
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from darkroom.storage import ObjectStore, StorageSettings, open_store
-from darkroom.storage.archives import MOST_OBJECTS, is_archive, read_archive
+from darkroom.storage.archives import MOST_OBJECTS, is_archive
 from darkroom.storage.errors import InputForbidden, InputMissing, InputReferenceInvalid, InputTooLarge
-from darkroom.storage.inputs import store_input
+from darkroom.storage.inputs import read_archive, store_input
 
 
 @pytest.fixture
