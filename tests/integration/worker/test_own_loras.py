@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from io import BytesIO
@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from darkroom.storage import ObjectStore, StoredObject
+from darkroom.storage import ObjectStore
 from darkroom.storage.errors import StorageUnavailable
 from darkroom.tasks import InvalidRequest, Job, State, TaskSettings, own_versions
 from darkroom.tasks.adapters import LoraEntry, OwnLora
@@ -38,7 +38,7 @@ from darkroom.worker.settings import WorkerSettings
 from tests.loras import small_lora
 from tests.unit.worker.adapters.writers import train, write_kohya
 
-from .conftest import Desk, open_desk
+from .conftest import Desk, MeddledStore, open_desk
 
 SMALL = {"width": 32, "height": 32, "tenant": "alice"}
 
@@ -258,11 +258,12 @@ def test_a_disk_without_room_is_not_the_callers_and_another_worker_may_have_some
     assert [attempt.error.code for attempt in job.attempts if attempt.error] == ["adapter_not_kept"]
 
 
-class Away:
+class Away(MeddledStore):
     """A store that does not answer when LoRAs are asked for, a few times."""
 
     def __init__(self, inner: ObjectStore, times: int) -> None:
-        self.inner, self.left = inner, times
+        super().__init__(inner)
+        self.left = times
 
     def _ask(self, key: str) -> None:
         if key.startswith("loras/") and self.left:
@@ -271,32 +272,11 @@ class Away:
 
     def get(self, key: str, *, limit: int | None = None) -> bytes:
         self._ask(key)
-        return self.inner.get(key, limit=limit)
+        return super().get(key, limit=limit)
 
     def exists(self, key: str) -> bool:
         self._ask(key)
-        return self.inner.exists(key)
-
-    def put(self, key: str, data: bytes | Path, *, content_type: str, metadata: Mapping[str, str] = {}) -> None:
-        self.inner.put(key, data, content_type=content_type, metadata=metadata)
-
-    def delete(self, key: str) -> None:
-        self.inner.delete(key)
-
-    def url(self, key: str, seconds: int) -> str:
-        return self.inner.url(key, seconds)
-
-    def list(self, prefix: str) -> Iterator[StoredObject]:
-        return self.inner.list(prefix)
-
-    def check(self, *, write: bool = True, size: int = 0) -> None:
-        self.inner.check(write=write, size=size)
-
-    def mark(self) -> str | None:
-        return self.inner.mark()
-
-    def make_mark(self, mark: str) -> None:
-        self.inner.make_mark(mark)
+        return super().exists(key)
 
 
 def test_a_store_that_is_away_is_waited_for(shop: Shop, tmp_path: Path) -> None:
