@@ -10,7 +10,7 @@ from darkroom.cli.fields import FieldOption, kind_option, takes
 from darkroom.cli.options import AsJson
 from darkroom.cli.reading import local_path
 from darkroom.cli.screen import Screen, size
-from darkroom.cli.submit import followed, introduce, show_submitted
+from darkroom.cli.submit import EXIT_JOB_FAILED, followed, introduce, show_submitted, tell_warnings
 from darkroom.storage.archives import MOST_OBJECTS, packed
 from darkroom.tasks import Darkroom, Job, State, parse_request
 from darkroom.tasks.requests import Finetune
@@ -22,7 +22,6 @@ darkroom finetune pictures/ --name dots --trigger dotty --model starter
 darkroom finetune pictures.zip --name dots --caption "a dotty star" --steps 300 --rank 8
 """
 
-EXIT_JOB_FAILED = 8
 _NO_OPTIONS = ("kind", "dataset", "lane", "batching")
 
 
@@ -97,8 +96,7 @@ def _finish(job: Job, screen: Screen) -> int:
         return 0 if job.state is State.SUCCEEDED else EXIT_JOB_FAILED
     for file in job.files:
         screen.say(f"{file.key}  {file.role}")
-    for warning in set(job.warnings) - set(job.submit_warnings):
-        screen.note(f"note: {warning}")
+    tell_warnings(set(job.warnings) - set(job.submit_warnings), job.model, screen)
     job.raise_for_state()
     screen.note(f'use it: darkroom submit "..." --model {job.model} --lora {job.request.title}')
     return 0

@@ -1,5 +1,6 @@
 """`darkroom submit`: one job with all of its fields, or a file of them."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
@@ -113,8 +114,14 @@ def introduce(submitted: Submitted, screen: Screen) -> None:
         screen.say(submitted.id)
     again = ", the job that was there already" if submitted.repeated else ""
     screen.note(f"{submitted.model}{_seeds(submitted.seeds)}{again}")
-    for warning in submitted.warnings:
-        screen.note(f"note: {_WORDS.get(warning, warning).format(model=submitted.model)}")
+    tell_warnings(submitted.warnings, submitted.model, screen)
+
+
+def tell_warnings(warnings: Iterable[str], model: str, screen: Screen) -> None:
+    """In words; what a worker says in words of its own as it is."""
+    for warning in warnings:
+        words = _WORDS[warning].format(model=model) if warning in _WORDS else warning
+        screen.note(f"note: {words}")
 
 
 def _seeds(seeds: list[int]) -> str:
@@ -152,7 +159,6 @@ def _finish(job: Job, target: Target | None, screen: Screen) -> int:
         keys = [*(image.key for image in job.images), *(file.key for file in job.files)]
         for place, words in zip(paths or keys, results_in_words(job), strict=True):
             screen.say(f"{place}  {words}")
-        for warning in set(job.warnings) - set(job.submit_warnings):
-            screen.note(f"note: {_WORDS.get(warning, warning).format(model=job.model)}")
+        tell_warnings(set(job.warnings) - set(job.submit_warnings), job.model, screen)
         job.raise_for_state()
     return 0 if job.state is State.SUCCEEDED else EXIT_JOB_FAILED
