@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from darkroom.cli.screen import duration
 from darkroom.tasks import Event, QueueUnavailable, WaitTimeout, streams
 from darkroom.tasks.following import SharedReader
 from darkroom.tasks.redis_io import BlockingIO
@@ -116,7 +117,7 @@ def told(event: Event, *, numbered: bool = True, seeded: bool = True) -> str:
     match kind:
         case "progress":
             image = f"image {data.get('image')}: " if numbered and "loss" not in data else ""
-            return f"{image}step {data.get('step')} of {data.get('of')}{_loss(data)}"
+            return f"{image}step {data.get('step')} of {data.get('of')}{_loss(data)}{_pace(data)}{_left(data)}"
         case "image":
             image = f"image {data.get('index')}" if numbered else "image"
             seed = f", seed {data.get('seed')}" if seeded else ""
@@ -142,6 +143,18 @@ def _loss(data: dict[str, Any]) -> str:
     """Of a training, smoothed."""
     found = data.get("loss_smoothed")
     return f", loss {found:.4f}" if isinstance(found, float) else ""
+
+
+def _pace(data: dict[str, Any]) -> str:
+    """How fast a training is."""
+    found = data.get("steps_per_second")
+    return f", {found:.3g} steps/s" if isinstance(found, float) else ""
+
+
+def _left(data: dict[str, Any]) -> str:
+    """When it is done."""
+    found = data.get("seconds_left")
+    return f", {duration(found)} left" if isinstance(found, float) and found > 0 else ""
 
 
 def _queued(data: dict[str, Any]) -> str:
@@ -247,7 +260,7 @@ class Bar:
     def _step(self, data: dict[str, Any]) -> None:
         image, step, of = (int(data.get(name, 0)) for name in ("image", "step", "of"))
         words = f"step {step}/{of}" + (f" of image {image + 1}/{self._images}" if self._images > 1 else "")
-        words += _loss(data)
+        words += _loss(data) + _left(data)
         if isinstance(loss := data.get("loss_smoothed"), float):
             self._losses.append(loss)
             words += f" {sparkline(self._losses)}"

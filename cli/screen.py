@@ -192,6 +192,18 @@ def size(count: int) -> str:
     return f"{amount:.3g} TB"
 
 
+def duration(seconds: float) -> str:
+    """A length of time for people, in the two units that matter."""
+    left, parts = max(0, round(seconds)), list[str]()
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, length)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count} {unit}")
+        elif parts:
+            break
+    return " ".join(parts[:2])
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 

@@ -14,6 +14,7 @@ from darkroom.worker.kinds.products import METADATA, Produced, ProducedFile
 from darkroom.worker.training.curve import Smooth, curve_png
 from darkroom.worker.training.dataset import Dataset, read_zip
 from darkroom.worker.training.options import TrainingOptions
+from darkroom.worker.training.pace import Pace
 from darkroom.worker.training.session import Session
 
 
@@ -68,8 +69,9 @@ class FinetuneKind(Kind):
         mean = Smooth()
         for loss in session.losses:
             mean.add(loss)
+        pace = Pace()
         while session.step < session.steps:
-            _advance(session, run, mean, request.checkpoint_every)
+            _advance(session, run, mean, pace, request.checkpoint_every)
         about = {"version": __version__, "dataset": dataset.digest, "pictures": len(dataset.examples)}
         asked = request.model_dump(mode="json", exclude={"tenant", "dataset", "metadata", "idempotency_key"})
         lora = session.lora(**{METADATA: json.dumps(about | {"request": asked}, sort_keys=True)})
@@ -78,13 +80,14 @@ class FinetuneKind(Kind):
         )
 
 
-def _advance(session: Session, run: Run, mean: Smooth, keep_every: int) -> None:
+def _advance(session: Session, run: Run, mean: Smooth, pace: Pace, keep_every: int) -> None:
     made = session.advance()
     said = {
         "loss": made.loss,
         "loss_smoothed": mean.add(made.loss),
         "learning_rate": made.learning_rate,
         **({} if made.gradient_norm is None else {"gradient_norm": made.gradient_norm}),
+        **pace.add(session.steps - made.step),
     }
     run.journal.step(made.step, session.steps, said, session.checkpoint)
     if made.step % keep_every == 0 and made.step < session.steps:

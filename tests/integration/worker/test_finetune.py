@@ -77,6 +77,7 @@ def test_from_pictures_to_a_lora_that_the_tenants_next_job_names(desk: Desk) -> 
     events = list(desk.client.watch(job.id))
     steps = [event.data for event in events if event.type == "job.progress"]
     assert steps[-1]["step"] == 6 and {"loss", "loss_smoothed", "learning_rate", "gradient_norm"} <= steps[-1].keys()
+    assert steps[-1]["steps_per_second"] > 0 and steps[-1]["seconds_left"] == 0
     lora = lora_of(desk, job)
     assert desk.store.get(key_of("default", "dots", job.files[0].sha256)) == lora
     plain, with_it = (desk.run(**SMALL, **more) for more in ({}, {"loras": ["dots"]}))

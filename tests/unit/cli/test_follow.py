@@ -230,3 +230,14 @@ def test_a_training_shows_its_loss_as_a_small_curve() -> None:
 )
 def test_a_curve_is_as_wide_as_it_may_be(values: list[float], curve: str) -> None:
     assert sparkline(values, 4) == curve
+
+
+def test_a_training_says_when_it_is_done() -> None:
+    step = {"image": 0, "step": 3, "of": 9, "loss": 0.5, "loss_smoothed": 0.5, "steps_per_second": 0.0333}
+    words = "step 3 of 9, loss 0.5000, 0.0333 steps/s"
+    assert told(event("progress", **step, seconds_left=180.2)) == f"{words}, 3 min left"
+    assert told(event("progress", **step, seconds_left=0.0)) == words
+    output = io.StringIO()
+    with Bar(Console(file=output, force_terminal=True, width=120), 1, "sdxl") as bar:
+        bar.tell(event("progress", **step, seconds_left=5400.0))
+    assert "step 3/9, loss 0.5000, 1 h 30 min left █" in output.getvalue()

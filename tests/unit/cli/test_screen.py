@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from darkroom.cli.errors import Report
 from darkroom.cli.jobs import jobs_table
 from darkroom.cli.models import models_table
-from darkroom.cli.screen import UNLIMITED, Screen, described, pairs, printable, size, table
+from darkroom.cli.screen import UNLIMITED, Screen, described, duration, pairs, printable, size, table
 from darkroom.tasks import Fault, Job, State, Txt2Img
 
 FAULTS = (Fault("num_inference_steps", "too_large", "at most 200"), Fault("image", "missing", "field required"))
@@ -140,3 +140,18 @@ def test_where_nothing_can_be_spared_lines_are_broken_and_whole(width: int) -> N
     _, *lines = lines_at(width, table("NAME", "DTYPE", "SHAPE", rows=[cells]))
     assert all(len(line) <= width for line in lines)
     assert sorted("".join("".join(lines).split())) == sorted("".join(cells))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.2, "0 s"),
+        (59.7, "1 min"),
+        (200, "3 min 20 s"),
+        (3601, "1 h"),
+        (6600.4, "1 h 50 min"),
+        (90_000, "1 d 1 h"),
+    ],
+)
+def test_lengths_of_time(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
