@@ -20,7 +20,8 @@ class Batch:
     `latents`: (n, 4, h/8, w/8) float32, in the scale that schedulers work in. `keys`: one for each example; noise and
     time step follow from it alone. Of `captions` and `conditioning` one is given: captions where text encoders train.
     `sizes` (n, 6), for SDXL's structure: height and width of the original, top and left of the crop, height and width
-    of the target, in pixels. `prior`: which examples count with `prior_weight`; empty: none.
+    of the target, in pixels. `prior`: what keeps what the model knew; it is learned from in a pass of its own, and may
+    be of another size.
     """
 
     latents: torch.Tensor
@@ -28,4 +29,4 @@ class Batch:
     captions: tuple[str, ...] = ()
     conditioning: Conditioning | None = None
     sizes: torch.Tensor | None = None
-    prior: tuple[bool, ...] = ()
+    prior: "Batch | None" = None

@@ -82,7 +82,7 @@ def _about(model: LoadedModel, options: TrainingOptions) -> dict[str, str]:
         "gradient_checkpointing": options.gradient_checkpointing,
         "min_snr_gamma": options.min_snr_gamma,
         "noise_offset": options.noise_offset,
-        "prior_loss_weight": options.prior_weight,
+        "prior_loss_weight": options.prior_loss_weight,
     }
     spec = {
         "sai_model_spec": "1.0.0",

@@ -19,8 +19,8 @@ class TrainingOptions:
     rank. `targets`: "attention" are the four projections of each attention, "all" the other layers of attention blocks
     and those of residual blocks, too. `min_snr_gamma` has no say in models that are trained under EDM.
     `max_grad_norm` 0: gradients are not clipped. `precision`: "model" leaves the base in the dtype in which it is
-    loaded, "float32" trains on a copy of it; the LoRA itself is always float32. `prior_weight`: of the loss of examples
-    that keep what the model knew.
+    loaded, "float32" trains on a copy of it; the LoRA itself is always float32. `prior_loss_weight`: of the loss
+    on a batch's `prior`.
     """
 
     steps: int
@@ -41,7 +41,7 @@ class TrainingOptions:
     max_grad_norm: float = 1.0
     gradient_checkpointing: bool = False
     precision: Precision = "model"
-    prior_weight: float = 1.0
+    prior_loss_weight: float = 1.0
 
     @property
     def scale(self) -> float:

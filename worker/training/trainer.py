@@ -32,15 +32,17 @@ Batches = Callable[[int, int], Batch]
 
 @dataclass(frozen=True)
 class StepReport:
-    """One change of the weights. `step`: how many are done; `loss`: the mean of its examples, weighted.
+    """One change of the weights. `step`: how many are done; `loss`: the mean of its examples, weighted by their noise.
 
-    `gradient_norm`: before it was clipped. None: it overflowed in float16, and the step changed nothing.
+    `loss_prior`: the same of what keeps what the model knew, where there is such. `gradient_norm`: before it was
+    clipped. None: it overflowed in float16, and the step changed nothing.
     """
 
     step: int
     loss: float
     learning_rate: float
     gradient_norm: float | None
+    loss_prior: float | None = None
 
 
 class Trainer:
@@ -85,12 +87,14 @@ class Trainer:
         rate, passes = self._rates(self.step), self._options.gradient_accumulation
         self._optimizer.set_rate(rate)
         with _recording():
-            loss = sum(self._learn(self._batches(self.step, micro)) for micro in range(passes)) / passes
-            if not math.isfinite(loss):
-                raise TrainingDiverged(f"step {self.step + 1}: the loss is {loss}")
+            learned = [self._learn_both(self._batches(self.step, micro)) for micro in range(passes)]
+            loss = sum(own for own, _ in learned) / passes
+            kept = [prior for _, prior in learned if prior is not None]
+            if not math.isfinite(whole := loss + sum(kept)):
+                raise TrainingDiverged(f"step {self.step + 1}: the loss is {whole}")
             norm = self._change()
         self.losses.append(loss)
-        return StepReport(self.step, loss, rate, norm)
+        return StepReport(self.step, loss, rate, norm, sum(kept) / len(kept) if kept else None)
 
     def checkpoint(self) -> bytes:
         """All that is needed to go on, as one safetensors file."""
@@ -126,18 +130,19 @@ class Trainer:
             checkpoint_gradients(view)
         return view
 
-    def _learn(self, batch: Batch) -> float:
-        """Adds the gradient of a pass to what is there; its loss."""
+    def _learn_both(self, batch: Batch) -> tuple[float, float | None]:
+        """The losses of a batch and of its prior, in a pass each: they may be of two sizes, and take no more memory."""
+        loss = self._learn(batch)
+        return loss, self._learn(batch.prior, self._options.prior_loss_weight) if batch.prior else None
+
+    def _learn(self, batch: Batch, weight: float = 1.0) -> float:
+        """Adds the gradient of a pass to what is there; its loss, before it is weighted."""
         device = self._model.placement.device
         question = self._objective.ask(batch.latents.to(device), batch.keys)
         with torch.autocast(**self._autocast, enabled=self._autocast["dtype"] != torch.float32):
             answer = self._answer(question.sample, question.times, batch)
-        losses = self._objective.losses(question, answer)
-        if any(batch.prior):
-            weights = [self._options.prior_weight if prior else 1.0 for prior in batch.prior]
-            losses = losses * torch.tensor(weights, device=device)
-        loss = losses.mean()
-        torch.autograd.backward(self._scaler.scale(loss / self._options.gradient_accumulation))
+        loss = self._objective.losses(question, answer).mean()
+        torch.autograd.backward(self._scaler.scale(loss * weight / self._options.gradient_accumulation))
         return loss.item()
 
     def _answer(self, sample: torch.Tensor, times: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -43,7 +43,10 @@ def bare_losses(
         total = 0.0
         for micro in range(asked.gradient_accumulation):
             batch = batches(step, micro)
-            loss = (_edm_loss if edm else _loss)(model, asked, parts, scheduler, batch)
+            one = _edm_loss if edm else _loss
+            loss = one(model, asked, parts, scheduler, batch)
+            if batch.prior is not None:
+                loss = loss + asked.prior_loss_weight * one(model, asked, parts, scheduler, batch.prior)
             total += loss.item() / asked.gradient_accumulation
             (loss / asked.gradient_accumulation).backward()
         torch.nn.utils.clip_grad_norm_(parameters, asked.max_grad_norm)

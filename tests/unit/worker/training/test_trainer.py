@@ -11,7 +11,7 @@ from safetensors.torch import load
 from darkroom.worker.errors import ModelIncompatible, TrainingDiverged, TrainingUnavailable
 from darkroom.worker.models.loading import LoadedModel
 from darkroom.worker.training.batch import Batch
-from darkroom.worker.training.trainer import Trainer
+from darkroom.worker.training.trainer import Batches, Trainer
 from tests.unit.worker.training.bare import bare_losses
 from tests.unit.worker.training.conftest import SUBJECTS, Subjects, batches, options, train
 
@@ -100,13 +100,13 @@ def test_the_lora_of_a_model_in_half_precision_is_float32(subjects: Subjects, dt
 
 def test_a_step_that_overflows_in_float16_is_passed_over(subjects: Subjects) -> None:
     """The gradient of a loss that is scaled by 65,536 is too much for float16, at first."""
-    model, asked = halved(subjects("sd"), torch.float16), options(prior_weight=1e4, warmup_steps=0)
+    model, asked = halved(subjects("sd"), torch.float16), options(prior_loss_weight=1e4, warmup_steps=0)
     fine = batches(model, asked)
-    trainer = Trainer(model, asked, lambda step, micro: replace(fine(step, micro), prior=(True,)))
+    trainer = Trainer(model, asked, lambda step, micro: replace(fine(step, micro), prior=fine(step, micro)))
     before, norms = trainer.lora({}), [trainer.advance().gradient_norm]
     assert norms == [None]
     assert trainer.lora({}) == before
-    resumed = Trainer(model, asked, lambda step, micro: replace(fine(step, micro), prior=(True,)))
+    resumed = Trainer(model, asked, lambda step, micro: replace(fine(step, micro), prior=fine(step, micro)))
     resumed.resume(trainer.checkpoint())
     norms = [trainer.advance().gradient_norm for _ in range(11)]
     assert norms == [resumed.advance().gradient_norm for _ in range(11)]
@@ -122,18 +122,29 @@ def test_precision_float32_trains_on_a_copy_in_float32(subjects: Subjects) -> No
     assert model.components["unet"].dtype == torch.bfloat16
 
 
-def test_examples_that_keep_what_the_model_knew_have_their_weight(subjects: Subjects) -> None:
-    model = subjects("sd")
-    asked = options(batch_size=2, prior_weight=0.25)
+@pytest.mark.parametrize("text_encoder", [False, True])
+def test_prior_preservation_is_that_of_diffusers(subjects: Subjects, text_encoder: bool) -> None:
+    """There the losses are told as one, the weighted sum of both."""
+    model = subjects("sdxl")
+    asked = options(batch_size=2, gradient_accumulation=2, text_encoder=text_encoder, prior_loss_weight=0.25)
+    given = with_prior(batches(model, asked), size=(6, 8))
+    trainer = Trainer(model, asked, given)
+    expected = bare_losses(model, asked, given, lora_of(trainer), steps=5)
+    for whole in expected:
+        made = trainer.advance()
+        assert made.loss_prior is not None and made.loss_prior != made.loss
+        assert made.loss + 0.25 * made.loss_prior == pytest.approx(whole, rel=1e-5)
+    assert trainer.losses != pytest.approx(expected, rel=0.01)
 
-    def loss(*prior: int) -> float:
-        given = replace(batches(model, asked)(0, 0), prior=tuple(map(bool, prior)))
-        return Trainer(model, asked, lambda step, micro: given).advance().loss
 
-    first, second = loss(0, 1), loss(1, 0)
-    assert loss() == pytest.approx((first + second) / 1.25, rel=1e-5)
-    assert loss(1, 1) == pytest.approx(loss() / 4, rel=1e-5)
-    assert first != second
+def test_what_keeps_what_the_model_knew_may_be_of_another_size(subjects: Subjects) -> None:
+    model, asked = subjects("sdxl"), options()
+    apart = Trainer(model, asked, with_prior(batches(model, asked), size=(8, 8))).advance()
+    assert apart.loss_prior is not None and apart.loss == train(model, asked).advance().loss
+
+
+def test_without_it_nothing_is_told_of_it(subjects: Subjects) -> None:
+    assert train(subjects("sd"), options()).advance().loss_prior is None
 
 
 def test_a_loss_that_is_no_number_ends_it_and_the_lora_is_as_before(subjects: Subjects) -> None:
@@ -156,8 +167,9 @@ def test_a_loss_that_is_no_number_ends_it_and_the_lora_is_as_before(subjects: Su
 
 def test_a_gradient_that_is_no_number_ends_it(subjects: Subjects) -> None:
     """The loss is near the largest number, the squares of its gradient are beyond it."""
-    model, asked = subjects("sd"), options(prior_weight=1e38)
-    given = replace(batches(model, asked)(0, 0), prior=(True,))
+    model, asked = subjects("sd"), options(prior_loss_weight=1e38)
+    fine = batches(model, asked)(0, 0)
+    given = replace(fine, prior=fine)
     trainer = Trainer(model, asked, lambda step, micro: given)
     before = trainer.lora({})
     with pytest.raises(TrainingDiverged, match="step 1: the norm of the gradient is inf"):
@@ -185,6 +197,17 @@ def test_an_optimizer_that_is_not_installed_is_told_of(subjects: Subjects, monke
     monkeypatch.setitem(sys.modules, "prodigyopt", None)
     with pytest.raises(TrainingUnavailable, match="the optimizer prodigy needs the package prodigyopt"):
         train(subjects("sd"), options(optimizer="prodigy"))
+
+
+def with_prior(given: Batches, size: tuple[int, int]) -> Batches:
+    """Beside each batch one of other latents (height and width in them), and with other noise."""
+
+    def both(step: int, micro: int) -> Batch:
+        batch = given(step, micro)
+        latents = torch.randn((len(batch.keys), 4, *size), generator=torch.Generator().manual_seed(9)) / 2
+        return replace(batch, prior=replace(batch, latents=latents, keys=tuple(key + 1000 for key in batch.keys)))
+
+    return both
 
 
 def halved(model: LoadedModel, dtype: torch.dtype) -> LoadedModel:
