@@ -24,6 +24,7 @@ _MORE = {
     "seed": "; repeat it: one per image",
     "loras": "; :SCALE says how much of it; repeat it for more",
     "styles": "; :WEIGHT says how much beside others; repeat it for more",
+    "class_prompts": "; repeat it for more",
     "start_by": ": ISO 8601 with a zone, or +SECONDS",
 }
 _INPUT = "a file (uploaded), a storage key, a data: or https: URL"
@@ -91,8 +92,8 @@ class FieldOption:
         """What the request is to hold; what cannot be read is passed on as it came, and named with the other faults."""
         if self.name == "seed":
             return [number(one, int) for one in _separate(given)]
-        if isinstance(given, list):  # a data: URL has commas of its own
-            return given if self.is_input else _separate(given)
+        if isinstance(given, list):  # a data: URL has commas of its own, and so have sentences
+            return given if self.is_input or self._is_of_texts else _separate(given)
         return given is not self._is_on if isinstance(given, bool) else self._read(given)
 
     def _read(self, text: str) -> Any:
@@ -120,6 +121,11 @@ class FieldOption:
         """Whether it is a fixed number of numbers: a size, a place."""
         numbers = self.schema.get("items", {}).get("type") == "integer"
         return numbers and self.schema.get("maxItems") == self.schema.get("minItems")
+
+    @property
+    def _is_of_texts(self) -> bool:
+        """Whether it holds what somebody wrote, and no names."""
+        return self.schema.get("items", {}).get("maxLength") is not None
 
     def _metavar(self) -> str | None:
         if self.is_pair:

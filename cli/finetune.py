@@ -20,9 +20,11 @@ EXAMPLES = """Examples:
 darkroom finetune pictures/ --name dots --trigger dotty --model starter
 
 darkroom finetune pictures.zip --name dots --caption "a dotty star" --steps 300 --rank 8
+
+darkroom finetune pictures/ --name dots --class-prompt "a picture of a star" --num-class-images 50
 """
 
-_NO_OPTIONS = ("kind", "dataset", "lane", "batching")
+_NO_OPTIONS = ("kind", "dataset", "lane")
 
 
 def _options() -> tuple[FieldOption, ...]:

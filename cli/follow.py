@@ -116,6 +116,8 @@ def told(event: Event, *, numbered: bool = True, seeded: bool = True) -> str:
     data, kind = event.data, event.type.removeprefix("job.")
     match kind:
         case "progress":
+            if words := _before_the_first_step(data):
+                return words
             image = f"image {data.get('image')}: " if numbered and "loss" not in data else ""
             return f"{image}step {data.get('step')} of {data.get('of')}{_loss(data)}{_pace(data)}{_left(data)}"
         case "image":
@@ -137,6 +139,11 @@ def told(event: Event, *, numbered: bool = True, seeded: bool = True) -> str:
             return f"failed: {error.get('message', 'for no given reason')}{hint}"
         case _:
             return kind
+
+
+def _before_the_first_step(data: dict[str, Any]) -> str:
+    """Of a training whose class pictures are in the making."""
+    return f"class pictures: {data['class_images']} of {data.get('class_images_of')}" if "class_images" in data else ""
 
 
 def _loss(data: dict[str, Any]) -> str:
@@ -260,7 +267,7 @@ class Bar:
     def _step(self, data: dict[str, Any]) -> None:
         image, step, of = (int(data.get(name, 0)) for name in ("image", "step", "of"))
         words = f"step {step}/{of}" + (f" of image {image + 1}/{self._images}" if self._images > 1 else "")
-        words += _loss(data) + _left(data)
+        words = _before_the_first_step(data) or words + _loss(data) + _left(data)
         if isinstance(loss := data.get("loss_smoothed"), float):
             self._losses.append(loss)
             words += f" {sparkline(self._losses)}"

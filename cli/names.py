@@ -14,6 +14,7 @@ FLAGS = {
     "seeds": ("--seed",),
     "loras": ("--lora",),
     "styles": ("--style",),
+    "class_prompts": ("--class-prompt",),
 }
 
 #: A field's own name, where its option has another one: it is taken, too.

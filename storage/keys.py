@@ -20,6 +20,7 @@ FILE_TYPES = {
     "jpg": "image/jpeg",
     "webp": "image/webp",
     "json": "application/json",
+    "zip": "application/zip",
 }
 
 #: What a file is to its job. No hyphen, so that a key tells role, index and digest apart.

@@ -9,14 +9,15 @@ from pydantic import Field, ValidationInfo, field_validator
 from darkroom.tasks.adapters import MOST_RANK, AdapterName
 from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.fields import MAX_SEED, Prompt, Reference, Seed
-from darkroom.tasks.requests.base import JobRequest, Rule
+from darkroom.tasks.requests.base import Rule
+from darkroom.tasks.requests.prior import Preserving
 from darkroom.tasks.sizes import side_faults
 
 MOST_STEPS = 20_000
 LEAST_PRODIGY = 0.1  # with a learning rate below it Prodigy learns next to nothing
 
 
-class Finetune(JobRequest):
+class Finetune(Preserving):
     """Train a LoRA on pictures with captions: a file of the role `lora`, which later jobs of the tenant may name.
 
     The learning rate goes by the step, noise and order by seed and step: a training that another worker goes on with
@@ -86,6 +87,7 @@ class Finetune(JobRequest):
         """More than the model allows."""
         yield from super().rules(offer)
         yield self._resolution_rule(offer)
+        yield self._class_size_rule(offer)
 
     def warnings(self, offer: ModelOffer) -> Iterator[str]:
         """`prodigy_rate`: it finds the rate itself, and multiplies it with this one."""
@@ -101,6 +103,9 @@ class Finetune(JobRequest):
     def _resolution_rule(self, offer: ModelOffer) -> Rule:
         if self.resolution is not None:
             yield from side_faults("resolution", self.resolution, offer)
+
+    def _class_size_rule(self, offer: ModelOffer) -> Rule:
+        yield from self.class_size_faults(self.resolution or offer.defaults.width, offer)
 
     @field_validator("warmup_steps")
     @classmethod

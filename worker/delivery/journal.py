@@ -1,6 +1,7 @@
 """What an attempt keeps of a job that takes long, so that another one can go on with it."""
 
 from collections.abc import Callable, Mapping
+from copy import copy
 
 import structlog
 
@@ -16,11 +17,11 @@ from darkroom.worker.delivery.storekeeper import StoreKeeper
 from darkroom.worker.images.manifest import FileRecord
 from darkroom.worker.kinds.products import ProducedFile
 
-ROLE = "checkpoint"
+CHECKPOINT = "checkpoint"  # of the whole job; its record forgets it when the job has succeeded
 
 
 class StoredJournal:
-    """`darkroom.worker.kinds.base.Journal`: a file of the job's, which its record names until the job has succeeded.
+    """`darkroom.worker.kinds.base.Journal`: a file of the job's, which its record names.
 
     A newer one is stored first, then recorded, then the older one is deleted: there is always one to go on from.
     """
@@ -29,12 +30,20 @@ class StoredJournal:
         self, attempt: Attempt, store: PatientStore, keeper: StoreKeeper, leases: LeaseKeeper, told: ProgressPublisher
     ) -> None:
         self._attempt, self._store, self._keeper, self._leases, self._told = attempt, store, keeper, leases, told
+        self._role, self._extension = CHECKPOINT, "safetensors"
+        self._index: int | None = None
         self._kept: StoredFile | None = None
+
+    def of(self, role: str, extension: str) -> "StoredJournal":
+        """That of a file of the job's only piece: as it was kept last it may be among what the piece has made."""
+        other = copy(self)
+        other._role, other._extension, other._index, other._kept = role, extension, 0, None
+        return other
 
     def kept(self) -> bytes | None:
         """Of the record. Raises Stopped, StorageError."""
         job = self._leases.persist(lambda: records.get(self._attempt.claim.job_id, no_store))
-        self._kept = next((file for file in job.files if file.role == ROLE), None)
+        self._kept = next((file for file in job.files if file.role == self._role), None)
         return self._store.get(self._kept.key) if self._kept else None
 
     def keep(self, data: bytes) -> None:
@@ -53,7 +62,7 @@ class StoredJournal:
             raise
 
     def _write(self, data: bytes) -> None:
-        made = pack_file(self._attempt.claim.job_id, ProducedFile(ROLE, data))
+        made = pack_file(self._attempt.claim.job_id, ProducedFile(self._role, data, self._extension, self._index))
         assert isinstance(made.record, FileRecord)
         file, before = stored_file(made.record), self._kept
         self._store.put(file.key, data, file.content_type, file.sha256)

@@ -48,7 +48,7 @@ from darkroom.worker.errors import DeviceBroken
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.manifest import make_manifest
 from darkroom.worker.images.own import own_at_hand
-from darkroom.worker.images.steps import OnStep
+from darkroom.worker.images.steps import Abandoned, OnStep
 from darkroom.worker.kinds.base import PreparedJob, Sources
 from darkroom.worker.kinds.products import Produced
 
@@ -227,10 +227,6 @@ class JobRunner:
             self._log.warning("job.progress_not_told", code=error.code)
 
 
-class _Abandoned(Exception):
-    """Ends an image when another of its job has failed."""
-
-
 class _Piece:
     """Makes the pictures of one job, each on the thread that asks for it."""
 
@@ -247,6 +243,7 @@ class _Piece:
     ) -> None:
         self._attempt, self._generator, self._results = attempt, generator, results
         self._prepared, self._sources, self._timings = prepared, sources, timings
+        self._several = partial(around.images.make, urgent=False)
         self._publisher = ProgressPublisher(around.io, attempt, around.preview_every, generator.preview)
         self._journal = StoredJournal(attempt, store, around.keeper, around.leases, self._publisher)
 
@@ -259,7 +256,7 @@ class _Piece:
         self._attempt.check()
         with timings.phase("generate"):
             prepared, told = self._prepared.piece(index), self._on_step(index, over)
-            made = self._generator.generate(prepared, seed, self._sources, told, ticket, self._journal)
+            made = self._generator.generate(prepared, seed, self._sources, told, ticket, self._journal, self._several)
         timings.add("company", ticket.waited)
         self._keep(index, seed, made, str(ticket.placements))
 
@@ -275,7 +272,7 @@ class _Piece:
     def _on_step(self, index: int, over: threading.Event) -> OnStep:
         def on_step(step: int, of: int, latents: torch.Tensor) -> None:
             if over.is_set():
-                raise _Abandoned
+                raise Abandoned
             self._publisher.step(index, step, of, latents)
 
         return on_step

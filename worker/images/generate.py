@@ -39,7 +39,7 @@ from darkroom.worker.images.steps import OnStep, Steps
 from darkroom.worker.images.trial import blame
 from darkroom.worker.kinds import KINDS, kind_of
 from darkroom.worker.kinds.asked import Asked
-from darkroom.worker.kinds.base import Journal, PreparedJob, Sources
+from darkroom.worker.kinds.base import Journal, PreparedJob, Several, Sources, in_turn
 from darkroom.worker.kinds.conditioning import Conditioning
 from darkroom.worker.kinds.products import Produced
 from darkroom.worker.models import weighted
@@ -123,13 +123,14 @@ class Generator:
         on_step: OnStep,
         ticket: Ticket | None = None,
         journal: Journal | None = None,
+        several: Several = in_turn,
     ) -> Produced:
         """What the kind makes of this seed: a picture (RGB), files. `sources`: what it has read of the job's inputs.
 
         `on_step` is told after each denoiser call the step, the number of steps, and the latents (1, 4, h/8, w/8);
         what it raises ends the generation and comes out unchanged. A `ticket` of this image alone has its wishes, and
-        afterwards where its denoiser calls were placed. A `journal` keeps what another attempt can go on from. Raises
-        OutOfMemory, GenerationFailed.
+        afterwards where its denoiser calls were placed. A `journal` keeps what another attempt can go on from.
+        `several`: how the piece does what can be done at the same time. Raises OutOfMemory, GenerationFailed.
         """
         set_threads(1)  # beside the engine's, every job thread would bring an OpenMP team of its own
         ticket = ticket or Ticket()
@@ -143,7 +144,7 @@ class Generator:
                 self._rows(prepared, ticket) as rows,
             ):
                 return prepared.kind.make(
-                    prepared.told(sources), sources, Making(self, seed, steps, ticket, rows, journal)
+                    prepared.told(sources), sources, Making(self, seed, steps, ticket, rows, journal, several)
                 )
         finally:
             self.engine.leave(ticket)

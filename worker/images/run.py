@@ -1,23 +1,25 @@
 """One piece in the making: what its kind may ask of the models that have a part in it."""
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from PIL import Image
 
+from darkroom.tasks.requests import JobRequest
 from darkroom.worker.adapters.rows import Rows
 from darkroom.worker.adapters.styles import StyleWish
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.images.autoencoder import Autoencoder
-from darkroom.worker.images.steps import Steps
+from darkroom.worker.images.steps import Abandoned, OnStep, Steps
 from darkroom.worker.kinds.asked import Asked
-from darkroom.worker.kinds.base import Journal, Tools, Unkept
+from darkroom.worker.kinds.base import Journal, PreparedJob, Several, Sources, Tools, Unkept, in_turn
 from darkroom.worker.kinds.conditioning import Conditioning
 from darkroom.worker.kinds.latents import latents_file
-from darkroom.worker.kinds.products import ProducedFile
+from darkroom.worker.kinds.products import Produced, ProducedFile
 from darkroom.worker.models.loading import LoadedModel
 from darkroom.worker.models.scale import LatentSpace
 from darkroom.worker.training.dataset import Dataset
@@ -48,11 +50,20 @@ class Maker(Protocol):
     def styled(self, rows: Rows, wish: StyleWish) -> Rows:
         """What an image's calls bring, with a style more."""
 
+    def prepare(self, request: JobRequest) -> PreparedJob:
+        """What is done once for all pieces of a resolved request."""
+
+    def generate(
+        self, prepared: PreparedJob, seed: int, sources: Sources, on_step: OnStep, ticket: Ticket | None = None
+    ) -> Produced:
+        """What a kind makes of a seed."""
+
 
 class Making:
     """One piece: `darkroom.worker.kinds.base.Run`.
 
     `noise` draws what all of its passes begin with, one after the other. `rows`: by model, what its calls bring.
+    `several`: how it does what can be done at the same time.
     """
 
     def __init__(
@@ -63,7 +74,9 @@ class Making:
         ticket: Ticket,
         rows: Mapping[str, Rows],
         journal: Journal | None = None,
+        several: Several = in_turn,
     ) -> None:
+        self._several = several
         self._maker, self.seed, self.steps, self.ticket, self.rows = maker, seed, steps, ticket, rows
         self.journal = _Outside(journal or Unkept(), steps)
         self.noise = torch.Generator("cpu").manual_seed(seed)
@@ -98,9 +111,28 @@ class Making:
     def file_of(self, latents: torch.Tensor, **about: object) -> ProducedFile:
         return latents_file(latents, self._maker.space, **about)
 
-    def training(self, options: TrainingOptions, dataset: Dataset, resolution: int, **drawn: Any) -> Session:
+    def training(self, options: TrainingOptions, dataset: Dataset, resolution: int, **more: Any) -> Session:
         maker = self._maker
-        return Session(maker.model, maker.engine, self.encode, options, dataset, resolution=resolution, **drawn)
+        return Session(maker.model, maker.engine, self.encode, options, dataset, resolution=resolution, **more)
+
+    def pictures(self, requests: Sequence[JobRequest], made: Callable[[int, Image.Image], None]) -> None:
+        check, solo = self.ticket.on_wait, self.ticket.solo
+
+        def make(place: int, over: threading.Event) -> None:
+            def on_step(*_: object) -> None:
+                check()
+                if over.is_set():
+                    raise Abandoned
+
+            request = requests[place]
+            ticket = Ticket(urgent=False, solo=solo, on_wait=check)
+            made(
+                place,
+                self._maker.generate(self._maker.prepare(request), request.seed_of(0), {}, on_step, ticket).picture,
+            )
+
+        with self.steps.outside():
+            self._several(make, len(requests))
 
     def round_trip(self, picture: Image.Image) -> Image.Image:
         return self._maker.autoencoder.round_trip(picture)
@@ -111,6 +143,9 @@ class _Outside:
 
     def __init__(self, journal: Journal, steps: Steps) -> None:
         self._journal, self._steps = journal, steps
+
+    def of(self, role: str, extension: str) -> "_Outside":
+        return _Outside(self._journal.of(role, extension), self._steps)
 
     def kept(self) -> bytes | None:
         with self._steps.outside():

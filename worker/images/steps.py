@@ -9,6 +9,10 @@ import torch
 OnStep = Callable[[int, int, torch.Tensor], None]
 
 
+class Abandoned(Exception):
+    """Ends an image when another of its job has failed."""
+
+
 class Steps:
     """Counts the steps of all passes in those that were asked for, and remembers what `on_step` raised.
 

@@ -1,5 +1,6 @@
 """What a kind of job is to the worker, and what it may use of a loaded model."""
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -61,6 +62,9 @@ class Tools(Protocol):
 class Journal(Protocol):
     """What is kept of a long piece while it is in the making, so that another worker can go on with it."""
 
+    def of(self, role: str, extension: str) -> "Journal":
+        """That of another file of the piece, which stays when the job has succeeded."""
+
     def kept(self) -> bytes | None:
         """What was kept last, by an earlier attempt at the job maybe."""
 
@@ -74,6 +78,10 @@ class Journal(Protocol):
 class Unkept:
     """A journal of what goes on to its end, or is begun anew."""
 
+    def of(self, *_: object) -> "Unkept":
+        """The same."""
+        return self
+
     def kept(self) -> None:
         """Nothing."""
 
@@ -82,6 +90,18 @@ class Unkept:
 
     def step(self, *_: object) -> None:
         """Told to nobody."""
+
+
+#: Does a piece of work by its place; the event is set when another one has failed, and this one is for nothing.
+Work = Callable[[int, threading.Event], None]
+#: Has the work done for so many places, several at a time maybe; raises the first error.
+Several = Callable[[Work, int], object]
+
+
+def in_turn(work: Work, count: int) -> None:
+    """`Several` for one thread."""
+    for place in range(count):
+        work(place, threading.Event())
 
 
 class Run(Protocol):
@@ -95,8 +115,14 @@ class Run(Protocol):
     def journal(self) -> Journal:
         """Of a piece that takes long."""
 
-    def training(self, options: TrainingOptions, dataset: Dataset, resolution: int, **drawn: Any) -> Session:
+    def training(self, options: TrainingOptions, dataset: Dataset, resolution: int, **more: Any) -> Session:
         """A LoRA for the job's own model, at its first step; see Session."""
+
+    def pictures(self, requests: Sequence[JobRequest], made: Callable[[int, Image.Image], None]) -> None:
+        """Those of resolved requests of one picture each, as jobs of their own would make them, several at a time.
+
+        They go after what is urgent. `made` is told the place of each and the picture (RGB), on any thread.
+        """
 
     def latents(self, pipeline: str, asked: Asked, conditioning: Conditioning, **extent: Any) -> torch.Tensor:
         """What a pipeline of the family leaves; `extent`: what this pipeline alone is called with.

@@ -1,7 +1,7 @@
 """Fine-tuning: a LoRA from some twenty pictures."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from io import BytesIO
 from typing import Any
@@ -10,6 +10,7 @@ from darkroom.tasks import __version__
 from darkroom.tasks.requests import Finetune, JobRequest
 from darkroom.worker.kinds.asked import Asked
 from darkroom.worker.kinds.base import Kind, PreparedJob, Run, Sources, Tools
+from darkroom.worker.kinds.class_images import class_images, class_requests
 from darkroom.worker.kinds.products import METADATA, Produced, ProducedFile
 from darkroom.worker.training.curve import Smooth, curve_png
 from darkroom.worker.training.dataset import Dataset, read_zip
@@ -20,10 +21,11 @@ from darkroom.worker.training.session import Session
 
 @dataclass(frozen=True)
 class _Prepared(PreparedJob):
-    """`tokens` counts those of a caption."""
+    """`tokens` counts those of a caption. `class_images`: requests of what is made before the training."""
 
     tokens: Callable[[str], int]
     most_tokens: int
+    class_images: Sequence[JobRequest]
 
 
 class FinetuneKind(Kind):
@@ -34,9 +36,13 @@ class FinetuneKind(Kind):
     waits_for_nobody = False
 
     def prepare(self, request: JobRequest, tools: Tools) -> PreparedJob:
-        """Nothing is encoded: captions come with the data set."""
+        """Nothing is encoded: captions come with the data set. Raises InvalidRequest for what is no class prompt."""
+        assert isinstance(request, Finetune)
         asked, most = Asked.without_denoising(request, tools.entry), tools.entry.prompt_tokens
-        return _Prepared(self, request, asked, {}, [], tools.count_tokens, most, space=tools.space, texts=tools.texts)
+        first = class_requests(request, tools)
+        return _Prepared(
+            self, request, asked, {}, [], tools.count_tokens, most, first, space=tools.space, texts=tools.texts
+        )
 
     def read_sources(self, prepared: PreparedJob, inputs: Mapping[str, bytes], _most_pixels: int) -> Sources:
         """The data set. Raises DatasetInvalid."""
@@ -60,10 +66,13 @@ class FinetuneKind(Kind):
     def make(self, prepared: PreparedJob, sources: Sources, run: Run) -> Produced:
         """The LoRA, and the curve of its loss."""
         request, dataset = prepared.request, sources["dataset"]
+        assert isinstance(prepared, _Prepared)
         assert isinstance(request, Finetune)
         assert isinstance(dataset, Dataset)
         drawn = {"flip": request.flip, "caption_dropout": request.caption_dropout}
-        session = run.training(_options(request), dataset, request.resolution or 0, **drawn)
+        made = class_images(prepared.class_images, run, request.num_train_steps)
+        prior = made.dataset if made else None
+        session = run.training(_options(request), dataset, request.resolution or 0, prior=prior, **drawn)
         if kept := run.journal.kept():
             prepared.warnings.extend(session.resume(kept))
         mean = Smooth()
@@ -73,11 +82,11 @@ class FinetuneKind(Kind):
         while session.step < session.steps:
             _advance(session, run, mean, pace, request.checkpoint_every)
         about = {"version": __version__, "dataset": dataset.digest, "pictures": len(dataset.examples)}
+        about |= {"class_images": made.dataset.digest} if made else {}
         asked = request.model_dump(mode="json", exclude={"tenant", "dataset", "metadata", "idempotency_key"})
         lora = session.lora(**{METADATA: json.dumps(about | {"request": asked}, sort_keys=True)})
-        return Produced(
-            files=[ProducedFile("lora", lora), ProducedFile("loss", curve_png(session.losses), extension="png")]
-        )
+        curve = ProducedFile("loss", curve_png(session.losses), extension="png")
+        return Produced(files=[ProducedFile("lora", lora), curve, *([made.file] if made else [])])
 
 
 def _advance(session: Session, run: Run, mean: Smooth, pace: Pace, keep_every: int) -> None:
@@ -87,6 +96,7 @@ def _advance(session: Session, run: Run, mean: Smooth, pace: Pace, keep_every: i
         "loss_smoothed": mean.add(made.loss),
         "learning_rate": made.learning_rate,
         **({} if made.gradient_norm is None else {"gradient_norm": made.gradient_norm}),
+        **({} if made.loss_prior is None else {"loss_prior": made.loss_prior}),
         **pace.add(session.steps - made.step),
     }
     run.journal.step(made.step, session.steps, said, session.checkpoint)

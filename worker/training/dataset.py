@@ -10,7 +10,7 @@ in place of `text`. What systems leave in folders is ignored: hidden files, `__M
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -112,13 +112,14 @@ def _checked(collected: Collected, wanted: _Wanted) -> Dataset:
     if faults:
         raise DatasetInvalid(sorted(faults, key=lambda fault: (fault.field != DATASET, fault.field)))
     examples = [Example(name, pictures[name], texts[name], *rest) for name, rest in found.items()]
-    return _dataset(examples)
+    return dataset_of(examples)
 
 
-def _dataset(examples: list[Example]) -> Dataset:
-    examples.sort(key=lambda example: (example.sha256, example.caption))
-    content = [[example.sha256, example.caption] for example in examples]
-    return Dataset(tuple(examples), hashlib.sha256(json.dumps(content).encode()).hexdigest())
+def dataset_of(examples: Iterable[Example]) -> Dataset:
+    """A data set of pictures that were looked at before."""
+    ordered = sorted(examples, key=lambda example: (example.sha256, example.caption))
+    content = [[example.sha256, example.caption] for example in ordered]
+    return Dataset(tuple(ordered), hashlib.sha256(json.dumps(content).encode()).hexdigest())
 
 
 def _pictures(pictures: Mapping[str, bytes], resolution: int) -> tuple[dict[str, tuple[str, int, int]], list[Fault]]:

@@ -22,6 +22,8 @@ class _Purpose(IntEnum):
     BATCHES = 0
     EXAMPLES = 1
     DRAWS = 2
+    PRIOR = 3
+    CLASS_IMAGES = 4
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,26 @@ class Plan:
         return order
 
     def _words(self, length: int, purpose: _Purpose, *counter: int) -> NDArray[np.uint64]:
-        key = np.random.SeedSequence(self.seed, spawn_key=(purpose, *counter))
-        return np.random.Philox(key).random_raw(length)
+        return _words(self.seed, length, purpose, *counter)
+
+
+def prior_seed(seed: int) -> int:
+    """Of the plan for what a training of this seed learns from beside its data set: noise of its own."""
+    return _seed(seed, _Purpose.PRIOR)
+
+
+def class_image_seed(seed: int, index: int) -> int:
+    """Of a picture that the model makes for a training of this seed before it learns; below 2 to the 53rd."""
+    return _seed(seed, _Purpose.CLASS_IMAGES, index)
+
+
+def _seed(seed: int, purpose: _Purpose, *counter: int) -> int:
+    return int(_words(seed, 1, purpose, *counter)[0]) >> 11
+
+
+def _words(seed: int, length: int, purpose: _Purpose, *counter: int) -> NDArray[np.uint64]:
+    key = np.random.SeedSequence(seed, spawn_key=(purpose, *counter))
+    return np.random.Philox(key).random_raw(length)
 
 
 def _unit(word: int) -> float:

@@ -1,6 +1,7 @@
 """A training on a worker that makes pictures, too: each step is work that may wait."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from darkroom.worker.training.conditioning import encode_captions
 from darkroom.worker.training.dataset import Dataset
 from darkroom.worker.training.examples import Examples, sizes_of
 from darkroom.worker.training.options import TrainingOptions
-from darkroom.worker.training.plan import Plan
+from darkroom.worker.training.plan import Plan, prior_seed
 from darkroom.worker.training.trainer import StepReport, Trainer
 
 
@@ -29,19 +30,26 @@ class Session:
         dataset: Dataset,
         *,
         resolution: int,
+        prior: Dataset | None = None,
         **drawn: Any,
     ) -> None:
         """`drawn`: what else the plan is told of flips and captions. `latents` of a picture, on any thread.
 
-        Raises what Trainer raises.
+        `prior`: what to keep of what the model knew; it is never without its captions. Raises what Trainer raises.
         """
         self._engine, self.steps = engine, options.steps
-        buckets = sizes_of(dataset, resolution, _grid(model))
-        plan = Plan(buckets, options.batch_size, options.gradient_accumulation, options.seed, **drawn)
         encode = None if options.text_encoder else lambda captions: engine.spare(encode_captions, model, captions)
-        self._examples = Examples(dataset, plan, latents, encode, sized=model.family.name != "sd")
+
+        def examples(found: Dataset, seed: int, **drawn: Any) -> Examples:
+            buckets = sizes_of(found, resolution, _grid(model))
+            plan = Plan(buckets, options.batch_size, options.gradient_accumulation, seed, **drawn)
+            return Examples(found, plan, latents, encode, sized=model.family.name != "sd")
+
+        self._examples = examples(dataset, options.seed, **drawn)
+        beside = {**drawn, "caption_dropout": 0.0}
+        self._prior = examples(prior, prior_seed(options.seed), **beside) if prior else None
         self._passes, self._ready = range(options.gradient_accumulation), list[Batch]()  # of the step to come
-        digest = f"{dataset.digest} {resolution} {sorted(drawn.items())}"
+        digest = f"{dataset.digest} {resolution} {sorted(drawn.items())}{f' {prior.digest}' if prior else ''}"
         self._trainer = engine.spare(Trainer, model, options, lambda _step, micro: self._ready[micro], digest)
 
     @property
@@ -56,8 +64,12 @@ class Session:
 
     def advance(self) -> StepReport:
         """One step more, between pictures. Raises TrainingDiverged, and what encoding an example raises."""
-        self._ready = [self._examples(self.step, micro) for micro in self._passes]  # not on the engine's thread
+        self._ready = [self._batch(micro) for micro in self._passes]  # not on the engine's thread
         return self._engine.spare(self._trainer.advance)
+
+    def _batch(self, micro: int) -> Batch:
+        batch = self._examples(self.step, micro)
+        return replace(batch, prior=self._prior(self.step, micro)) if self._prior else batch
 
     def checkpoint(self) -> bytes:
         """All that is needed to go on."""

@@ -119,7 +119,7 @@ def test_a_drain_keeps_what_was_done_and_another_worker_ends_with_the_same_bits(
     desk.store.before_put = lambda _: None
     done = run(desk, job_id)
     assert (done.claims, done.warnings) == (2, [])
-    assert _matrices(lora_of(desk, done)) == _matrices(whole)
+    assert matrices(lora_of(desk, done)) == matrices(whole)
 
 
 def test_a_cancel_keeps_the_last_checkpoint(desk: Desk) -> None:
@@ -229,7 +229,7 @@ def test_the_objects_under_a_prefix_are_a_data_set(desk: Desk) -> None:
         desk.store.put(f"inputs/default/dots/{name}", data, content_type="x")
     by_prefix = lora_of(desk, run(desk, submit(desk, dataset="inputs/default/dots/")))
     zipped_up = lora_of(desk, run(desk, submit(desk, dataset=upload(desk, **good(3)), overwrite=True)))
-    assert _matrices(by_prefix) == _matrices(zipped_up)
+    assert matrices(by_prefix) == matrices(zipped_up)
 
 
 def test_a_replay_of_a_training_makes_it_again(desk: Desk) -> None:
@@ -257,7 +257,7 @@ def test_a_killed_workers_training_ends_with_the_same_bits(studio: tuple[Studio,
         os.kill(int(name.split(":")[1]), signal.SIGKILL)
         job = handle.wait(120)
     assert job.claims == 2 and job.worker != name
-    assert _matrices(lora_of(shared, job)) == _matrices(lora_of(shared, whole))
+    assert matrices(lora_of(shared, job)) == matrices(lora_of(shared, whole))
 
 
 def test_a_worker_with_a_single_place_takes_no_training_beside_pictures(studio: tuple[Studio, Process]) -> None:
@@ -269,7 +269,7 @@ def test_a_worker_with_a_single_place_takes_no_training_beside_pictures(studio: 
         assert trainer.of("lanes.no_training") == []
 
 
-def _matrices(lora: bytes) -> dict[str, list[float]]:
+def matrices(lora: bytes) -> dict[str, list[float]]:
     return {name: tensor.flatten().tolist() for name, tensor in load(lora).items()}
 
 

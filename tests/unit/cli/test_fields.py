@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from darkroom.cli.fields import FieldOption, given_fields, kind_of, kind_option
 from darkroom.cli.screen import described
 from darkroom.tasks import Fault, InvalidRequest, Txt2Img, parse_request
+from darkroom.tasks.requests import Finetune
 
 
 class Frame(BaseModel):
@@ -121,3 +122,10 @@ def test_faults_say_what_an_option_takes(option: str, text: str | list[str], sai
 )
 def test_the_kind_that_is_meant_is_that_of_the_rarest_fields(fields: set[str], kind: str) -> None:
     assert kind_of(fields) == kind
+
+
+def test_what_somebody_wrote_is_not_parted_at_its_commas() -> None:
+    prompts = kind_option(Finetune, "class_prompts")
+    assert (prompts.flags, prompts.repeated) == (("--class-prompt",), True)
+    assert prompts.value(["a star, in red", "a circle"]) == ["a star, in red", "a circle"]
+    assert kind_option(Txt2Img, "output").value(["image,latents"]) == ["image", "latents"]

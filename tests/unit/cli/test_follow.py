@@ -24,6 +24,8 @@ def test_every_event_has_words_even_without_data(kind: str) -> None:
 
 def test_words() -> None:
     assert told(event("progress", image=1, step=3, of=20)) == "image 1: step 3 of 20"
+    made = event("progress", image=0, step=0, of=500, class_images=12, class_images_of=100)
+    assert told(made) == "class pictures: 12 of 100"
     assert told(event("failed", error={"message": "no room", "hint": "make some"})) == "failed: no room (make some)"
     assert told(event("queued", reason="submitted", model="sdxl")) == "queued"
     assert told(event("queued", reason="lease_expired")) == "queued again: its worker was lost"

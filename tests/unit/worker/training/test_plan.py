@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from darkroom.tasks.fields import MAX_SEED
 from darkroom.worker.training.buckets import CENTRE
-from darkroom.worker.training.plan import Draw, Plan
+from darkroom.worker.training.plan import Draw, Plan, class_image_seed, prior_seed
 
 WIDE, TALL, SQUARE = (96, 48), (48, 96), (64, 64)
 
@@ -186,3 +187,9 @@ def test_no_such_batch(step: int, micro: int) -> None:
 def test_a_plan_of_nothing(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="a plan needs"):
         plan(**fields)
+
+
+def test_class_pictures_have_seeds_of_their_own_which_stay_as_they_are() -> None:
+    seeds = [class_image_seed(7, index) for index in range(1000)]
+    assert len({*seeds, prior_seed(7), 7}) == 1002 and max(seeds) <= MAX_SEED
+    assert (seeds[0], seeds[999], prior_seed(7)) == (7706162865253642, 1573063297888227, 1198870214662976)

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from darkroom.worker.batching.engine import Engine
+from darkroom.worker.errors import CheckpointInvalid
 from darkroom.worker.models.loading import LoadedModel
-from darkroom.worker.training.batch import Conditioning
+from darkroom.worker.training.batch import Batch, Conditioning
 from darkroom.worker.training.curve import SIZE, curve_png, smoothed
 from darkroom.worker.training.dataset import Dataset
 from darkroom.worker.training.examples import Examples, sizes_of
@@ -102,6 +103,35 @@ def test_steps_wait_for_pictures_and_resume_where_they_were(models: Models, engi
         resumed.advance()
     assert resumed.lora(x="y") == whole.lora(x="y")
     assert list(resumed.losses) == list(whole.losses)
+
+
+def test_class_pictures_are_beside_each_batch_with_noise_of_their_own(
+    models: Models, engine: Engine, dataset: Dataset
+) -> None:
+    """What a training is that has none stays what it was."""
+    model: LoadedModel = models("sd")
+    options = TrainingOptions(steps=4, seed=3, rank=2, batch_size=2, gradient_accumulation=2)
+    prior = read(zipped({**good(5), **{f"{n}.txt": b"a star" for n in range(5)}}))
+
+    def session(prior: Dataset | None, **more: float) -> Session:
+        return Session(model, engine, latents, options, dataset, resolution=64, prior=prior, flip=True, **more)
+
+    def batches(found: Session) -> list[Batch]:
+        return [batch for _ in range(2) if found.advance() for batch in found._ready]
+
+    made = session(prior, caption_dropout=1.0)
+    both = [(batch, batch.prior) for batch in batches(made) if batch.prior]
+    assert len(both) == 4 and len({key for pair in both for one in pair for key in one.keys}) == 16
+    assert any(own.latents.shape != beside.latents.shape for own, beside in both)
+    for own, beside in both:
+        assert own.conditioning and beside.conditioning
+        assert not torch.equal(own.conditioning.states, beside.conditioning.states)
+    plain = batches(session(None, caption_dropout=1.0))
+    assert [(batch.prior, batch.keys) for batch in plain] == [(None, own.keys) for own, _ in both]
+    fewer = read(zipped({**good(4), **{f"{n}.txt": b"a star" for n in range(4)}}))
+    for other in (None, fewer):
+        with pytest.raises(CheckpointInvalid, match="another dataset"):
+            session(other, caption_dropout=1.0).resume(made.checkpoint())
 
 
 def test_the_mean_weighs_what_it_has() -> None:
