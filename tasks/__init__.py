@@ -37,6 +37,7 @@ from darkroom.tasks.errors import (
     StorageFailed,
     StorageNotConfigured,
     WaitTimeout,
+    WishNotSupported,
 )
 from darkroom.tasks.events import EVENT_TYPES, TERMINAL_EVENTS, Event
 from darkroom.tasks.job import Job, JobError, JobResult, Progress, State
@@ -118,6 +119,7 @@ __all__ = [
     "TaskSettings",
     "Txt2Img",
     "WaitTimeout",
+    "WishNotSupported",
     "__version__",
     "parse_request",
 ]

@@ -23,6 +23,7 @@ from darkroom.tasks.own_loras import Belongings
 from darkroom.tasks.redis_io import AsyncIO
 from darkroom.tasks.results import ObjectStore, stored
 from darkroom.tasks.settings import TaskSettings, read_settings
+from darkroom.tasks.wishes import WishAnswer, wish
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,10 @@ class AsyncJobHandle(Handle):
     async def cancel(self) -> CancelAnswer:
         """As AsyncDarkroom.cancel."""
         return await self.client.cancel(self.id)
+
+    async def save_now(self) -> WishAnswer:
+        """As AsyncDarkroom.save_now."""
+        return await self.client.save_now(self.id)
 
     async def position(self) -> int | None:
         """As AsyncDarkroom.position."""
@@ -124,6 +129,10 @@ class AsyncDarkroom:
     async def cancel(self, job_id: str) -> CancelAnswer:
         """As Darkroom.cancel."""
         return await self._io.run(operations.cancel(job_id, self._settings.record_ttl))
+
+    async def save_now(self, job_id: str, *, tenant: str | None = None) -> WishAnswer:
+        """As Darkroom.save_now."""
+        return await self._io.run(wish(job_id, "save", tenant))
 
     async def jobs(
         self,

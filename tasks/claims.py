@@ -22,12 +22,14 @@ from darkroom.tasks.results import StoredFile, StoredImage, StoredResult
 from darkroom.tasks.settings import TaskSettings
 
 LONGEST_BACKOFF_SECONDS = 300.0
+_NO_WISH = ("", 0)
 
 
 class Hold(StrEnum):
     """What a worker learns of its claim whenever it writes."""
 
     HELD = "held"
+    WISH = "wish"  # held, and its owner wishes something of it (`darkroom.tasks.wishes`)
     CANCEL = "cancel"
     EXPIRED = "expired"
     LOST = "lost"
@@ -115,7 +117,7 @@ def _claimed(job_id: str, token: str, fields: Sequence[bytes]) -> Claim:
 
 
 def renew(claims: Sequence[Claim], lease_seconds: float) -> Operation[list[Hold]]:
-    """Renews all leases of a worker and reads all cancel marks."""
+    """Renews all leases of a worker and reads all cancel marks and wishes."""
     pairs = [part for held in claims for part in (held.job_id, held.token)]
     replies = yield script("renew", round(lease_seconds * 1000), *pairs)
     return [Hold(reply.decode()) for reply in replies]
@@ -138,14 +140,19 @@ def image(held: Claim, stored: StoredImage) -> Operation[Hold]:
     return (yield from _made(held, "image", str(stored.index), stored))
 
 
-def file(held: Claim, stored: StoredFile, *, goes_on: bool = False) -> Operation[Hold]:
-    """Records one file that is in the store. `goes_on`: from it the job can go on, so its losses count anew."""
-    return (yield from _made(held, "file", stored.place, stored, goes_on=goes_on))
+def file(
+    held: Claim, stored: StoredFile, *, goes_on: bool = False, meets: tuple[str, int] = _NO_WISH
+) -> Operation[Hold]:
+    """Records one file that is in the store. `goes_on`: from it the job can go on, so its losses count anew.
+
+    `meets`: the wish of the job's owner that it is (`darkroom.tasks.wishes`).
+    """
+    return (yield from _made(held, "file", stored.place, stored, "1" if goes_on else "", *meets))
 
 
-def _made(held: Claim, what: str, place: str, stored: StoredResult, *, goes_on: bool = False) -> Operation[Hold]:
+def _made(held: Claim, what: str, place: str, stored: StoredResult, *more: str | int) -> Operation[Hold]:
     text = stored.model_dump_json()
-    reply = yield script("made", held.job_id, held.token, what, place, text, "1" if goes_on else "")
+    reply = yield script("made", held.job_id, held.token, what, place, text, *(more or ("", *_NO_WISH)))
     return Hold(reply.decode())
 
 

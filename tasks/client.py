@@ -21,6 +21,7 @@ from darkroom.tasks.own_loras import Belongings
 from darkroom.tasks.redis_io import BlockingIO
 from darkroom.tasks.results import ObjectStore, stored
 from darkroom.tasks.settings import TaskSettings, read_settings
+from darkroom.tasks.wishes import WishAnswer, wish
 
 BATCH = 128  # requests that submit_many writes in one pipeline
 BATCH_SECONDS = 0.1  # a batch that a slow source took this long to fill is written with its next request
@@ -47,6 +48,10 @@ class JobHandle(Handle):
     def cancel(self) -> CancelAnswer:
         """As Darkroom.cancel."""
         return self.client.cancel(self.id)
+
+    def save_now(self) -> WishAnswer:
+        """As Darkroom.save_now."""
+        return self.client.save_now(self.id)
 
     def position(self) -> int | None:
         """As Darkroom.position."""
@@ -131,6 +136,13 @@ class Darkroom:
     def cancel(self, job_id: str) -> CancelAnswer:
         """`canceled` (at once), `cancellation_requested` (at the next step), `already_finished` or `not_found`."""
         return self._io.run(operations.cancel(job_id, self._settings.record_ttl))
+
+    def save_now(self, job_id: str, *, tenant: str | None = None) -> WishAnswer:
+        """Has a training keep what it has learned at its next step, and go on: a file `snapshot_{step}` of the job.
+
+        `tenant`: jobs of others are not found. Raises WishNotSupported.
+        """
+        return self._io.run(wish(job_id, "save", tenant))
 
     def jobs(
         self,

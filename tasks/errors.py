@@ -7,6 +7,7 @@ DarkroomError
 ├── JobNotFound               job_not_found            no record under this id (never made, deleted or expired)
 ├── JobNotFinished            job_not_finished         the call needs a job that has ended
 ├── JobNotFailed              job_not_failed           the call needs a job that failed
+├── WishNotSupported          wish_not_supported       the job's kind does nothing of the sort while it runs
 ├── JobFailed                 job_failed               the job ended without images; `.error` says why
 ├── WaitTimeout               wait_timeout             the job had not ended in the time given
 ├── ClientClosed              client_closed            the client was closed in mid-call
@@ -113,6 +114,14 @@ class JobNotFailed(DarkroomError):
     code = "job_not_failed"
     exit_code = 7
     hint = "only what failed is tried again; submit it as a new job"
+
+
+class WishNotSupported(DarkroomError):
+    """Something was wished of a running job that its kind does not do."""
+
+    code = "wish_not_supported"
+    exit_code = 2
+    hint = "a training can be saved and sampled while it runs"
 
 
 class JobFailed(DarkroomError):

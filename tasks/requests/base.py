@@ -103,6 +103,11 @@ class JobRequest(Checked):
         """What people know the job by, in lists: its prompt, or what it begins with."""
         return ", ".join(self.references.values())
 
+    @property
+    def wishes(self) -> tuple[str, ...]:
+        """What its owner may wish of it while it runs (`darkroom.tasks.wishes`)."""
+        return ()
+
     def seed_of(self, _piece: int) -> int:
         """The seed of a piece, once the request is resolved; 0 where nothing is drawn by lot."""
         return 0

@@ -79,6 +79,11 @@ class Finetune(Preserving):
         """The LoRA's name."""
         return self.name
 
+    @property
+    def wishes(self) -> tuple[str, ...]:
+        """A file of the LoRA as it is."""
+        return ("save",)
+
     def seed_of(self, _piece: int) -> int:
         """That of the training."""
         return self.seed or 0

@@ -1,7 +1,8 @@
 -- What every script shares, put before each of them. All keys are named here and nowhere else.
 -- ARGV[1] is the prefix of all keys ("darkroom:"); job ids are UUIDs; times are milliseconds of the server's clock.
 --
---   job:{id}                 hash    the record: identity, request, state, claim token, progress, result
+--   job:{id}                 hash    the record: identity, request, state, claim token, progress, result; wish/{what}: the
+--                                    number of a wish that its worker is to meet, wishes: of the newest one
 --   events:{id}              stream  everything that happened to the job, of its steps the newest; as long as the record
 --   steps:{id}               list    ids of the steps in that stream; lives as long as the record
 --   preview:{id}             string  the newest preview, a small JPEG; lives as long as the record
@@ -125,7 +126,7 @@ local function is_whole(fields)
 end
 
 local FIELDS = {"state", "tenant", "lane", "created", "token", "cancel", "claims", "start_by", "finish_by", "worker",
-                "canceled_at", "failures", "lost", "needs"}
+                "canceled_at", "failures", "lost", "needs", "wish/save", "wish/sample"}
 
 -- The record's fields that most scripts need; nil where there is no record, nil and true where it cannot be read.
 local function load(id)
@@ -166,6 +167,22 @@ local function sweep_index(index, record_ttl)
   end
 end
 
+-- What a job's owner may wish of it while it runs.
+local WISHES = {"save", "sample"}
+
+-- A wish was met; where it was wished once more the newer one stays.
+local function meet(job, what, number)
+  if job["wish/" .. what] == number then
+    redis.call("HDEL", job_key(job.id), "wish/" .. what)
+    job["wish/" .. what] = nil
+  end
+end
+
+-- What the holder of the claim is told whenever it writes.
+local function word_for(job)
+  return job.cancel and "cancel" or (job["wish/save"] or job["wish/sample"]) and "wish" or "held"
+end
+
 -- Keys of one job that end with its record.
 local PARTS = {"job", "events", "steps", "preview", "attempts"}
 
@@ -177,6 +194,7 @@ local function finish(job, state, field, payload, event_data, record_ttl)
   redis.call("HSET", job_key(job.id), "ended", now())
   if field ~= "" then redis.call("HSET", job_key(job.id), field, payload) end
   emit(job.id, job.tenant, "job." .. state, event_data, true)
+  for _, what in ipairs(WISHES) do redis.call("HDEL", job_key(job.id), "wish/" .. what) end
   for _, name in ipairs(PARTS) do redis.call("EXPIRE", key(name, job.id), record_ttl) end
   sweep_index(key("index", state), record_ttl)
   sweep_index(key("index", state, job.tenant), record_ttl)

@@ -46,13 +46,15 @@ class Attempt:
         self._drain = drain
         self._renewed_at = time.monotonic()
         self._asked_at = 0.0
-        self._hold = Hold.HELD
+        self._hold, self._wished = Hold.HELD, False
         self._began: float | None = None
         self._done = [0.0] * claim.request.pieces  # of each image, from 0 to 1
 
     def heard(self, hold: Hold) -> None:
         """What Redis said of the claim. Neither a loss nor a wish to stop is ever taken back."""
-        if hold is Hold.LOST or self._hold is Hold.HELD:
+        if hold is Hold.WISH:
+            self._wished = True
+        elif hold is Hold.LOST or self._hold is Hold.HELD:
             self._hold = hold
         self._renewed_at = time.monotonic()
 
@@ -60,6 +62,14 @@ class Attempt:
     def lost(self) -> bool:
         """Whether the job is known to be no longer ours."""
         return self._hold is Hold.LOST
+
+    def is_wished(self) -> bool:
+        """Whether Redis has said since this was asked last that the job's owner wishes something of it.
+
+        It says so again as long as the wish is not met.
+        """
+        wished, self._wished = self._wished, False
+        return wished
 
     def progressed(self, image: int, done: float) -> None:
         """How much of an image's steps is done, from 0 to 1."""

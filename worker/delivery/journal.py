@@ -1,13 +1,15 @@
 """What an attempt keeps of a job that takes long, so that another one can go on with it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from typing import Any
 
 import structlog
 
 from darkroom.storage import StorageError
 from darkroom.tasks import claims, records
 from darkroom.tasks.results import StoredFile, no_store
+from darkroom.tasks.wishes import Wish, wished
 from darkroom.worker.delivery.attempt import Attempt, LeaseLost, Stopped
 from darkroom.worker.delivery.leases import LeaseKeeper
 from darkroom.worker.delivery.patience import PatientStore
@@ -61,15 +63,30 @@ class StoredJournal:
             self._write(save())
             raise
 
+    def wishes(self) -> Sequence[Wish]:
+        """Of the record, once the renewal of the lease, or whatever else was written, has told of any."""
+        return self._leases.persist(lambda: wished(self._attempt.claim)) if self._attempt.is_wished() else ()
+
+    def grant(self, one: Wish, file: ProducedFile) -> None:
+        """Raises Stopped, and as PatientStore.put."""
+        self._attempt.check()
+        self._put(file, meets=one)
+
     def _write(self, data: bytes) -> None:
-        made = pack_file(self._attempt.claim.job_id, ProducedFile(self._role, data, self._extension, self._index))
-        assert isinstance(made.record, FileRecord)
-        file, before = stored_file(made.record), self._kept
-        self._store.put(file.key, data, file.content_type, file.sha256)
-        self._attempt.heard(self._leases.persist(lambda: claims.file(self._attempt.claim, file, goes_on=True)))
+        made = ProducedFile(self._role, data, self._extension, self._index)
+        before, file = self._kept, self._put(made, goes_on=True)
         self._kept = file
         if before and before.key != file.key and not self._attempt.lost:
             try:
                 self._keeper.store.delete(before.key)
             except StorageError as error:  # it is found once the job has ended
                 structlog.get_logger().warning("job.not_swept", job_id=self._attempt.claim.job_id, code=error.code)
+
+    def _put(self, made: ProducedFile, **more: Any) -> StoredFile:
+        """Stored, then recorded with what more is to be said of it."""
+        record = pack_file(self._attempt.claim.job_id, made).record
+        assert isinstance(record, FileRecord)
+        file = stored_file(record)
+        self._store.put(file.key, made.data, file.content_type, file.sha256)
+        self._attempt.heard(self._leases.persist(lambda: claims.file(self._attempt.claim, file, **more)))
+        return file

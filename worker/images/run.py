@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from darkroom.tasks.requests import JobRequest
+from darkroom.tasks.wishes import Wish
 from darkroom.worker.adapters.rows import Rows
 from darkroom.worker.adapters.styles import StyleWish
 from darkroom.worker.batching.engine import Engine
@@ -158,3 +159,11 @@ class _Outside:
     def step(self, step: int, of: int, said: Mapping[str, float], save: Callable[[], bytes]) -> None:
         with self._steps.outside():
             self._journal.step(step, of, said, save)
+
+    def wishes(self) -> Sequence[Wish]:
+        with self._steps.outside():
+            return self._journal.wishes()
+
+    def grant(self, one: Wish, file: ProducedFile) -> None:
+        with self._steps.outside():
+            self._journal.grant(one, file)

@@ -12,6 +12,7 @@ from PIL import Image
 from darkroom.storage.tensors import is_safetensors
 from darkroom.tasks.catalogue import ModelEntry
 from darkroom.tasks.requests import JobRequest
+from darkroom.tasks.wishes import Wish
 from darkroom.worker.adapters.styles import StyleWish
 from darkroom.worker.kinds.asked import Asked
 from darkroom.worker.kinds.conditioning import Conditioning
@@ -74,6 +75,12 @@ class Journal(Protocol):
     def step(self, step: int, of: int, said: Mapping[str, float], save: Callable[[], bytes]) -> None:
         """Tells of a step. Where the attempt ends here what `save` gives is kept first; then that is raised."""
 
+    def wishes(self) -> Sequence[Wish]:
+        """What the job's owner wishes of it by now. Asked after each step; those that are met come no more."""
+
+    def grant(self, one: Wish, file: ProducedFile) -> None:
+        """Stored and recorded beside what the job makes: the wish is met. Raises what ends the job."""
+
 
 class Unkept:
     """A journal of what goes on to its end, or is begun anew."""
@@ -90,6 +97,13 @@ class Unkept:
 
     def step(self, *_: object) -> None:
         """Told to nobody."""
+
+    def wishes(self) -> Sequence[Wish]:
+        """None: nobody can tell of them."""
+        return ()
+
+    def grant(self, *_: object) -> None:
+        """Nothing is done."""
 
 
 #: Does a piece of work by its place; the event is set when another one has failed, and this one is for nothing.

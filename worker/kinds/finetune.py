@@ -78,18 +78,17 @@ class FinetuneKind(Kind):
         mean = Smooth()
         for loss in session.losses:
             mean.add(loss)
-        pace = Pace()
+        pace, said = Pace(), _said_of(request, dataset, prior)
         while session.step < session.steps:
-            _advance(session, run, mean, pace, request.checkpoint_every)
-        about = {"version": __version__, "dataset": dataset.digest, "pictures": len(dataset.examples)}
-        about |= {"class_images": made.dataset.digest} if made else {}
-        asked = request.model_dump(mode="json", exclude={"tenant", "dataset", "metadata", "idempotency_key"})
-        lora = session.lora(**{METADATA: json.dumps(about | {"request": asked}, sort_keys=True)})
+            _advance(session, run, mean, pace)
+            if session.step < session.steps:
+                _keep(session, run, request.checkpoint_every, said)
         curve = ProducedFile("loss", curve_png(session.losses), extension="png")
-        return Produced(files=[ProducedFile("lora", lora), curve, *([made.file] if made else [])])
+        lora = ProducedFile("lora", session.lora(**said))
+        return Produced(files=[lora, curve, *([made.file] if made else [])])
 
 
-def _advance(session: Session, run: Run, mean: Smooth, pace: Pace, keep_every: int) -> None:
+def _advance(session: Session, run: Run, mean: Smooth, pace: Pace) -> None:
     made = session.advance()
     said = {
         "loss": made.loss,
@@ -100,8 +99,25 @@ def _advance(session: Session, run: Run, mean: Smooth, pace: Pace, keep_every: i
         **pace.add(session.steps - made.step),
     }
     run.journal.step(made.step, session.steps, said, session.checkpoint)
-    if made.step % keep_every == 0 and made.step < session.steps:
-        run.journal.keep(session.checkpoint())
+
+
+def _keep(session: Session, run: Run, every: int, said: Mapping[str, str]) -> None:
+    """A checkpoint when it is time for one, and whatever else the job's owner wishes to have at this step."""
+    wishes = run.journal.wishes()
+    if wishes or session.step % every == 0:
+        run.journal.keep(session.checkpoint())  # first: who goes on from it makes no other file of this step
+    for wish in wishes:
+        if wish.what == "save":
+            about = {**said, "ss_steps": str(session.step)}  # sd-scripts' name for it
+            run.journal.grant(wish, ProducedFile(f"snapshot_{session.step}", session.lora(**about)))
+
+
+def _said_of(request: Finetune, dataset: Dataset, prior: Dataset | None) -> dict[str, str]:
+    """The metadata of the LoRA's file."""
+    about = {"version": __version__, "dataset": dataset.digest, "pictures": len(dataset.examples)}
+    about |= {"class_images": prior.digest} if prior else {}
+    asked = request.model_dump(mode="json", exclude={"tenant", "dataset", "metadata", "idempotency_key"})
+    return {METADATA: json.dumps(about | {"request": asked}, sort_keys=True)}
 
 
 def _options(request: Finetune) -> TrainingOptions:

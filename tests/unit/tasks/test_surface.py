@@ -68,6 +68,7 @@ def test_public_names() -> None:
         "TaskSettings",
         "Txt2Img",
         "WaitTimeout",
+        "WishNotSupported",
         "__version__",
         "parse_request",
     }

@@ -1,0 +1,119 @@
+"""A training that is saved while it runs: it goes on, and what was wished is there once, whoever dies meanwhile."""
+
+import os
+import signal
+from collections.abc import Callable
+
+from safetensors import safe_open
+from safetensors.torch import load
+
+from darkroom.storage import ObjectStore
+from darkroom.tasks import Job, State, claims
+from darkroom.tasks.redis_io import Key, Operation, command
+
+from .conftest import Desk
+from .processes import Process
+from .studio import Studio
+from .test_finetune import TRAINING, interrupted, lora_of, run, submit, upload
+
+
+def save(desk: Desk, job_id: str) -> Callable[[], object]:
+    """What an owner does, and the next renewal of the lease."""
+    return lambda: (desk.client.save_now(job_id), desk.around.leases.renew())
+
+
+def snapshots(job: Job) -> list[str]:
+    return [file.role for file in job.files if file.role.startswith("snapshot_")]
+
+
+def test_the_lora_as_it_is_becomes_a_file_and_the_training_goes_on(desk: Desk, tmp_path: os.PathLike[str]) -> None:
+    whole = lora_of(desk, run(desk, submit(desk)))
+    job_id = submit(desk, overwrite=True)
+    stored: list[str] = []
+    interrupted(desk, save(desk, job_id), checkpoints=0)
+    before = desk.store.before_put
+    desk.store.before_put = lambda key: (stored.append(key.partition("/")[2].partition("-")[0]), before(key))[0]
+    job = run(desk, job_id)
+    assert [file.role for file in job.files] == ["lora", "loss", "snapshot_3"]
+    assert stored[:6] == ["checkpoint", "checkpoint", "snapshot_3", "checkpoint", "lora", "loss"]
+    assert load(lora_of(desk, job)).keys() == load(job.files[2].read()).keys()
+    assert _bits(lora_of(desk, job)) == _bits(whole) != _bits(job.files[2].read())
+    with safe_open(job.files[2].save(tmp_path), "pt") as file:
+        assert file.metadata()["ss_steps"] == "3"
+    told = [event.data["role"] for event in desk.client.watch(job_id) if event.type == "job.file"]
+    assert told.count("snapshot_3") == 1
+
+
+def test_each_wish_has_a_file_of_its_own(desk: Desk) -> None:
+    job_id = submit(desk, num_train_steps=8, checkpoint_every=1)
+    job = _saved_before(desk, job_id, 1, 4)
+    assert snapshots(job) == ["snapshot_2", "snapshot_5"]
+
+
+def test_a_wish_that_comes_with_the_last_step_is_met_by_the_lora(desk: Desk) -> None:
+    job_id = submit(desk)
+    desk.store.before_put = lambda key: save(desk, job_id)() if "/lora-" in key else None
+    job = run(desk, job_id)
+    assert (job.state, snapshots(job)) == (State.SUCCEEDED, [])
+    assert desk.client.save_now(job_id) == "already_finished"
+
+
+def test_a_wish_whose_worker_was_gone_before_it_was_recorded_is_met_by_the_next(desk: Desk) -> None:
+    job_id = submit(desk)
+    interrupted(desk, save(desk, job_id), checkpoints=0)
+    before = desk.store.before_put
+
+    def taken(key: str) -> None:
+        before(key)
+        if "/snapshot_" in key:
+            desk.store.before_put = lambda _: None
+            desk.io.run(_lease_over(job_id))
+            desk.io.run(claims.hand_back(desk.hand().claim(job_id), desk.around.rules))  # by a worker that stops
+
+    desk.store.before_put = taken
+    assert run(desk, job_id).state is State.QUEUED
+    job = run(desk, job_id)
+    assert (job.state, job.claims, snapshots(job)) == (State.SUCCEEDED, 3, ["snapshot_4"])
+    assert not _strays(desk.store, job)
+
+
+def test_a_wish_outlives_a_worker_that_is_killed(studio: tuple[Studio, Process]) -> None:
+    shared, alone = studio[0], {"DARKROOM_LANES": "training"}
+    with shared.worker(**alone) as first, shared.worker(**alone) as second:
+        for worker in (first, second):
+            worker.wait_for("worker.ready")
+        asked = {"dataset": upload(shared), "num_train_steps": 12, "checkpoint_every": 3, "overwrite": True}
+        handle = shared.client.submit({**TRAINING, **asked})
+        name = shared.started(handle)
+        assert handle.save_now() == "requested"
+        os.kill(int(name.split(":")[1]), signal.SIGKILL)
+        job = handle.wait(120)
+    assert (job.state, job.claims, len(snapshots(job))) == (State.SUCCEEDED, 2, 1)
+    told = [event.data["role"] for event in handle.watch() if event.type == "job.file"]
+    assert [role for role in told if role.startswith("snapshot_")] == snapshots(job)
+
+
+def _saved_before(desk: Desk, job_id: str, *checkpoints: int) -> Job:
+    """The job, saved before it has stored these of its checkpoints, counted from 1."""
+    seen = 0
+
+    def before_put(key: str) -> None:
+        nonlocal seen
+        seen += "/checkpoint-" in key
+        if "/checkpoint-" in key and seen in checkpoints:
+            save(desk, job_id)()
+
+    desk.store.before_put = before_put
+    return run(desk, job_id)
+
+
+def _bits(lora: bytes) -> dict[str, list[float]]:
+    return {name: tensor.flatten().tolist() for name, tensor in load(lora).items()}
+
+
+def _strays(store: ObjectStore, job: Job) -> set[str]:
+    return {item.key for item in store.list(f"{job.id}/")} - set(job.object_keys)
+
+
+def _lease_over(job_id: str) -> Operation[None]:
+    yield command("ZADD", Key("leases"), 0, job_id)
