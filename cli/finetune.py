@@ -1,5 +1,7 @@
 """`darkroom finetune`: a folder of pictures in, a LoRA out."""
 
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +11,7 @@ from darkroom.cli.errors import UsageFault
 from darkroom.cli.fields import FieldOption, kind_option, takes
 from darkroom.cli.options import AsJson
 from darkroom.cli.reading import local_path
-from darkroom.cli.screen import Screen, size
+from darkroom.cli.screen import Screen, duration, pairs, size
 from darkroom.cli.submit import EXIT_JOB_FAILED, followed, introduce, show_submitted, tell_warnings
 from darkroom.storage.archives import MOST_OBJECTS, packed
 from darkroom.tasks import Darkroom, Job, State, parse_request
@@ -20,6 +22,8 @@ EXAMPLES = """Examples:
 darkroom finetune pictures/ --name dots --trigger dotty --model starter
 
 darkroom finetune pictures.zip --name dots --caption "a dotty star" --steps 300 --rank 8
+
+darkroom finetune pictures/ --name dots --batch-size 4 --dry-run
 
 darkroom finetune pictures/ --name dots --class-prompt "a picture of a star" --num-class-images 50
 """
@@ -92,13 +96,39 @@ def _is_hidden(relative: Path) -> bool:
     return any(part.startswith(".") for part in relative.parts)
 
 
+def _estimate(job: Job) -> dict[str, Any]:
+    """What a dry run found. Raises StorageFailed."""
+    found: dict[str, Any] = next((json.loads(file.read()) for file in job.files if file.role == "estimate"), {})
+    return found
+
+
+def _in_words(estimate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """A line each."""
+    sizes = (f"{one['pictures']} in {one['width']}x{one['height']}" for one in estimate["buckets"])
+    yield "pictures", f"{estimate['pictures']}: {', '.join(sizes)}"
+    each = f"{estimate['pictures_per_step']} a step, {estimate['epochs']:g} times each"
+    yield "steps", f"{estimate['steps']}, pictures {each}"
+    yield "a step", f"{estimate['seconds_per_step']:.3g} s, of {estimate['measured_steps']} measured"
+    yield "in all", f"about {duration(estimate['seconds'])}, if the worker makes no pictures meanwhile"
+    if estimate["memory_bytes"] is not None:
+        of = "of the GPU's" if estimate["memory_of"] == "device" else "of the host's, estimated"
+        yield "memory", f"{size(estimate['memory_bytes'])} {of}, beyond the model"
+    yield "LoRA", size(estimate["lora_bytes"])
+    yield "checkpoint", size(estimate["checkpoint_bytes"])
+
+
 def _finish(job: Job, screen: Screen) -> int:
+    estimate = _estimate(job)
     if screen.as_json:
-        screen.line({**job.model_dump(mode="json"), "warnings": job.warnings})
+        more = {"estimate": estimate} if estimate else {}
+        screen.line({**job.model_dump(mode="json"), "warnings": job.warnings, **more})
         return 0 if job.state is State.SUCCEEDED else EXIT_JOB_FAILED
     for file in job.files:
         screen.say(f"{file.key}  {file.role}")
     tell_warnings(set(job.warnings) - set(job.submit_warnings), job.model, screen)
     job.raise_for_state()
+    if estimate:
+        screen.result(estimate, pairs(_in_words(estimate)))
+        return 0
     screen.note(f'use it: darkroom submit "..." --model {job.model} --lora {job.request.title}')
     return 0

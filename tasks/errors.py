@@ -121,7 +121,7 @@ class WishNotSupported(DarkroomError):
 
     code = "wish_not_supported"
     exit_code = 2
-    hint = "a training can be saved and sampled while it runs"
+    hint = "a training that is no dry run can be, while it runs"
 
 
 class JobFailed(DarkroomError):

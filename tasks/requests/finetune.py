@@ -69,6 +69,8 @@ class Finetune(Preserving):
     seed: Seed | None = Field(default=None, description="of first weights, order, noise")
     checkpoint_every: int = Field(default=100, ge=1, le=MOST_STEPS, description="steps, of which no more are lost")
 
+    dry_run: bool = Field(default=False, description="checks all, measures a few steps, and trains nothing")
+
     @property
     def all_seeds(self) -> list[int]:
         """That of the training."""
@@ -81,8 +83,8 @@ class Finetune(Preserving):
 
     @property
     def wishes(self) -> tuple[str, ...]:
-        """A file of the LoRA as it is."""
-        return ("save",)
+        """A file of the LoRA as it is; a dry run has none."""
+        return () if self.dry_run else ("save",)
 
     def seed_of(self, _piece: int) -> int:
         """That of the training."""

@@ -38,12 +38,31 @@ def test_a_folder_becomes_a_lora_and_it_says_how_to_use_it(
     assert (taken.code, "there is a LoRA 'dots' already" in taken.err) == (8, True)
 
 
+def test_a_dry_run_says_what_it_would_take_and_takes_no_name(
+    call: Call, darkroom: Installation, pictures: Path
+) -> None:
+    told = call("finetune", str(pictures), "--name", "dry", "--dry-run", *QUICK)
+    assert told.code == 0, told.err
+    job_id, file, *table = told.out.splitlines()
+    assert file.endswith("  estimate") and "use it" not in told.err
+    names = [line.split("  ")[0] for line in table]
+    assert names == ["pictures", "steps", "a step", "in all", "memory", "LoRA", "checkpoint"]
+    assert "3: 3 in 64x64" in table[0] and "the host's, estimated" in table[4]
+    assert "dry" not in call("loras", "list", *OWNER).out
+    refused = call("save", job_id)
+    assert (refused.code, "dry run" in refused.out) == (2, True)
+
+
 def test_a_zip_and_no_wait(call: Call, darkroom: Installation, tmp_path: Path) -> None:
     path = tmp_path / "set.zip"
     path.write_bytes(zipped(good(2)).getvalue())
     told = call("finetune", str(path), "--name", "zipped", "--no-wait", *QUICK)
     assert told.code == 0 and len(told.out.strip()) == 36
     assert call("watch", told.out.strip()).code == 0
+    assert (call("save", told.out.strip()).code, call("save", "nope", "--json").json["results"][0]["outcome"]) == (
+        7,
+        "not_found",
+    )
 
 
 @pytest.mark.parametrize(

@@ -53,14 +53,15 @@ class StoredJournal:
         self._attempt.check()
         self._write(data)
 
-    def step(self, step: int, of: int, said: Mapping[str, float], save: Callable[[], bytes]) -> None:
+    def step(self, step: int, of: int, said: Mapping[str, float], save: Callable[[], bytes] | None) -> None:
         """Raises Stopped."""
         try:
             self._told.report(step, of, said)
         except LeaseLost:
             raise
         except Stopped:
-            self._write(save())
+            if save:
+                self._write(save())
             raise
 
     def wishes(self) -> Sequence[Wish]:

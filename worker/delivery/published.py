@@ -27,7 +27,7 @@ def publish(
 ) -> None:
     """Once its files are stored; an attempt that repeats it changes nothing. Raises LoraNameTaken, and as the store."""
     request = claim.request
-    if not isinstance(request, Finetune):
+    if not isinstance(request, Finetune) or request.dry_run:
         return
     file = next(file for file in made.files if file.role == ROLE)
     lora = OwnLora(

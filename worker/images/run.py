@@ -82,6 +82,10 @@ class Making:
         self.journal = _Outside(journal or Unkept(), steps)
         self.noise = torch.Generator("cpu").manual_seed(seed)
 
+    @property
+    def device(self) -> torch.device:
+        return self._maker.model.placement.device
+
     def latents(self, pipeline: str, asked: Asked, conditioning: Conditioning, **extent: Any) -> torch.Tensor:
         return self._maker.latents(pipeline, (asked, conditioning), self, extent)
 
@@ -156,7 +160,7 @@ class _Outside:
         with self._steps.outside():
             self._journal.keep(data)
 
-    def step(self, step: int, of: int, said: Mapping[str, float], save: Callable[[], bytes]) -> None:
+    def step(self, step: int, of: int, said: Mapping[str, float], save: Callable[[], bytes] | None) -> None:
         with self._steps.outside():
             self._journal.step(step, of, said, save)
 

@@ -72,8 +72,11 @@ class Journal(Protocol):
     def keep(self, data: bytes) -> None:
         """Stored, then recorded in place of what was kept before. Raises what ends the job."""
 
-    def step(self, step: int, of: int, said: Mapping[str, float], save: Callable[[], bytes]) -> None:
-        """Tells of a step. Where the attempt ends here what `save` gives is kept first; then that is raised."""
+    def step(self, step: int, of: int, said: Mapping[str, float], save: Callable[[], bytes] | None) -> None:
+        """Tells of a step. Where the attempt ends here what `save` gives is kept first; then that is raised.
+
+        `save` None: of a dry run nothing is kept.
+        """
 
     def wishes(self) -> Sequence[Wish]:
         """What the job's owner wishes of it by now. Asked after each step; those that are met come no more."""
@@ -124,6 +127,10 @@ class Run(Protocol):
     @property
     def seed(self) -> int:
         """The piece's own."""
+
+    @property
+    def device(self) -> torch.device:
+        """That of the job's own model."""
 
     @property
     def journal(self) -> Journal:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -12,6 +13,7 @@ from darkroom.worker.kinds.asked import Asked
 from darkroom.worker.kinds.base import Kind, PreparedJob, Run, Sources, Tools
 from darkroom.worker.kinds.class_images import class_images, class_requests
 from darkroom.worker.kinds.products import METADATA, Produced, ProducedFile
+from darkroom.worker.kinds.rehearsal import rehearsed
 from darkroom.worker.training.curve import Smooth, curve_png
 from darkroom.worker.training.dataset import Dataset, read_zip
 from darkroom.worker.training.options import TrainingOptions
@@ -64,15 +66,20 @@ class FinetuneKind(Kind):
         return 0
 
     def make(self, prepared: PreparedJob, sources: Sources, run: Run) -> Produced:
-        """The LoRA, and the curve of its loss."""
+        """The LoRA, and the curve of its loss; of a dry run what both would take."""
         request, dataset = prepared.request, sources["dataset"]
         assert isinstance(prepared, _Prepared)
         assert isinstance(request, Finetune)
         assert isinstance(dataset, Dataset)
         drawn = {"flip": request.flip, "caption_dropout": request.caption_dropout}
+        train = partial(run.training, _options(request), dataset, request.resolution or 0, **drawn)
+        if request.dry_run:
+            begin = partial(train, prior=dataset if prepared.class_images else None)
+            about = _said_of(request, dataset, None)
+            return Produced(files=[rehearsed(request, run, begin, about, prepared.class_images)])
         made = class_images(prepared.class_images, run, request.num_train_steps)
         prior = made.dataset if made else None
-        session = run.training(_options(request), dataset, request.resolution or 0, prior=prior, **drawn)
+        session = train(prior=prior)
         if kept := run.journal.kept():
             prepared.warnings.extend(session.resume(kept))
         mean = Smooth()
@@ -116,7 +123,7 @@ def _said_of(request: Finetune, dataset: Dataset, prior: Dataset | None) -> dict
     """The metadata of the LoRA's file."""
     about = {"version": __version__, "dataset": dataset.digest, "pictures": len(dataset.examples)}
     about |= {"class_images": prior.digest} if prior else {}
-    asked = request.model_dump(mode="json", exclude={"tenant", "dataset", "metadata", "idempotency_key"})
+    asked = request.model_dump(mode="json", exclude={"tenant", "dataset", "metadata", "idempotency_key", "dry_run"})
     return {METADATA: json.dumps(about | {"request": asked}, sort_keys=True)}
 
 

@@ -60,6 +60,15 @@ class Examples:
         self._kept = Cache[torch.Tensor](most=MOST_LATENTS)
         self._read = Cache[Conditioning](most=MOST_CAPTIONS)
 
+    @property
+    def sizes(self) -> Sequence[Size]:
+        """The bucket of each picture."""
+        return self._plan.buckets
+
+    def largest(self) -> Batch:
+        """A batch of the largest size: none takes more. Raises as a call."""
+        return self(*self._plan.largest())
+
     def __call__(self, step: int, micro: int) -> Batch:
         """What a pass of a step learns from, both counted from 0. Raises InputError, and what encoding raises."""
         with torch.no_grad():  # whoever asks, an encoder is not what is trained here

@@ -76,6 +76,13 @@ class Plan:
             self._draw(example, row) for example, row in zip(self._filled(members, start, epoch), words, strict=True)
         )
 
+    def largest(self) -> tuple[int, int]:
+        """Step and number of the first batch of the largest size: none takes more."""
+        size = max(self.buckets, key=lambda one: (one[0] * one[1], one))
+        numbers = range(self.epoch_batches)  # an epoch has batches of all sizes
+        batches = (divmod(number, self.accumulation) for number in numbers)
+        return next(at for at in batches if self.buckets[self.batch(*at)[0].example] == size)
+
     @cached_property
     def epoch_batches(self) -> int:
         """How many batches an epoch has."""

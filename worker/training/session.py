@@ -10,11 +10,13 @@ from PIL import Image
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.models.loading import LoadedModel
 from darkroom.worker.training.batch import Batch
+from darkroom.worker.training.buckets import Size
 from darkroom.worker.training.conditioning import encode_captions
 from darkroom.worker.training.dataset import Dataset
 from darkroom.worker.training.examples import Examples, sizes_of
 from darkroom.worker.training.options import TrainingOptions
 from darkroom.worker.training.plan import Plan, prior_seed
+from darkroom.worker.training.taken import Taken, take
 from darkroom.worker.training.trainer import StepReport, Trainer
 
 
@@ -38,6 +40,7 @@ class Session:
         `prior`: what to keep of what the model knew; it is never without its captions. Raises what Trainer raises.
         """
         self._engine, self.steps = engine, options.steps
+        self._engine, self.steps, self._device = engine, options.steps, model.placement.device
         encode = None if options.text_encoder else lambda captions: engine.spare(encode_captions, model, captions)
 
         def examples(found: Dataset, seed: int, **drawn: Any) -> Examples:
@@ -70,6 +73,21 @@ class Session:
     def _batch(self, micro: int) -> Batch:
         batch = self._examples(self.step, micro)
         return replace(batch, prior=self._prior(self.step, micro)) if self._prior else batch
+
+    @property
+    def sizes(self) -> Sequence[Size]:
+        """Width and height that each picture is trained in, in pixels."""
+        return self._examples.sizes
+
+    def rehearse(self) -> Taken:
+        """What a step of the largest pictures takes, without waits for others. It changes the weights as any does.
+
+        Raises as `advance`.
+        """
+        largest = self._examples.largest()
+        batch = replace(largest, prior=self._prior.largest()) if self._prior else largest
+        self._ready = [batch for _ in self._passes]
+        return self._engine.spare(take, self._device, self._trainer.advance)
 
     def checkpoint(self) -> bytes:
         """All that is needed to go on."""

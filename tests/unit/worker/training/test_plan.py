@@ -193,3 +193,12 @@ def test_class_pictures_have_seeds_of_their_own_which_stay_as_they_are() -> None
     seeds = [class_image_seed(7, index) for index in range(1000)]
     assert len({*seeds, prior_seed(7), 7}) == 1002 and max(seeds) <= MAX_SEED
     assert (seeds[0], seeds[999], prior_seed(7)) == (7706162865253642, 1573063297888227, 1198870214662976)
+
+
+@given(PLANS)
+@settings(deadline=None, max_examples=50)
+def test_no_batch_is_larger_than_the_largest(one: Plan) -> None:
+    step, micro = one.largest()
+    (size,) = {one.buckets[draw.example] for draw in one.batch(step, micro)}
+    assert size[0] * size[1] == max(wide * high for wide, high in one.buckets)
+    assert step * one.accumulation + micro < one.epoch_batches
