@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from textwrap import shorten
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -23,6 +24,7 @@ PATIENCE_SECONDS = 30.0
 RETRY_SECONDS = 0.2
 CHECK_SECONDS = 1.0
 LINE_SECONDS = 1.0  # at the least between two lines of progress where there is no terminal
+SAMPLE_LETTERS = 60  # of a sample's prompt in a line
 
 
 def events(
@@ -122,6 +124,8 @@ def told(event: Event, *, numbered: bool = True, seeded: bool = True) -> str:
             return f"{image}step {data.get('step')} of {data.get('of')}{_loss(data)}{_pace(data)}{_left(data)}"
         case "image":
             image = f"image {data.get('index')}" if numbered else "image"
+            if data.get("step") is not None:
+                image = sample_in_words(data["step"], data.get("prompt"))
             seed = f", seed {data.get('seed')}" if seeded else ""
             return f"{image} is stored: {data.get('key')}, {data.get('width')}x{data.get('height')}{seed}"
         case "file":
@@ -144,6 +148,11 @@ def told(event: Event, *, numbered: bool = True, seeded: bool = True) -> str:
 def _before_the_first_step(data: dict[str, Any]) -> str:
     """Of a training whose class pictures are in the making."""
     return f"class pictures: {data['class_images']} of {data.get('class_images_of')}" if "class_images" in data else ""
+
+
+def sample_in_words(step: int, prompt: object) -> str:
+    """A picture that was made while a training was under way; a long prompt by its beginning."""
+    return f"sample of step {step}, {shorten(str(prompt), SAMPLE_LETTERS, placeholder='...')!r}"
 
 
 def _loss(data: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import RenderableType
 
-from darkroom.cli.follow import Teller, events, goes_on, interruptible
+from darkroom.cli.follow import Teller, events, goes_on, interruptible, sample_in_words
 from darkroom.cli.options import AsJson, Before, JobId, JobIds
 from darkroom.cli.screen import Screen, pairs, some, table
 from darkroom.cli.several import Done, one_by_one
@@ -128,7 +128,8 @@ def jobs_table(jobs: Iterable[Job], width: int) -> RenderableType:
 
 
 def _row(job: Job) -> tuple[object, ...]:
-    done = {image.index for image in job.images} | {file.index for file in job.files} - {None}  # or a file alone
+    pictures = {image.index for image in job.images if image.step is None}
+    done = pictures | {file.index for file in job.files} - {None}  # or a file alone
     made = f"{len(done)}/{job.request.pieces}"
     if job.state is State.RUNNING and job.progress:
         made += f" {job.progress.step}/{job.progress.of}"
@@ -167,7 +168,9 @@ def results_in_words(job: Job) -> Iterator[str]:
     """What each picture, then each file, is, beside its key or path; a seed that several share is told once."""
     drawn, before = bool(job.seeds), None
     for image in job.images:
-        yield f"{image.width}x{image.height}" + (f"  seed {image.seed}" if drawn and image.seed != before else "")
+        sample = f"  {sample_in_words(image.step, image.prompt)}" if image.step is not None else ""
+        seed = f"  seed {image.seed}" if drawn and image.seed != before else ""
+        yield f"{image.width}x{image.height}{seed}{sample}"
         before = image.seed
     for file in job.files:
         # a kind that draws nothing by lot makes one thing, which needs no number

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr
+from pydantic import BaseModel, ConfigDict, PrivateAttr, SerializerFunctionWrapHandler, model_serializer
 
 from darkroom.tasks.errors import DarkroomError, StorageFailed, StorageNotConfigured
 
@@ -102,12 +102,24 @@ class StoredResult(BaseModel):
 
 
 class StoredImage(StoredResult):
-    """One picture of a job. Sizes in pixels; what is read and saved is the encoded picture."""
+    """One picture of a job. Sizes in pixels; what is read and saved is the encoded picture.
+
+    Of a training's samples: the `step` after which it was made, with the LoRA as it was then, and its `prompt`; None of
+    other pictures.
+    """
 
     index: int
     seed: int
     width: int
     height: int
+    step: int | None = None
+    prompt: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Other pictures are written as they were before there were samples."""
+        fields: dict[str, Any] = plain(self)
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 class StoredFile(StoredResult):

@@ -96,6 +96,7 @@ def _both(manifest: "Manifest", job: Job) -> tuple[dict[str, object], dict[str, 
     """What manifest and record both know of a job, as plain data."""
     told = {str(image.index): image.model_dump() for image in job.images}
     made = {str(i.index): i.model_dump(exclude={"pixels_sha256", "calls"}) for i in manifest.images}
+    made |= {str(sample.index): sample.model_dump() for sample in manifest.samples}
     told_files = {file.place.replace("/", "."): file.model_dump() for file in job.files}
     files = {file.place: file.model_dump(exclude={"calls"}) for file in manifest.files}
     ours, theirs = manifest.request.model_dump(mode="json"), job.request.model_dump(mode="json")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from darkroom.worker.images.manifest import Manifest
     from darkroom.worker.images.replay import ReplayedImage
 
+NO_SAMPLES = "they are of steps on the way, whose weights are not kept"
 _SHOWN = 20  # characters of a value; a digest's first ones tell enough
 
 
@@ -43,6 +44,7 @@ class Verdict:
             "bit_equal": self.equal,
             "images": [_image(image) for image in self.images],
             "files": [_file(file) for file in self.files],
+            "samples_not_made_again": len(self.manifest.samples),
             "faults": [asdict(fault) for fault in self._all_faults()],
             "differences": [asdict(difference) for difference in self.circumstances],
             "saved": [str(path) for path in self.saved],
@@ -59,6 +61,8 @@ class Verdict:
             if found:
                 rows = ((one.field, _short(one.recorded), _short(one.now)) for one in found)
                 parts.append(table(title, "THEN", "NOW", rows=rows))
+        if count := len(self.manifest.samples):
+            parts.append(f"{count} sample{'s' if count > 1 else ''} not made again: {NO_SAMPLES}")
         if not self.equal and not self.circumstances:
             parts.append("every recorded circumstance is as it was")
         return Group(*[line for part in parts for line in ("", part)][1:])

@@ -1,7 +1,7 @@
 """Stores what a job made: pictures and files under their digests, and the manifest that makes them again."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from PIL import Image
@@ -14,18 +14,20 @@ from darkroom.worker.delivery.attempt import Attempt
 from darkroom.worker.delivery.leases import LeaseKeeper
 from darkroom.worker.delivery.patience import PatientStore
 from darkroom.worker.delivery.timings import Timings
-from darkroom.worker.images.manifest import FileRecord, ImageRecord, Manifest, manifest_key
+from darkroom.worker.images.manifest import FileRecord, ImageRecord, Manifest, SampleRecord, manifest_key
 from darkroom.worker.images.pictures import encode, parameters_text
 from darkroom.worker.kinds.base import PreparedJob
 from darkroom.worker.kinds.products import ProducedFile
 from darkroom.worker.kinds.sources import read_picture
+
+AnyRecord = ImageRecord | SampleRecord | FileRecord
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
     """A picture or a file: what the manifest says of it, and the bytes to store under its key."""
 
-    record: ImageRecord | FileRecord
+    record: AnyRecord
     data: bytes
 
 
@@ -47,7 +49,7 @@ class Results:
 
     def __init__(self, attempt: Attempt, store: PatientStore, leases: LeaseKeeper, timings: Timings) -> None:
         self._attempt, self._store, self._leases, self._timings = attempt, store, leases, timings
-        self._made: dict[str, ImageRecord | FileRecord] = {}
+        self._made: dict[str, AnyRecord] = {}
 
     def keep(self, made: Made) -> None:
         """One more. Raises Stopped, and as PatientStore.put."""
@@ -64,6 +66,17 @@ class Results:
         found = (record for record in self._made.values() if isinstance(record, ImageRecord))
         return sorted(found, key=lambda record: record.index)
 
+    def recall(self, images: Iterable[StoredImage]) -> None:
+        """What earlier attempts at the job have left of samples."""
+        for sample in map(_sample, images):
+            self._made[sample.key] = sample
+
+    @property
+    def samples(self) -> list[SampleRecord]:
+        """Of a training, by their indices, those of earlier attempts among them."""
+        found = (record for record in self._made.values() if isinstance(record, SampleRecord))
+        return sorted(found, key=lambda record: record.index)
+
     @property
     def files(self) -> list[FileRecord]:
         """The files, in the order that `job.files` has."""
@@ -76,13 +89,17 @@ class Results:
             yield read_picture(self._store.get(record.key))
 
 
-def _telling(claim: Claim, record: ImageRecord | FileRecord) -> Operation[Hold]:
-    if isinstance(record, ImageRecord):
-        return claims.image(claim, stored_image(record))
-    return claims.file(claim, stored_file(record))
+def _telling(claim: Claim, record: AnyRecord) -> Operation[Hold]:
+    if isinstance(record, FileRecord):
+        return claims.file(claim, stored_file(record))
+    return claims.image(claim, stored_image(record))
 
 
-def stored_image(record: ImageRecord) -> StoredImage:
+def _sample(image: StoredImage) -> SampleRecord:
+    return SampleRecord.model_validate(image.model_dump())
+
+
+def stored_image(record: ImageRecord | SampleRecord) -> StoredImage:
     """What the job's record says of a picture."""
     return StoredImage.model_validate(record.model_dump(exclude={"pixels_sha256", "calls"}))
 

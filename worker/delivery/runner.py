@@ -171,7 +171,8 @@ class JobRunner:
                 said["exc_info"] = error
             return Ending(lambda: claims.fail(claim, failure, rules), "job.failed", said)
         result = JobResult(manifest=manifest, timings=timings.rounded(), warnings=warnings)
-        images, files = list(map(stored_image, made.images)), list(map(stored_file, made.files))
+        images = [*map(stored_image, made.images), *map(stored_image, made.samples)]
+        files = list(map(stored_file, made.files))
         done = {"images": len(images), **({"files": len(files)} if files else {}), **result.timings}
         return Ending(lambda: claims.succeed(claim, result, images, rules, files), "job.succeeded", done)
 
@@ -202,7 +203,7 @@ class JobRunner:
         models = {name: generator.model for name, generator in generators.items()}
         manifest = make_manifest(
             claim.job_id, claim.request, generator.model, made.images, timings.rounded(), digests, made.files, models,
-            list(generator.used(prepared)), generator.style_used(prepared),
+            list(generator.used(prepared)), generator.style_used(prepared), made.samples,
         )  # fmt: skip
         attempt.check()
         with timings.phase("store"):

@@ -21,6 +21,7 @@ from darkroom.tasks.requests import JobRequest, Request, Stylize, parse_request
 from darkroom.tasks.requests.parts import Seeded
 from darkroom.tasks.validate import resolve
 from darkroom.worker.errors import ManifestInvalid
+from darkroom.worker.images.circumstances import circumstances, further_records, scheduler_of
 from darkroom.worker.images.records import (
     AdapterRecord,
     FileRecord,
@@ -28,14 +29,12 @@ from darkroom.worker.images.records import (
     ImageRecord,
     ModelRecord,
     Record,
+    SampleRecord,
     SchedulerRecord,
     Sha256,
     StyleRecord,
     Text,
-    model_record,
-    scheduler_record_of,
 )
-from darkroom.worker.models.device import environment, installed
 from darkroom.worker.models.loading import LoadedModel
 from darkroom.worker.settings import MemoryMode
 
@@ -43,7 +42,7 @@ __all__ = [
     "FileRecord",
     "ImageRecord",
     "Manifest",
-    "circumstances",
+    "SampleRecord",
     "make_manifest",
     "manifest_key",
     "parse_manifest",
@@ -65,7 +64,8 @@ def _request(value: object) -> JobRequest:
 class Manifest(Record):
     """What one job was and what it ran on. `times` are in seconds, those named `..._at` since 1970.
 
-    Without seeds, or a scheduler, is what its kind does without them.
+    Without seeds, or a scheduler, is what its kind does without them. `samples` are apart from `images`, which a replay
+    makes again.
     """
 
     version: Literal[1] = 1
@@ -85,11 +85,13 @@ class Manifest(Record):
     further_models: list[FurtherRecord] = Field(default=[], max_length=20)
     adapters: list[AdapterRecord] = Field(default=[], max_length=100)
     style: StyleRecord | None = None
+    samples: list[SampleRecord] = Field(default=[], max_length=256)
 
     def to_bytes(self) -> bytes:
         """JSON for people to read too; `parse_manifest` gives the same manifest back."""
         # Left out where there are none, for readers of before, which take no field that they do not know.
-        without = {name for name in ("files", "further_models", "adapters", "style") if not getattr(self, name)}
+        later = ("files", "further_models", "adapters", "style", "samples")
+        without = {name for name in later if not getattr(self, name)}
         fields = self.model_dump(mode="json", by_alias=True, exclude=without)
         fields["request"] = lean(self.request)
         pretty = (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode()
@@ -125,11 +127,12 @@ def make_manifest(
     beside: Mapping[str, LoadedModel] = MappingProxyType({}),
     adapters: Sequence[AdapterRecord] = (),
     style: StyleRecord | None = None,
+    samples: Sequence[SampleRecord] = (),
 ) -> Manifest:
     """The manifest of a resolved request that `model` has run; `inputs_sha256` are those of the inputs' files.
 
     `beside` has, by their names, the further models that had a part in it, `adapters` the LoRAs that were used,
-    `style` the style adapter.
+    `style` the style adapter, `samples` the pictures of a training on its way.
     """
     facts: dict[str, Any] = {
         "job_id": job_id,
@@ -143,38 +146,14 @@ def make_manifest(
         "further_models": further_records(request, beside),
         "adapters": list(adapters),
         "style": style,
+        "samples": list(samples),
     }
     return Manifest(**facts)
-
-
-def further_records(request: JobRequest, beside: Mapping[str, LoadedModel]) -> list[FurtherRecord]:
-    """Of the models that a request names besides its own, as far as they are here."""
-    models = [beside[name] for name in further_models(request) if name in beside]
-    scheduler = str(scheduler_of(request))
-    return [FurtherRecord(model=model_record(one), scheduler=scheduler_record_of(one, scheduler)) for one in models]
 
 
 def manifest_key(job_id: str, data: bytes) -> str:
     """Where a job's manifest of these bytes lies: its name tells whether they are still the same."""
     return f"{job_id}/manifest-{hashlib.sha256(data).hexdigest()[:16]}.json"
-
-
-def scheduler_of(request: JobRequest) -> str | None:
-    """The scheduler's id; None where the kind has none."""
-    found: str | None = getattr(request, "scheduler", None)
-    return found
-
-
-def circumstances(model: LoadedModel, scheduler: str | None) -> dict[str, Any]:
-    """What the bits of a picture depend on besides the request: the manifest's fields of these names."""
-    return {
-        "darkroom": installed("darkroom"),
-        "model": model_record(model),
-        "scheduler": scheduler_record_of(model, scheduler) if scheduler else None,
-        "dtype": str(model.placement.dtype).removeprefix("torch."),
-        "memory": model.placement.memory,
-        "environment": environment(model.placement),
-    }
 
 
 def parse_manifest(data: bytes, catalogue: Catalogue) -> Manifest:
@@ -216,6 +195,9 @@ def _contradictions(manifest: Manifest) -> Iterable[str]:
     yield from _missing(manifest)
     for image in manifest.images:
         yield from _contradictions_of(image, manifest)
+    for sample in manifest.samples:
+        if sample.key != (key := sample.key_in(manifest.job_id)):
+            yield f"sample {sample.index} has the key {sample.key!r}, its own is {key!r}"
     for file in manifest.files:
         yield from (f"file {file.place} {fault}" for fault in file.faults_in(manifest.job_id))
         if file.index is not None and file.index >= request.pieces:
@@ -239,6 +221,8 @@ def _missing(manifest: Manifest) -> Iterable[str]:
         if listed[index] > 1 or (not listed[index] and index not in filed):
             yield f"image {index} is {'listed twice' if listed[index] else 'missing'}"
     yield from (f"file {place} is listed twice" for place, times in places.items() if times > 1)
+    samples = Counter(sample.index for sample in manifest.samples)
+    yield from (f"sample {index} is listed twice" for index, times in samples.items() if times > 1)
 
 
 def _contradictions_of(image: ImageRecord, manifest: Manifest) -> Iterable[str]:

@@ -148,6 +148,48 @@ class ImageRecord(Record):
         return output_key(job_id, self.index, self.sha256, _ENDINGS[self.content_type])
 
 
+class SampleRecord(Record):
+    """A picture that was made while a training was under way, after `step`, with the LoRA as it was then.
+
+    Nothing makes it again: the weights of that step are not kept.
+    """
+
+    index: int = Field(ge=0, le=255)
+    step: int = Field(ge=0)
+    prompt: Annotated[str, Field(max_length=10_000)]
+    seed: Seed
+    width: Side
+    height: Side
+    sha256: Sha256
+    key: Key
+    bytes: int = Field(ge=1)
+    content_type: Literal["image/png"]
+
+    @classmethod
+    def of(
+        cls, job_id: str, index: int, step: int, prompt: str, seed: int, image: Image.Image, data: builtins.bytes
+    ) -> Self:
+        """The record of a picture of this training that was encoded as `data`, a PNG."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        facts: dict[str, Any] = {
+            "index": index,
+            "step": step,
+            "prompt": prompt,
+            "seed": seed,
+            "width": image.width,
+            "height": image.height,
+            "sha256": sha256,
+            "key": output_key(job_id, index, sha256, "png"),
+            "bytes": len(data),
+            "content_type": "image/png",
+        }
+        return cls(**facts)
+
+    def key_in(self, job_id: str) -> str:
+        """The one key that it can have as a sample of that job."""
+        return output_key(job_id, self.index, self.sha256, "png")
+
+
 class FileRecord(Record):
     """One file besides the pictures; `index` is that of the image it belongs to, None where it is of the whole job.
 

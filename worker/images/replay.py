@@ -10,10 +10,11 @@ from PIL import Image
 from darkroom.storage.errors import InputMissing
 from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.errors import ManifestInvalid
+from darkroom.worker.images.circumstances import circumstances, further_records
 from darkroom.worker.images.differences import Difference, differences
 from darkroom.worker.images.files_again import ReplayedFile, compared_files
 from darkroom.worker.images.generate import Generator
-from darkroom.worker.images.manifest import Manifest, circumstances, further_records
+from darkroom.worker.images.manifest import Manifest
 from darkroom.worker.images.records import FileRecord, ImageRecord, pixels_sha256
 from darkroom.worker.images.steps import OnStep
 from darkroom.worker.images.stored import Load, Stored, as_shown, distance, read_stored

@@ -36,6 +36,9 @@ def test_words() -> None:
     assert told(again) == "queued again, tried in 2 s: out_of_memory"
     image = event("image", index=0, key="k/0.png", width=64, height=32, seed=7)
     assert told(image) == "image 0 is stored: k/0.png, 64x32, seed 7"
+    sample = event("image", index=4, key="k/4.png", width=64, height=32, seed=7, step=50, prompt=" a\ndotty " * 20)
+    assert told(sample, seeded=False).startswith("sample of step 50, 'a dotty a dotty ")
+    assert told(sample, seeded=False).endswith("...' is stored: k/4.png, 64x32")
     latents = event("file", role="latents", index=2, key="k/l.safetensors", bytes=9)
     assert told(latents) == "latents of image 2: stored as k/l.safetensors, 9 bytes"
     assert told(event("file", role="sheet", index=None, key="k/s.png", bytes=9)) == "sheet: stored as k/s.png, 9 bytes"

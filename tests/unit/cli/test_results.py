@@ -13,6 +13,7 @@ from darkroom.cli.pictures import Target
 from darkroom.cli.screen import Screen
 from darkroom.cli.submit import _finish, _seeds
 from darkroom.tasks import Embed, Interpolate, Job, State, StoredFile, StoredImage, Txt2Img
+from darkroom.tasks.requests import Finetune
 
 FACTS: dict[str, Any] = {"sha256": "0" * 64, "bytes": 9}
 
@@ -98,3 +99,13 @@ def test_embeddings_are_of_no_image(job: Job) -> None:
     file = job.files[0].model_copy(update={"role": "embeddings"})
     alone = job.model_copy(update={"request": Embed(prompt="a cat", model="m"), "images": [], "files": [file]})
     assert list(results_in_words(alone)) == ["embeddings  9 bytes"]
+
+
+def test_a_sample_says_of_which_step_it_is(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+    request = Finetune(dataset="inputs/default/0.zip", name="dots", seed=5, model="m")
+    sample = job.images[0].model_copy(update={"step": 50, "prompt": "a dotty star"})
+    training = job.model_copy(update={"request": request, "images": [sample], "files": []})
+    assert list(results_in_words(training)) == ["8x4  seed 5  sample of step 50, 'a dotty star'"]
+    assert "0/1" in shown(jobs_table([training], 200), capsys)[1]
+    assert as_document(training)["images"][0]["step"] == 50
+    assert "step" not in as_document(job)["images"][0]

@@ -21,10 +21,14 @@ def file(**fields: Any) -> Any:
     return SimpleNamespace(**{"role": "latents", "index": 0, "equal": True, "bit_equal": True, "faults": (), **fields})
 
 
-def verdict(images: list[Any], files: list[Any], recorded: tuple[int, int] | None = None) -> Verdict:
+def verdict(images: list[Any], files: list[Any], recorded: tuple[int, int] | None = None, samples: int = 0) -> Verdict:
     pictures, others = recorded or (len(images), len(files))
     manifest: Any = SimpleNamespace(
-        job_id="j", model=SimpleNamespace(name="m"), images=[None] * pictures, files=[None] * others
+        job_id="j",
+        model=SimpleNamespace(name="m"),
+        images=[None] * pictures,
+        files=[None] * others,
+        samples=[None] * samples,
     )
     return Verdict(manifest, images, files, [], [], [])
 
@@ -63,3 +67,10 @@ def test_each_file_has_its_word(capsys: pytest.CaptureFixture[str]) -> None:
 def test_without_files_nothing_is_said_of_them(capsys: pytest.CaptureFixture[str]) -> None:
     Screen().out.print(verdict([image()], []).shown())
     assert "FILE" not in capsys.readouterr().out
+
+
+def test_samples_of_a_training_are_said_not_to_be_made_again(capsys: pytest.CaptureFixture[str]) -> None:
+    found = verdict([], [file(role="lora", index=None)], samples=3)
+    Screen().out.print(found.shown())
+    assert "3 samples not made again: they are of steps on the way" in capsys.readouterr().out
+    assert (found.equal, found.as_dict()["samples_not_made_again"]) == (True, 3)

@@ -10,7 +10,14 @@ import pytest
 from darkroom.storage.errors import ObjectNotFound
 from darkroom.worker.errors import ManifestInvalid
 from darkroom.worker.images.files_again import compared_files
-from darkroom.worker.images.manifest import FileRecord, ImageRecord, Manifest, make_manifest, parse_manifest
+from darkroom.worker.images.manifest import (
+    FileRecord,
+    ImageRecord,
+    Manifest,
+    SampleRecord,
+    make_manifest,
+    parse_manifest,
+)
 from darkroom.worker.images.pictures import encode
 from darkroom.worker.kinds.products import ProducedFile
 from tests.unit.worker.conftest import Models, ask, photo
@@ -164,3 +171,17 @@ def test_a_file_that_is_not_stored_as_recorded() -> None:
     assert [str(fault) for fault in gone.faults] == [
         f"files.latents.1.key: recorded {FILES[1].key}, now object_not_found"
     ]
+
+
+def test_samples_are_apart_from_images(made: Make, parsed: Callable[[bytes], Manifest]) -> None:
+    assert "samples" not in json.loads(made([]).to_bytes())
+    image = photo(1)
+    sample = SampleRecord.of(JOB, 3, 50, "a dotty star", 7, image, encode(image, "png", "")[0])
+    manifest = made([]).model_copy(update={"samples": [sample]})
+    assert parsed(manifest.to_bytes()).samples == [sample]
+    assert [record.index for record in manifest.images] == [0, 1]
+    told = json.loads(manifest.to_bytes())
+    told["samples"] = [*told["samples"], {**told["samples"][0], "key": "other/3-0000000000000000.png"}]
+    with pytest.raises(ManifestInvalid, match=r"sample 3 is listed twice; sample 3 has the key 'other/3") as caught:
+        parsed(json.dumps(told).encode())
+    assert "image" not in str(caught.value)

@@ -23,8 +23,8 @@ from darkroom.worker.errors import (
     AdapterUnsafe,
     ModelIncompatible,
 )
+from darkroom.worker.images.circumstances import circumstances
 from darkroom.worker.images.generate import Generator
-from darkroom.worker.images.manifest import circumstances
 from darkroom.worker.images.warm import warm_derived
 from darkroom.worker.models.device import Placement
 from darkroom.worker.models.digests import hash_files
