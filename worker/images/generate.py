@@ -5,7 +5,7 @@ alone, beside others, and in a job of many: to the bit in the same places of the
 Model calls run on the engine's thread, the rest on the caller's.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from copy import copy
 from dataclasses import replace
@@ -141,7 +141,7 @@ class Generator:
                 failures_become_ours(steps.is_raised),
                 naming_adapters(prepared.asked, lambda: self.used(prepared)),
                 self.engine.streams.own(),
-                self._rows(prepared, ticket) as rows,
+                self._rows(prepared, steps.heeding(ticket.on_wait)) as rows,
             ):
                 return prepared.kind.make(
                     prepared.told(sources), sources, Making(self, seed, steps, ticket, rows, journal, several)
@@ -231,7 +231,7 @@ class Generator:
         return tuple(use for use in self.uses(asked) if use.text)
 
     @contextmanager
-    def _rows(self, prepared: PreparedJob, ticket: Ticket) -> Iterator[dict[str, Rows]]:
+    def _rows(self, prepared: PreparedJob, check: Callable[[], None]) -> Iterator[dict[str, Rows]]:
         """In the context the job's LoRAs are in the banks; what calls of its models bring, by the models' names."""
         if not prepared.kind.steps(prepared):
             yield {}
@@ -243,7 +243,7 @@ class Generator:
         found: dict[str, Rows] = {}
         with ExitStack() as stack:
             for adapters in sorted(wanted, key=id):  # in one order, lest two images wait for each other
-                found |= stack.enter_context(adapters.held(wanted[adapters], ticket.on_wait))
+                found |= stack.enter_context(adapters.held(wanted[adapters], check))
             yield found
 
     def _check_words(self, words: Words) -> None:

@@ -51,6 +51,15 @@ class Steps:
             self.raised = error
             raise
 
+    def heeding(self, check: Callable[[], None]) -> Callable[[], None]:
+        """The check, asked while the piece waits for something: what it raises is not the model's either."""
+
+        def heeded() -> None:
+            with self.outside():
+                check()
+
+        return heeded
+
     def _tell(self, step: int, latents: torch.Tensor) -> None:
         with self.outside():
             self._on_step(step, self._wanted, latents)
