@@ -25,6 +25,7 @@ _MORE = {
     "loras": "; :SCALE says how much of it; repeat it for more",
     "styles": "; :WEIGHT says how much beside others; repeat it for more",
     "class_prompts": "; repeat it for more",
+    "sample_prompts": "; repeat it for more",
     "start_by": ": ISO 8601 with a zone, or +SECONDS",
 }
 _INPUT = "a file (uploaded), a storage key, a data: or https: URL"

@@ -1,6 +1,7 @@
 """`darkroom finetune`: a folder of pictures in, a LoRA out."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,9 @@ import typer
 
 from darkroom.cli.errors import UsageFault
 from darkroom.cli.fields import FieldOption, kind_option, takes
+from darkroom.cli.follow import sample_in_words
 from darkroom.cli.options import AsJson
+from darkroom.cli.pictures import Target
 from darkroom.cli.reading import local_path
 from darkroom.cli.screen import Screen, duration, pairs, size
 from darkroom.cli.submit import EXIT_JOB_FAILED, followed, introduce, show_submitted, tell_warnings
@@ -26,6 +29,8 @@ darkroom finetune pictures.zip --name dots --caption "a dotty star" --steps 300 
 darkroom finetune pictures/ --name dots --batch-size 4 --dry-run
 
 darkroom finetune pictures/ --name dots --class-prompt "a picture of a star" --num-class-images 50
+
+darkroom finetune pictures/ --name dots --sample-prompt "a dotty star" --sample-every 50 --save dots/
 """
 
 _NO_OPTIONS = ("kind", "dataset", "lane")
@@ -41,6 +46,7 @@ def finetune(
     dataset: Annotated[str, typer.Argument(help="A folder or a .zip of pictures with captions, or a storage key.")],
     *,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Show progress and end with the job.")] = True,
+    save: Annotated[str | None, typer.Option(metavar="DIR", help="A folder for samples, LoRA and curve.")] = None,
     as_json: AsJson = False,
     **fields: Any,
 ) -> int:
@@ -52,6 +58,9 @@ def finetune(
     asked = {"kind": "finetune", **_given(fields)}
     key = dataset if dataset.startswith("inputs/") else None
     parse_request(asked | {"dataset": key or f"inputs/{asked.get('tenant', 'default')}/0.zip"})  # before the upload
+    if save is not None and not wait:
+        raise UsageFault("--save and --no-wait at once", hint="`darkroom status ID` names what was made")
+    target = None if save is None else Target(f"{save}{os.sep}")
     with Darkroom() as client:
         if key is None:
             data = _packed(local_path(dataset, "DATASET"))
@@ -63,7 +72,7 @@ def finetune(
             return 0
         introduce(handle.submitted, screen)
         job = followed(client, handle.submitted, None, screen)
-        return _finish(job, screen)
+        return _finish(job, target, screen)
 
 
 def _given(fields: dict[str, Any]) -> dict[str, Any]:
@@ -117,14 +126,16 @@ def _in_words(estimate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "checkpoint", size(estimate["checkpoint_bytes"])
 
 
-def _finish(job: Job, screen: Screen) -> int:
-    estimate = _estimate(job)
+def _finish(job: Job, target: Target | None, screen: Screen) -> int:
+    """Whatever became of the job, its samples are saved."""
+    estimate, paths = _estimate(job), [str(path) for path in target.save(job.images, job.files)] if target else []
     if screen.as_json:
         more = {"estimate": estimate} if estimate else {}
-        screen.line({**job.model_dump(mode="json"), "warnings": job.warnings, **more})
+        screen.line({**job.model_dump(mode="json"), "warnings": job.warnings, "saved": paths, **more})
         return 0 if job.state is State.SUCCEEDED else EXIT_JOB_FAILED
-    for file in job.files:
-        screen.say(f"{file.key}  {file.role}")
+    words = [*(sample_in_words(one.step or 0, one.prompt) for one in job.images), *(file.role for file in job.files)]
+    for place, said in zip(paths or [one.key for one in (*job.images, *job.files)], words, strict=True):
+        screen.say(f"{place}  {said}")
     tell_warnings(set(job.warnings) - set(job.submit_warnings), job.model, screen)
     job.raise_for_state()
     if estimate:

@@ -120,8 +120,8 @@ def told(event: Event, *, numbered: bool = True, seeded: bool = True) -> str:
         case "progress":
             if words := _before_the_first_step(data):
                 return words
-            image = f"image {data.get('image')}: " if numbered and "loss" not in data else ""
-            return f"{image}step {data.get('step')} of {data.get('of')}{_loss(data)}{_pace(data)}{_left(data)}"
+            image = f"image {data.get('image')}: " if numbered and not data.keys() & {"loss", "sample"} else ""
+            return f"{image}step {data.get('step')} of {data.get('of')}{_training(data)}"
         case "image":
             image = f"image {data.get('index')}" if numbered else "image"
             if data.get("step") is not None:
@@ -155,6 +155,11 @@ def sample_in_words(step: int, prompt: object) -> str:
     return f"sample of step {step}, {shorten(str(prompt), SAMPLE_LETTERS, placeholder='...')!r}"
 
 
+def _training(data: dict[str, Any]) -> str:
+    """What the progress of one tells besides."""
+    return f"{_loss(data)}{_sample(data)}{_pace(data)}{_left(data)}"
+
+
 def _loss(data: dict[str, Any]) -> str:
     """Of a training, smoothed."""
     found = data.get("loss_smoothed")
@@ -171,6 +176,11 @@ def _left(data: dict[str, Any]) -> str:
     """When it is done."""
     found = data.get("seconds_left")
     return f", {duration(found)} left" if isinstance(found, float) and found > 0 else ""
+
+
+def _sample(data: dict[str, Any]) -> str:
+    """Which one a training is making."""
+    return f", sample {data['sample']} of {data.get('samples')}" if "sample" in data else ""
 
 
 def _queued(data: dict[str, Any]) -> str:
@@ -276,7 +286,7 @@ class Bar:
     def _step(self, data: dict[str, Any]) -> None:
         image, step, of = (int(data.get(name, 0)) for name in ("image", "step", "of"))
         words = f"step {step}/{of}" + (f" of image {image + 1}/{self._images}" if self._images > 1 else "")
-        words = _before_the_first_step(data) or words + _loss(data) + _left(data)
+        words = _before_the_first_step(data) or words + _loss(data) + _sample(data) + _left(data)
         if isinstance(loss := data.get("loss_smoothed"), float):
             self._losses.append(loss)
             words += f" {sparkline(self._losses)}"

@@ -15,6 +15,7 @@ FLAGS = {
     "loras": ("--lora",),
     "styles": ("--style",),
     "class_prompts": ("--class-prompt",),
+    "sample_prompts": ("--sample-prompt",),
 }
 
 #: A field's own name, where its option has another one: it is taken, too.
@@ -32,6 +33,8 @@ _ELSEWHERE = {
     "--mask-image": "--mask",
     "--outpaint": "--extend",
     "--prompt": "prompt",
+    "--sample-every-n-steps": "--sample-every",
+    "--validation-prompt": "--sample-prompt",
     "--sampling-steps": "--steps",
 }
 

@@ -36,6 +36,11 @@ class Cache(Generic[T]):
             if found.exception() is None:
                 return found.result()
 
+    def forget(self, key: Hashable) -> None:
+        """Whoever asks for it next makes it anew."""
+        with self._lock:
+            self._kept.pop(key, None)
+
     def _claim(self, key: Hashable) -> tuple[Future[T], bool]:
         """What is or will be there, and whether it is left to the one who asks."""
         with self._lock:

@@ -2,15 +2,17 @@
 
 import secrets
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from darkroom.tasks.adapters import MOST_RANK, AdapterName
+from darkroom.tasks.adapters import MOST_RANK, AdapterName, ranks_over
 from darkroom.tasks.catalogue import ModelOffer
-from darkroom.tasks.fields import MAX_SEED, Prompt, Reference, Seed
+from darkroom.tasks.errors import Fault
+from darkroom.tasks.fields import MAX_SEED, Listed, Prompt, Reference, Seed, one_or_several
 from darkroom.tasks.requests.base import Rule
 from darkroom.tasks.requests.prior import Preserving
+from darkroom.tasks.requests.samples import MOST_PROMPTS, MOST_SAMPLES, SamplePlan, usual_every
 from darkroom.tasks.sizes import side_faults
 
 MOST_STEPS = 20_000
@@ -68,6 +70,12 @@ class Finetune(Preserving):
     gradient_checkpointing: bool = Field(default=False, description="less memory, more time")
     seed: Seed | None = Field(default=None, description="of first weights, order, noise")
     checkpoint_every: int = Field(default=100, ge=1, le=MOST_STEPS, description="steps, of which no more are lost")
+    sample_prompts: Annotated[list[Prompt], Listed, one_or_several()] = Field(
+        default=[], max_length=MOST_PROMPTS, description="a picture to make on the way, with the LoRA as it is then"
+    )
+    sample_every: int | None = Field(
+        default=None, ge=1, le=MOST_STEPS, description="steps between samples; default: a tenth of all"
+    )
 
     dry_run: bool = Field(default=False, description="checks all, measures a few steps, and trains nothing")
 
@@ -86,6 +94,12 @@ class Finetune(Preserving):
         """A file of the LoRA as it is; a dry run has none."""
         return () if self.dry_run else ("save",)
 
+    @property
+    def sample_plan(self) -> SamplePlan:
+        """Which samples are made when."""
+        steps = self.num_train_steps
+        return SamplePlan(tuple(self.sample_prompts), self.sample_every or usual_every(steps), steps, self.seed or 0)
+
     def seed_of(self, _piece: int) -> int:
         """That of the training."""
         return self.seed or 0
@@ -95,6 +109,9 @@ class Finetune(Preserving):
         yield from super().rules(offer)
         yield self._resolution_rule(offer)
         yield self._class_size_rule(offer)
+        yield self._samples_rule(offer)
+        yield self._sample_size_rule(offer)
+        yield self._sample_prompts_rule(offer)
 
     def warnings(self, offer: ModelOffer) -> Iterator[str]:
         """`prodigy_rate`: it finds the rate itself, and multiplies it with this one."""
@@ -103,9 +120,10 @@ class Finetune(Preserving):
             yield "prodigy_rate"
 
     def filled(self, offer: ModelOffer) -> dict[str, Any]:
-        """The size of the model's own pictures, and a seed."""
+        """The size of the model's own pictures, a seed, and when samples are made, if there are any."""
         seed = secrets.randbelow(MAX_SEED + 1) if self.seed is None else self.seed
-        return super().filled(offer) | {"seed": seed, "resolution": self.resolution or offer.defaults.width}
+        every = {"sample_every": self.sample_plan.every} if self.sample_prompts else {}
+        return super().filled(offer) | {"seed": seed, "resolution": self.resolution or offer.defaults.width} | every
 
     def _resolution_rule(self, offer: ModelOffer) -> Rule:
         if self.resolution is not None:
@@ -113,6 +131,41 @@ class Finetune(Preserving):
 
     def _class_size_rule(self, offer: ModelOffer) -> Rule:
         yield from self.class_size_faults(self.resolution or offer.defaults.width, offer)
+
+    def _samples_rule(self, offer: ModelOffer) -> Rule:
+        if not self.sample_prompts:
+            return
+        if "txt2img" not in offer.kinds:
+            yield Fault("sample_prompts", "not_supported", f"{offer.name} makes no pictures of prompts")
+        if reason := ranks_over([(self.name, self.rank)], offer.name, offer.limits.max_lora_rank):
+            yield Fault("sample_prompts", "lora_rank_too_large", reason)
+
+    def _sample_size_rule(self, offer: ModelOffer) -> Rule:
+        side, most = self.resolution or offer.defaults.width, offer.limits.max_pixels
+        if self.sample_prompts and side**2 > most:
+            reason = f"sample_prompts ask for {side}x{side}, over {offer.name}'s {most} pixels"
+            yield Fault("resolution", "too_many_pixels", reason)
+
+    def _sample_prompts_rule(self, offer: ModelOffer) -> Rule:
+        most = offer.limits.max_prompt_chars
+        for number, prompt in enumerate(self.sample_prompts):
+            if len(prompt) > most:
+                reason = f"{len(prompt)} characters, at most {most} are allowed"
+                yield Fault(f"sample_prompts.{number}", "too_long", reason)
+
+    @field_validator("sample_every")
+    @classmethod
+    def _makes_some(cls, every: int | None, info: ValidationInfo) -> int | None:
+        steps, prompts = info.data.get("num_train_steps"), info.data.get("sample_prompts")
+        if every is None or steps is None or prompts is None:
+            return every
+        if not prompts:
+            raise ValueError("there are no sample_prompts to make samples of")
+        if every > steps:
+            raise ValueError(f"is more than all {steps} steps; {steps} makes samples of the first and last alone")
+        if (count := SamplePlan(tuple(prompts), every, steps, 0).count) > MOST_SAMPLES:
+            raise ValueError(f"makes {count} samples, and a training makes {MOST_SAMPLES} at most")
+        return every
 
     @field_validator("warmup_steps")
     @classmethod

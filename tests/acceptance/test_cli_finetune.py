@@ -53,6 +53,19 @@ def test_a_dry_run_says_what_it_would_take_and_takes_no_name(
     assert (refused.code, "dry run" in refused.out) == (2, True)
 
 
+def test_samples_on_the_way_are_saved_with_their_steps(
+    call: Call, darkroom: Installation, pictures: Path, tmp_path: Path
+) -> None:
+    asked = ("--sample-prompt", "a red, dotty star", "--sample-every", "2", "--save", str(tmp_path / "made"))
+    told = call("finetune", str(pictures), "--name", "sampled", *QUICK, *asked)
+    assert told.code == 0, told.err
+    _, *lines = told.out.strip().split("\n")
+    words = [line.partition("  ")[2] for line in lines]
+    assert words == ["sample of step 0, 'a red, dotty star'", "sample of step 2, 'a red, dotty star'", "lora", "loss"]
+    assert all(Path(line.partition("  ")[0]).is_file() for line in lines)
+    assert "sample of step 2, 'a red, dotty star' is stored" in told.err and "sample 1 of 1" in told.err
+
+
 def test_a_zip_and_no_wait(call: Call, darkroom: Installation, tmp_path: Path) -> None:
     path = tmp_path / "set.zip"
     path.write_bytes(zipped(good(2)).getvalue())

@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import Any, Self
 
 import torch
 
+from darkroom.tasks.adapters import OwnOffer
+from darkroom.tasks.families import Family
 from darkroom.worker.adapters.bank import MOST_PAGES, RANK, Bank, Plan
 from darkroom.worker.adapters.denoiser import AdaptedDenoiser
 from darkroom.worker.adapters.keeper import BankStats, Keeper
@@ -75,6 +78,18 @@ class Adapters:
         wanted = {use.sha256: use.pages for use in every.values() if use.pages}
         with self._keeper.held(wanted, lambda sha256: self.library.load(every[sha256]), check) as pages:
             yield {name: Rows(self._extras(some, pages)) for name, some in uses.items()}
+
+    @contextmanager
+    def passing(self, name: str, path: Path, sha256: str, family: Family) -> Iterator[OwnOffer]:
+        """In the context images can have the LoRA of this file, as one of a tenant's own; nothing is left of it then.
+
+        The digest has to be nobody else's. Raises an AdapterError for a file that does not fit.
+        """
+        try:
+            yield self.library.add_own(name, path, sha256, family)
+        finally:
+            self.library.forget(sha256)
+            self._keeper.forget(sha256)
 
     @contextmanager
     def speaking(self, uses: Sequence[Use]) -> Iterator[None]:

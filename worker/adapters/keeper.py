@@ -76,6 +76,13 @@ class Keeper:
         with self._changed:
             return sha256 in self._written
 
+    def forget(self, sha256: str) -> None:
+        """It leaves at once, unless somebody holds it."""
+        with self._changed:
+            if sha256 in self._written and self._shelf.drop(sha256):
+                del self._written[sha256]
+                self._changed.notify_all()
+
     def stats(self) -> BankStats:
         """What was done until now, and what lies there."""
         with self._changed:

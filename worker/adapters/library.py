@@ -68,6 +68,11 @@ class Library:
         self._own[sha256] = self._looked_at(offer, path, changes)
         return offer
 
+    def forget(self, sha256: str) -> None:
+        """One of a tenant's that nobody will ask for any more."""
+        self._own.pop(sha256, None)
+        self._read.forget(sha256)
+
     def _looked_at(self, offer: LoraOffer, path: Path, changes: Sequence[Change]) -> Known:
         rows = [change for change in changes if change.layer.part == "unet"]
         parts = frozenset(self.plan.slot(change.layer.path).part for change in rows)
@@ -81,7 +86,7 @@ class Library:
     @property
     def names(self) -> dict[str, str]:
         """By digest; those of tenants are told by its beginning alone."""
-        tenants = {sha256: f"own {sha256[:8]}" for sha256 in self._own}
+        tenants = {sha256: f"own {sha256[:8]}" for sha256 in list(self._own)}  # others come and go meanwhile
         return {**tenants, **{known.offer.sha256: name for name, known in self._known.items()}}
 
     @property

@@ -56,6 +56,23 @@ class OwnFiles:
         finally:
             file.close()
 
+    @contextmanager
+    def passing(self, data: bytes) -> Iterator[Path]:
+        """In the context a file of these bytes lies there, which nobody else is to find. Raises AdapterNotKept.
+
+        What a process leaves behind that is killed meanwhile is deleted when it is a day old.
+        """
+        with _disk():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._make_room(len(data))
+            number, name = tempfile.mkstemp(dir=self._folder, suffix=".part")
+        try:
+            with _disk(), os.fdopen(number, "wb") as file:
+                file.write(data)
+            yield Path(name)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
     def _write(self, path: Path, data: bytes) -> None:
         with _disk():
             self._folder.mkdir(parents=True, exist_ok=True)

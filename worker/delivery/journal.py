@@ -1,6 +1,7 @@
 """What an attempt keeps of a job that takes long, so that another one can go on with it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from typing import Any
 
@@ -15,6 +16,7 @@ from darkroom.worker.delivery.leases import LeaseKeeper
 from darkroom.worker.delivery.patience import PatientStore
 from darkroom.worker.delivery.publisher import ProgressPublisher
 from darkroom.worker.delivery.results import pack_file, stored_file
+from darkroom.worker.delivery.samples import StoredSamples
 from darkroom.worker.delivery.storekeeper import StoreKeeper
 from darkroom.worker.images.manifest import FileRecord
 from darkroom.worker.kinds.products import ProducedFile
@@ -23,17 +25,24 @@ CHECKPOINT = "checkpoint"  # of the whole job; its record forgets it when the jo
 
 
 class StoredJournal:
-    """`darkroom.worker.kinds.base.Journal`: a file of the job's, which its record names.
+    """`darkroom.worker.kinds.journal.Journal`: a file of the job's, which its record names.
 
     A newer one is stored first, then recorded, then the older one is deleted: there is always one to go on from.
     """
 
     def __init__(
-        self, attempt: Attempt, store: PatientStore, keeper: StoreKeeper, leases: LeaseKeeper, told: ProgressPublisher
+        self,
+        attempt: Attempt,
+        store: PatientStore,
+        keeper: StoreKeeper,
+        leases: LeaseKeeper,
+        told: ProgressPublisher,
+        samples: StoredSamples,
     ) -> None:
         self._attempt, self._store, self._keeper, self._leases, self._told = attempt, store, keeper, leases, told
         self._role, self._extension = CHECKPOINT, "safetensors"
         self._index: int | None = None
+        self._samples = samples
         self._kept: StoredFile | None = None
 
     def of(self, role: str, extension: str) -> "StoredJournal":
@@ -46,6 +55,7 @@ class StoredJournal:
         """Of the record. Raises Stopped, StorageError."""
         job = self._leases.persist(lambda: records.get(self._attempt.claim.job_id, no_store))
         self._kept = next((file for file in job.files if file.role == self._role), None)
+        self._samples.recall(job.images)
         return self._store.get(self._kept.key) if self._kept else None
 
     def keep(self, data: bytes) -> None:
@@ -55,8 +65,21 @@ class StoredJournal:
 
     def step(self, step: int, of: int, said: Mapping[str, float], save: Callable[[], bytes] | None) -> None:
         """Raises Stopped."""
-        try:
+        with self._keeping(save):
             self._told.report(step, of, said)
+
+    def sample(
+        self, step: int, of: int, first: int | None, lora: Callable[..., bytes], save: Callable[[], bytes]
+    ) -> None:
+        """Raises as StoredSamples.make."""
+        with self._keeping(save if step else None):
+            self._samples.make(step, of, first, lora)
+
+    @contextmanager
+    def _keeping(self, save: Callable[[], bytes] | None) -> Iterator[None]:
+        """Where the attempt ends in the block what there is to save is kept first."""
+        try:
+            yield
         except LeaseLost:
             raise
         except Stopped:

@@ -54,11 +54,16 @@ class ProgressPublisher:
         self._attempt.check()
         self._tell(0, step, of, None, said)
 
+    def sampling(self, step: int, of: int, number: int, count: int, latents: torch.Tensor) -> None:
+        """Tells that a training makes so many samples, now this one, counted from 1. Raises Stopped as `step` does."""
+        self._attempt.check()
+        self._tell(0, step, of, latents, {"sample": number, "samples": count})
+
     def _tell(
         self, image: int, step: int, of: int, latents: torch.Tensor | None, said: Mapping[str, float] = _NOTHING
     ) -> None:
         now = time.monotonic()
-        if now < self._next_step and step != of:
+        if now < self._next_step and (step != of or "sample" in said):
             return
         due = latents is not None and now >= self._next_preview
         picture = self._picture(image, latents) if due and latents is not None else None

@@ -68,7 +68,7 @@ class Results:
 
     def recall(self, images: Iterable[StoredImage]) -> None:
         """What earlier attempts at the job have left of samples."""
-        for sample in map(_sample, images):
+        for sample in (_sample(image) for image in images if image.step is not None):
             self._made[sample.key] = sample
 
     @property

@@ -42,6 +42,7 @@ from darkroom.worker.delivery.results import (
     stored_file,
     stored_image,
 )
+from darkroom.worker.delivery.samples import StoredSamples
 from darkroom.worker.delivery.storekeeper import StoreKeeper
 from darkroom.worker.delivery.timings import Timings
 from darkroom.worker.errors import DeviceBroken
@@ -246,7 +247,8 @@ class _Piece:
         self._prepared, self._sources, self._timings = prepared, sources, timings
         self._several = partial(around.images.make, urgent=False)
         self._publisher = ProgressPublisher(around.io, attempt, around.preview_every, generator.preview)
-        self._journal = StoredJournal(attempt, store, around.keeper, around.leases, self._publisher)
+        samples = StoredSamples(attempt, generator, around.own_files, results, self._publisher)
+        self._journal = StoredJournal(attempt, store, around.keeper, around.leases, self._publisher, samples)
 
     def make(self, index: int, over: threading.Event) -> None:
         """Generates, stores and records what is made for one image. Raises Stopped, DarkroomError, StorageError."""

@@ -39,8 +39,9 @@ from darkroom.worker.images.steps import OnStep, Steps
 from darkroom.worker.images.trial import blame
 from darkroom.worker.kinds import KINDS, kind_of
 from darkroom.worker.kinds.asked import Asked
-from darkroom.worker.kinds.base import Journal, PreparedJob, Several, Sources, in_turn
+from darkroom.worker.kinds.base import PreparedJob, Several, Sources, in_turn
 from darkroom.worker.kinds.conditioning import Conditioning
+from darkroom.worker.kinds.journal import Journal
 from darkroom.worker.kinds.products import Produced
 from darkroom.worker.models import weighted
 from darkroom.worker.models.families.encoding import Encoded

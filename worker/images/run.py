@@ -17,8 +17,9 @@ from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.images.autoencoder import Autoencoder
 from darkroom.worker.images.steps import Abandoned, OnStep, Steps
 from darkroom.worker.kinds.asked import Asked
-from darkroom.worker.kinds.base import Journal, PreparedJob, Several, Sources, Tools, Unkept, in_turn
+from darkroom.worker.kinds.base import PreparedJob, Several, Sources, Tools, in_turn
 from darkroom.worker.kinds.conditioning import Conditioning
+from darkroom.worker.kinds.journal import Journal, Unkept
 from darkroom.worker.kinds.latents import latents_file
 from darkroom.worker.kinds.products import Produced, ProducedFile
 from darkroom.worker.models.loading import LoadedModel
@@ -163,6 +164,12 @@ class _Outside:
     def step(self, step: int, of: int, said: Mapping[str, float], save: Callable[[], bytes] | None) -> None:
         with self._steps.outside():
             self._journal.step(step, of, said, save)
+
+    def sample(
+        self, step: int, of: int, first: int | None, lora: Callable[..., bytes], save: Callable[[], bytes]
+    ) -> None:
+        with self._steps.outside():
+            self._journal.sample(step, of, first, lora, save)
 
     def wishes(self) -> Sequence[Wish]:
         with self._steps.outside():

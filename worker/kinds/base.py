@@ -12,11 +12,11 @@ from PIL import Image
 from darkroom.storage.tensors import is_safetensors
 from darkroom.tasks.catalogue import ModelEntry
 from darkroom.tasks.requests import JobRequest
-from darkroom.tasks.wishes import Wish
 from darkroom.worker.adapters.styles import StyleWish
 from darkroom.worker.kinds.asked import Asked
 from darkroom.worker.kinds.conditioning import Conditioning
 from darkroom.worker.kinds.embeddings import read_embeddings
+from darkroom.worker.kinds.journal import Journal
 from darkroom.worker.kinds.latents import read_latents
 from darkroom.worker.kinds.products import Produced, ProducedFile
 from darkroom.worker.kinds.sources import MOST_PIXELS, naming, prepare_source, read_source
@@ -58,55 +58,6 @@ class Tools(Protocol):
 
     def count_steps(self, asked: Asked) -> int:
         """The denoiser calls that are left of a schedule which is cut, by schedulers of one call a step."""
-
-
-class Journal(Protocol):
-    """What is kept of a long piece while it is in the making, so that another worker can go on with it."""
-
-    def of(self, role: str, extension: str) -> "Journal":
-        """That of another file of the piece, which stays when the job has succeeded."""
-
-    def kept(self) -> bytes | None:
-        """What was kept last, by an earlier attempt at the job maybe."""
-
-    def keep(self, data: bytes) -> None:
-        """Stored, then recorded in place of what was kept before. Raises what ends the job."""
-
-    def step(self, step: int, of: int, said: Mapping[str, float], save: Callable[[], bytes] | None) -> None:
-        """Tells of a step. Where the attempt ends here what `save` gives is kept first; then that is raised.
-
-        `save` None: of a dry run nothing is kept.
-        """
-
-    def wishes(self) -> Sequence[Wish]:
-        """What the job's owner wishes of it by now. Asked after each step; those that are met come no more."""
-
-    def grant(self, one: Wish, file: ProducedFile) -> None:
-        """Stored and recorded beside what the job makes: the wish is met. Raises what ends the job."""
-
-
-class Unkept:
-    """A journal of what goes on to its end, or is begun anew."""
-
-    def of(self, *_: object) -> "Unkept":
-        """The same."""
-        return self
-
-    def kept(self) -> None:
-        """Nothing."""
-
-    def keep(self, _data: bytes) -> None:
-        """Nothing is done."""
-
-    def step(self, *_: object) -> None:
-        """Told to nobody."""
-
-    def wishes(self) -> Sequence[Wish]:
-        """None: nobody can tell of them."""
-        return ()
-
-    def grant(self, *_: object) -> None:
-        """Nothing is done."""
 
 
 #: Does a piece of work by its place; the event is set when another one has failed, and this one is for nothing.

@@ -20,7 +20,8 @@ from darkroom.tasks.errors import Fault, InvalidRequest
 from darkroom.tasks.requests import Finetune, JobRequest, Txt2Img
 from darkroom.tasks.validate import resolve
 from darkroom.worker.errors import CheckpointInvalid
-from darkroom.worker.kinds.base import Journal, Run, Tools
+from darkroom.worker.kinds.base import Run, Tools
+from darkroom.worker.kinds.journal import Journal
 from darkroom.worker.kinds.products import ProducedFile
 from darkroom.worker.training.dataset import Dataset, Example, dataset_of
 from darkroom.worker.training.plan import class_image_seed

@@ -14,11 +14,15 @@ from darkroom.worker.kinds.base import Kind, PreparedJob, Run, Sources, Tools
 from darkroom.worker.kinds.class_images import class_images, class_requests
 from darkroom.worker.kinds.products import METADATA, Produced, ProducedFile
 from darkroom.worker.kinds.rehearsal import rehearsed
+from darkroom.worker.kinds.samples import sample_warnings
 from darkroom.worker.training.curve import Smooth, curve_png
 from darkroom.worker.training.dataset import Dataset, read_zip
 from darkroom.worker.training.options import TrainingOptions
 from darkroom.worker.training.pace import Pace
 from darkroom.worker.training.session import Session
+
+#: Of a request, what its LoRA does not depend on, or what is nobody's business who has the file.
+_NOT_OF_THE_LORA = {"tenant", "dataset", "metadata", "idempotency_key", "dry_run", "sample_prompts", "sample_every"}
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,14 @@ class FinetuneKind(Kind):
     waits_for_nobody = False
 
     def prepare(self, request: JobRequest, tools: Tools) -> PreparedJob:
-        """Nothing is encoded: captions come with the data set. Raises InvalidRequest for what is no class prompt."""
+        """Nothing is encoded for it: captions come with the data set. Prompts of all that it paints are looked at.
+
+        Raises InvalidRequest for those that cannot be.
+        """
         assert isinstance(request, Finetune)
         asked, most = Asked.without_denoising(request, tools.entry), tools.entry.prompt_tokens
-        first = class_requests(request, tools)
-        return _Prepared(
-            self, request, asked, {}, [], tools.count_tokens, most, first, space=tools.space, texts=tools.texts
-        )
+        told, tokens, first = list(sample_warnings(request, tools)), tools.count_tokens, class_requests(request, tools)
+        return _Prepared(self, request, asked, {}, told, tokens, most, first, space=tools.space, texts=tools.texts)
 
     def read_sources(self, prepared: PreparedJob, inputs: Mapping[str, bytes], _most_pixels: int) -> Sources:
         """The data set. Raises DatasetInvalid."""
@@ -85,11 +90,13 @@ class FinetuneKind(Kind):
         mean = Smooth()
         for loss in session.losses:
             mean.add(loss)
+        _sample(session, run, request)
         pace, said = Pace(), _said_of(request, dataset, prior)
         while session.step < session.steps:
             _advance(session, run, mean, pace)
             if session.step < session.steps:
                 _keep(session, run, request.checkpoint_every, said)
+            _sample(session, run, request)
         curve = ProducedFile("loss", curve_png(session.losses), extension="png")
         lora = ProducedFile("lora", session.lora(**said))
         return Produced(files=[lora, curve, *([made.file] if made else [])])
@@ -123,8 +130,15 @@ def _said_of(request: Finetune, dataset: Dataset, prior: Dataset | None) -> dict
     """The metadata of the LoRA's file."""
     about = {"version": __version__, "dataset": dataset.digest, "pictures": len(dataset.examples)}
     about |= {"class_images": prior.digest} if prior else {}
-    asked = request.model_dump(mode="json", exclude={"tenant", "dataset", "metadata", "idempotency_key", "dry_run"})
+    asked = request.model_dump(mode="json", exclude=_NOT_OF_THE_LORA)
     return {METADATA: json.dumps(about | {"request": asked}, sort_keys=True)}
+
+
+def _sample(session: Session, run: Run, request: Finetune) -> None:
+    """Those that are due now, with the LoRA as it is."""
+    first = request.sample_plan.first_at(session.step)
+    if first is not None:
+        run.journal.sample(session.step, session.steps, first, session.lora, session.checkpoint)
 
 
 def _options(request: Finetune) -> TrainingOptions:

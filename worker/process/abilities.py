@@ -13,8 +13,8 @@ from darkroom.tasks.requests import KINDS
 def abilities_of(offers: Sequence[ModelOffer], unadapted: Collection[str] = (), lanes: Collection[str] = LANES) -> Has:
     """By model: its kinds with all their fields, its schedulers, and the other models of this process.
 
-    Where compel is missing, prompts are read as they stand alone. `unadapted`: models that take no LoRAs here. Who does
-    not read the lane of trainings has none of them.
+    Where compel is missing, prompts are read as they stand alone. `unadapted`: models that take no LoRAs here, and make
+    no samples of trainings, which have one. Who does not read the lane of trainings has none of them.
     """
     lacks = [] if find_spec("compel") else ["prompt_syntax"]
     lacks += [] if TRAINING in lanes else [need for need in [value_need("kind", "finetune")] if need]
@@ -24,7 +24,7 @@ def abilities_of(offers: Sequence[ModelOffer], unadapted: Collection[str] = (), 
             [KINDS[kind] for kind in offer.kinds if kind in KINDS],
             offer.schedulers,
             names - {offer.name},
-            [*lacks, "lora:own"] if offer.name in unadapted else lacks,
+            [*lacks, "lora:own", "sample_prompts"] if offer.name in unadapted else lacks,
         )
         for offer in offers
     }

@@ -39,6 +39,7 @@ def test_words() -> None:
     sample = event("image", index=4, key="k/4.png", width=64, height=32, seed=7, step=50, prompt=" a\ndotty " * 20)
     assert told(sample, seeded=False).startswith("sample of step 50, 'a dotty a dotty ")
     assert told(sample, seeded=False).endswith("...' is stored: k/4.png, 64x32")
+    assert told(event("progress", image=0, step=50, of=500, sample=2, samples=3)) == "step 50 of 500, sample 2 of 3"
     latents = event("file", role="latents", index=2, key="k/l.safetensors", bytes=9)
     assert told(latents) == "latents of image 2: stored as k/l.safetensors, 9 bytes"
     assert told(event("file", role="sheet", index=None, key="k/s.png", bytes=9)) == "sheet: stored as k/s.png, 9 bytes"

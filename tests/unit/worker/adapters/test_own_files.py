@@ -46,6 +46,23 @@ def test_other_bytes_are_refused_and_leave_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_passing_file_is_gone_whatever_happens_and_nobody_finds_it(tmp_path: Path) -> None:
+    files, fetched = OwnFiles(tmp_path / "own"), list[bytes]()
+    with files.passing(b"cat") as path:
+        assert path.read_bytes() == b"cat" and asked(files, b"cat", fetched) == b"cat"
+    with pytest.raises(ZeroDivisionError), files.passing(b"cat") as other:
+        raise ZeroDivisionError
+    assert fetched == [b"cat"] and not path.exists() and not other.exists()
+
+
+def test_what_a_killed_process_leaves_of_a_passing_file_goes_when_it_is_old(tmp_path: Path) -> None:
+    files = OwnFiles(tmp_path)
+    with files.passing(b"cat") as path:
+        os.utime(path, (0, 0))
+        with files.passing(b"dog") as other:
+            assert not path.exists() and other.read_bytes() == b"dog"
+
+
 def test_what_was_used_longest_ago_leaves_first(tmp_path: Path) -> None:
     files = OwnFiles(tmp_path, room=30)
     for age, data in ((3, b"a" * 10), (2, b"b" * 10), (1, b"c" * 10)):

@@ -120,6 +120,18 @@ def test_a_lora_that_could_not_be_written_is_written_anew() -> None:
     assert len(tries) == 2
 
 
+def test_what_is_forgotten_leaves_unless_it_is_held() -> None:
+    keeper = Keeper(2, lambda *_: None)
+    with keeper.held({"a": 1}, load, free):
+        keeper.forget("a")
+        assert keeper.has("a")
+    keeper.forget("a")
+    keeper.forget("b")
+    assert not keeper.has("a") and not keeper.stats().lying
+    with keeper.held({"b": 2}, load, free) as pages:
+        assert pages.keys() == {"b"}
+
+
 def test_who_wants_what_is_being_written_waits_for_it() -> None:
     began, gate, written = threading.Event(), threading.Event(), list[int]()
 

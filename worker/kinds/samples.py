@@ -1,0 +1,37 @@
+"""A training's samples as what they are beside it: pictures of a prompt, made with a LoRA."""
+
+from collections.abc import Iterator
+
+from darkroom.tasks.catalogue import ModelOffer
+from darkroom.tasks.requests import Finetune, Txt2Img
+from darkroom.tasks.validate import resolve
+from darkroom.worker.kinds.asked import Asked
+from darkroom.worker.kinds.base import Tools
+
+
+def sample_request(training: Finetune, prompt: int, offer: ModelOffer, *loras: str) -> Txt2Img:
+    """The job that would make this sample, its prompt by its place: all that is not said is the model's default.
+
+    Raises InvalidRequest for what the model does not do.
+    """
+    wish = {
+        "kind": "txt2img",
+        "model": offer.name,
+        "prompt": training.sample_prompts[prompt],
+        "seed": training.sample_plan.seed_of(prompt),
+        "width": training.resolution,
+        "height": training.resolution,
+        "batching": training.batching,
+        "tenant": training.tenant,
+        "loras": [{"name": name} for name in loras],
+    }
+    found = resolve(wish, {offer.name: offer}, lambda: None).filled
+    assert isinstance(found, Txt2Img)
+    return found
+
+
+def sample_warnings(training: Finetune, tools: Tools) -> Iterator[str]:
+    """Of the prompts, which are read before the first step. Raises InvalidRequest for one that cannot be."""
+    for prompt in range(len(training.sample_prompts)):
+        asked = Asked.of(sample_request(training, prompt, tools.entry), tools.entry)
+        yield from tools.encode(asked)[1]
