@@ -58,9 +58,7 @@ def finetune(
     asked = {"kind": "finetune", **_given(fields)}
     key = dataset if dataset.startswith("inputs/") else None
     parse_request(asked | {"dataset": key or f"inputs/{asked.get('tenant', 'default')}/0.zip"})  # before the upload
-    if save is not None and not wait:
-        raise UsageFault("--save and --no-wait at once", hint="`darkroom status ID` names what was made")
-    target = None if save is None else Target(f"{save}{os.sep}")
+    target = _target(save, wait=wait)
     with Darkroom() as client:
         if key is None:
             data = _packed(local_path(dataset, "DATASET"))
@@ -73,6 +71,17 @@ def finetune(
         introduce(handle.submitted, screen)
         job = followed(client, handle.submitted, None, screen)
         return _finish(job, target, screen)
+
+
+def _target(save: str | None, *, wait: bool) -> Target | None:
+    """Raises UsageFault where nothing can be saved there, or nobody waits for it."""
+    if save is None:
+        return None
+    if not save.strip():
+        raise UsageFault("--save: names no folder", hint="a variable of the shell may be empty; ./ is here")
+    if not wait:
+        raise UsageFault("--save and --no-wait at once", hint="`darkroom status ID` names what was made")
+    return Target(f"{save}{os.sep}")
 
 
 def _given(fields: dict[str, Any]) -> dict[str, Any]:

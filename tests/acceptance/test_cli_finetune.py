@@ -86,6 +86,9 @@ def test_a_zip_and_no_wait(call: Call, darkroom: Installation, tmp_path: Path) -
         (["pictures"], "--name: is missing"),
         (["pictures", "--name", "a", "--rank", "0", "--learning-rate", "nan"], "--rank: "),
         (["empty", "--name", "a"], "0 files"),
+        (["pictures", "--name", "a", "--sample-prompt", " ", "--sample-every", "0"], "--sample-prompt: 0: is empty"),
+        (["pictures", "--name", "a", "--save", ""], "names no folder"),
+        (["pictures", "--name", "a", "--save", "made", "--no-wait"], "--no-wait at once"),
     ],
 )
 def test_what_is_wrong_is_told_before_the_upload(
