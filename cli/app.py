@@ -38,6 +38,7 @@ app.command("status", epilog="Example: darkroom status ID --json | jq .state")(j
 app.command("list", epilog="Example: darkroom list --state queued --state running --tenant alice")(jobs.list_jobs)
 app.command("cancel", epilog=cancel.EXAMPLES)(cancel.cancel)
 app.command("save", epilog="Example: darkroom save ID")(wishes.save)
+app.command("sample", epilog="Example: darkroom sample ID")(wishes.sample)
 app.command("delete", epilog="Example: darkroom delete ID1 ID2")(jobs.delete)
 app.add_typer(dead.app, name="dead")
 app.command("worker", epilog=worker.EXAMPLES)(worker.worker)

@@ -52,6 +52,10 @@ class AsyncJobHandle(Handle):
         """As AsyncDarkroom.save_now."""
         return await self.client.save_now(self.id)
 
+    async def sample_now(self) -> WishAnswer:
+        """As AsyncDarkroom.sample_now."""
+        return await self.client.sample_now(self.id)
+
     async def position(self) -> int | None:
         """As AsyncDarkroom.position."""
         return await self.client.position(self.id)
@@ -133,6 +137,10 @@ class AsyncDarkroom:
     async def save_now(self, job_id: str, *, tenant: str | None = None) -> WishAnswer:
         """As Darkroom.save_now."""
         return await self._io.run(wish(job_id, "save", tenant))
+
+    async def sample_now(self, job_id: str, *, tenant: str | None = None) -> WishAnswer:
+        """As Darkroom.sample_now."""
+        return await self._io.run(wish(job_id, "sample", tenant))
 
     async def jobs(
         self,

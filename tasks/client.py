@@ -53,6 +53,10 @@ class JobHandle(Handle):
         """As Darkroom.save_now."""
         return self.client.save_now(self.id)
 
+    def sample_now(self) -> WishAnswer:
+        """As Darkroom.sample_now."""
+        return self.client.sample_now(self.id)
+
     def position(self) -> int | None:
         """As Darkroom.position."""
         return self.client.position(self.id)
@@ -143,6 +147,13 @@ class Darkroom:
         `tenant`: jobs of others are not found. Raises WishNotSupported.
         """
         return self._io.run(wish(job_id, "save", tenant))
+
+    def sample_now(self, job_id: str, *, tenant: str | None = None) -> WishAnswer:
+        """Has a training make a round of its samples at its next step, with the LoRA as it is: images of the job.
+
+        `tenant`: jobs of others are not found. Raises WishNotSupported, also where there are no `sample_prompts`.
+        """
+        return self._io.run(wish(job_id, "sample", tenant))
 
     def jobs(
         self,

@@ -121,7 +121,7 @@ class WishNotSupported(DarkroomError):
 
     code = "wish_not_supported"
     exit_code = 2
-    hint = "a training that is no dry run can be, while it runs"
+    hint = "a training that is no dry run can be saved while it runs, and sampled where it has sample_prompts"
 
 
 class JobFailed(DarkroomError):

@@ -15,7 +15,7 @@ from darkroom.tasks.results import no_store
 WISHES = ("save", "sample")  # as in `scripts/prelude.lua`
 WishAnswer = Literal["requested", "not_begun", "cancellation_requested", "already_finished", "not_found"]
 
-_DONE = {"save": "kept on the way", "sample": "sampled"}
+_DONE = {"save": "saved", "sample": "sampled"}
 
 
 class Wish(NamedTuple):
@@ -34,7 +34,7 @@ def wish(job_id: str, what: str, tenant: str | None = None) -> Operation[WishAns
     if tenant not in (None, job.tenant):
         return "not_found"
     if what not in job.request.wishes:
-        raise WishNotSupported(f"job {job.id} is of the kind {job.kind}, which is not {_DONE[what]}")
+        raise WishNotSupported(f"job {job.id}, of the kind {job.kind}, cannot be {_DONE[what]}")
     reply = yield script("wish", job.id, what)
     answer: WishAnswer = reply.decode()
     return answer

@@ -91,8 +91,8 @@ class Finetune(Preserving):
 
     @property
     def wishes(self) -> tuple[str, ...]:
-        """A file of the LoRA as it is; a dry run has none."""
-        return () if self.dry_run else ("save",)
+        """A file of the LoRA as it is, and samples of it where there are prompts; a dry run has neither."""
+        return () if self.dry_run else ("save", *(("sample",) if self.sample_prompts else ()))
 
     @property
     def sample_plan(self) -> SamplePlan:

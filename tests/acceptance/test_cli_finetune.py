@@ -72,10 +72,8 @@ def test_a_zip_and_no_wait(call: Call, darkroom: Installation, tmp_path: Path) -
     told = call("finetune", str(path), "--name", "zipped", "--no-wait", *QUICK)
     assert told.code == 0 and len(told.out.strip()) == 36
     assert call("watch", told.out.strip()).code == 0
-    assert (call("save", told.out.strip()).code, call("save", "nope", "--json").json["results"][0]["outcome"]) == (
-        7,
-        "not_found",
-    )
+    assert (call("save", told.out.strip()).code, call("sample", told.out.strip()).code) == (7, 2)
+    assert call("save", "nope", "--json").json["results"][0]["outcome"] == "not_found"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import structlog
 from darkroom.storage import StorageError
 from darkroom.tasks import claims, records
 from darkroom.tasks.results import StoredFile, no_store
-from darkroom.tasks.wishes import Wish, wished
+from darkroom.tasks.wishes import Wish, met, wished
 from darkroom.worker.delivery.attempt import Attempt, LeaseLost, Stopped
 from darkroom.worker.delivery.leases import LeaseKeeper
 from darkroom.worker.delivery.patience import PatientStore
@@ -91,10 +91,13 @@ class StoredJournal:
         """Of the record, once the renewal of the lease, or whatever else was written, has told of any."""
         return self._leases.persist(lambda: wished(self._attempt.claim)) if self._attempt.is_wished() else ()
 
-    def grant(self, one: Wish, file: ProducedFile) -> None:
+    def grant(self, one: Wish, file: ProducedFile | None = None) -> None:
         """Raises Stopped, and as PatientStore.put."""
         self._attempt.check()
-        self._put(file, meets=one)
+        if file:
+            self._put(file, meets=one)
+        else:
+            self._attempt.heard(self._leases.persist(lambda: met(self._attempt.claim, one)))
 
     def _write(self, data: bytes) -> None:
         made = ProducedFile(self._role, data, self._extension, self._index)

@@ -175,6 +175,6 @@ class _Outside:
         with self._steps.outside():
             return self._journal.wishes()
 
-    def grant(self, one: Wish, file: ProducedFile) -> None:
+    def grant(self, one: Wish, file: ProducedFile | None = None) -> None:
         with self._steps.outside():
             self._journal.grant(one, file)

@@ -95,7 +95,7 @@ class FinetuneKind(Kind):
         while session.step < session.steps:
             _advance(session, run, mean, pace)
             if session.step < session.steps:
-                _keep(session, run, request.checkpoint_every, said)
+                _keep(session, run, request, said)
             _sample(session, run, request)
         curve = ProducedFile("loss", curve_png(session.losses), extension="png")
         lora = ProducedFile("lora", session.lora(**said))
@@ -115,15 +115,19 @@ def _advance(session: Session, run: Run, mean: Smooth, pace: Pace) -> None:
     run.journal.step(made.step, session.steps, said, session.checkpoint)
 
 
-def _keep(session: Session, run: Run, every: int, said: Mapping[str, str]) -> None:
+def _keep(session: Session, run: Run, request: Finetune, said: Mapping[str, str]) -> None:
     """A checkpoint when it is time for one, and whatever else the job's owner wishes to have at this step."""
     wishes = run.journal.wishes()
-    if wishes or session.step % every == 0:
+    if wishes or session.step % request.checkpoint_every == 0:
         run.journal.keep(session.checkpoint())  # first: who goes on from it makes no other file of this step
     for wish in wishes:
         if wish.what == "save":
             about = {**said, "ss_steps": str(session.step)}  # sd-scripts' name for it
             run.journal.grant(wish, ProducedFile(f"snapshot_{session.step}", session.lora(**about)))
+        elif wish.what == "sample":
+            if request.sample_plan.first_at(session.step) is None:  # else those that are due are what is wished
+                run.journal.sample(session.step, session.steps, None, session.lora, session.checkpoint)
+            run.journal.grant(wish)
 
 
 def _said_of(request: Finetune, dataset: Dataset, prior: Dataset | None) -> dict[str, str]:

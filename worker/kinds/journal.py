@@ -28,8 +28,11 @@ class Journal(Protocol):
     def wishes(self) -> Sequence[Wish]:
         """What the job's owner wishes of it by now. Asked after each step; those that are met come no more."""
 
-    def grant(self, one: Wish, file: ProducedFile) -> None:
-        """Stored and recorded beside what the job makes: the wish is met. Raises what ends the job."""
+    def grant(self, one: Wish, file: ProducedFile | None = None) -> None:
+        """The wish is met: by the file, which is stored and recorded in one, or by what was made for it before.
+
+        Raises what ends the job.
+        """
 
     def sample(
         self, step: int, of: int, first: int | None, lora: Callable[..., bytes], save: Callable[[], bytes]

@@ -75,6 +75,16 @@ def test_a_wish_that_comes_while_another_is_met_is_met_after_it(client: Darkroom
     assert roles(client, job_id) == ["snapshot_3", "snapshot_4"]
 
 
+def test_wishes_of_two_sorts_are_met_one_by_one(client: Darkroom, hand: Hand) -> None:
+    handle = client.submit({**TRAINING, "sample_prompts": ["a dot"]})
+    held = hand.claim(handle.id)
+    assert [handle.save_now(), handle.sample_now()] == ["requested"] * 2
+    saved, sampled = wished(hand, held)
+    assert (saved.what, sampled.what) == ("save", "sample")
+    assert hand.io.run(wishes.met(held, sampled)) is Hold.WISH
+    assert snapshot(hand, held, saved) is Hold.HELD
+
+
 def test_a_wish_outlives_the_worker_that_had_heard_of_it(client: Darkroom, hand: Hand) -> None:
     job_id = training(client)
     first = hand.claim(job_id, lease=0.001)
@@ -121,6 +131,6 @@ def test_jobs_of_others_and_jobs_that_are_not_there(client: Darkroom, hand: Hand
 def test_a_job_of_a_kind_that_is_not_saved(client: Darkroom, hand: Hand) -> None:
     handle = client.submit({"prompt": "a cat", "model": "sdxl"})
     hand.claim(handle.id)
-    with pytest.raises(WishNotSupported, match="of the kind txt2img, which is not kept on the way") as caught:
+    with pytest.raises(WishNotSupported, match="of the kind txt2img, cannot be saved") as caught:
         handle.save_now()
     assert caught.value.code == "wish_not_supported"

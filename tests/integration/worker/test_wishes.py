@@ -4,22 +4,33 @@ import os
 import signal
 from collections.abc import Callable
 
+import pytest
 from safetensors import safe_open
 from safetensors.torch import load
 
 from darkroom.storage import ObjectStore
-from darkroom.tasks import Job, State, claims
+from darkroom.tasks import Job, State, WishNotSupported, claims
 from darkroom.tasks.redis_io import Key, Operation, command
 
 from .conftest import Desk
 from .processes import Process
 from .studio import Studio
-from .test_finetune import TRAINING, interrupted, lora_of, run, submit, upload
+from .test_finetune import TRAINING, interrupted, lora_of, matrices, run, submit, upload
+from .test_samples import SAMPLED
 
 
 def save(desk: Desk, job_id: str) -> Callable[[], object]:
     """What an owner does, and the next renewal of the lease."""
     return lambda: (desk.client.save_now(job_id), desk.around.leases.renew())
+
+
+def sample(desk: Desk, job_id: str) -> Callable[[], object]:
+    """Likewise."""
+    return lambda: (desk.client.sample_now(job_id), desk.around.leases.renew())
+
+
+def steps_of(job: Job) -> list[int | None]:
+    return [image.step for image in job.images]
 
 
 def snapshots(job: Job) -> list[str]:
@@ -37,7 +48,7 @@ def test_the_lora_as_it_is_becomes_a_file_and_the_training_goes_on(desk: Desk, t
     assert [file.role for file in job.files] == ["lora", "loss", "snapshot_3"]
     assert stored[:6] == ["checkpoint", "checkpoint", "snapshot_3", "checkpoint", "lora", "loss"]
     assert load(lora_of(desk, job)).keys() == load(job.files[2].read()).keys()
-    assert _bits(lora_of(desk, job)) == _bits(whole) != _bits(job.files[2].read())
+    assert matrices(lora_of(desk, job)) == matrices(whole) != matrices(job.files[2].read())
     with safe_open(job.files[2].save(tmp_path), "pt") as file:
         assert file.metadata()["ss_steps"] == "3"
     told = [event.data["role"] for event in desk.client.watch(job_id) if event.type == "job.file"]
@@ -46,7 +57,7 @@ def test_the_lora_as_it_is_becomes_a_file_and_the_training_goes_on(desk: Desk, t
 
 def test_each_wish_has_a_file_of_its_own(desk: Desk) -> None:
     job_id = submit(desk, num_train_steps=8, checkpoint_every=1)
-    job = _saved_before(desk, job_id, 1, 4)
+    job = _wished_before(desk, save(desk, job_id), job_id, 1, 4)
     assert snapshots(job) == ["snapshot_2", "snapshot_5"]
 
 
@@ -77,6 +88,16 @@ def test_a_wish_whose_worker_was_gone_before_it_was_recorded_is_met_by_the_next(
     assert not _strays(desk.store, job)
 
 
+def test_a_round_of_samples_is_made_when_it_is_wished(desk: Desk) -> None:
+    job_id = submit(desk, **SAMPLED, num_train_steps=8, checkpoint_every=1)
+    job = _wished_before(desk, sample(desk, job_id), job_id, 1)
+    assert (steps_of(job).count(2), steps_of(job)[-2:], snapshots(job)) == (2, [2, 2], [])
+    planned = submit(desk, **SAMPLED, num_train_steps=8, checkpoint_every=1, overwrite=True)
+    assert steps_of(_wished_before(desk, sample(desk, planned), planned, 3)).count(4) == 2
+    with pytest.raises(WishNotSupported, match="cannot be sampled"):
+        desk.client.sample_now(submit(desk))
+
+
 def test_a_wish_outlives_a_worker_that_is_killed(studio: tuple[Studio, Process]) -> None:
     shared, alone = studio[0], {"DARKROOM_LANES": "training"}
     with shared.worker(**alone) as first, shared.worker(**alone) as second:
@@ -93,22 +114,18 @@ def test_a_wish_outlives_a_worker_that_is_killed(studio: tuple[Studio, Process])
     assert [role for role in told if role.startswith("snapshot_")] == snapshots(job)
 
 
-def _saved_before(desk: Desk, job_id: str, *checkpoints: int) -> Job:
-    """The job, saved before it has stored these of its checkpoints, counted from 1."""
+def _wished_before(desk: Desk, wish: Callable[[], object], job_id: str, *checkpoints: int) -> Job:
+    """The job, of which that was wished before it has stored these of its checkpoints, counted from 1."""
     seen = 0
 
     def before_put(key: str) -> None:
         nonlocal seen
         seen += "/checkpoint-" in key
         if "/checkpoint-" in key and seen in checkpoints:
-            save(desk, job_id)()
+            wish()
 
     desk.store.before_put = before_put
     return run(desk, job_id)
-
-
-def _bits(lora: bytes) -> dict[str, list[float]]:
-    return {name: tensor.flatten().tolist() for name, tensor in load(lora).items()}
 
 
 def _strays(store: ObjectStore, job: Job) -> set[str]:
