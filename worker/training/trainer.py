@@ -83,16 +83,18 @@ class Trainer:
 
     def advance(self) -> StepReport:
         """One step. Raises TrainingDiverged where the loss or its gradient is no number; the weights are as before."""
-        self._optimizer.inner.zero_grad()
         rate, passes = self._rates(self.step), self._options.gradient_accumulation
         self._optimizer.set_rate(rate)
-        with _recording():
-            learned = [self._learn_both(self._batches(self.step, micro)) for micro in range(passes)]
-            loss = sum(own for own, _ in learned) / passes
-            kept = [prior for _, prior in learned if prior is not None]
-            if not math.isfinite(whole := loss + sum(kept)):
-                raise TrainingDiverged(f"step {self.step + 1}: the loss is {whole}")
-            norm = self._change()
+        try:
+            with _recording():
+                learned = [self._learn_both(self._batches(self.step, micro)) for micro in range(passes)]
+                loss = sum(own for own, _ in learned) / passes
+                kept = [prior for _, prior in learned if prior is not None]
+                if not math.isfinite(whole := loss + sum(kept)):
+                    raise TrainingDiverged(f"step {self.step + 1}: the loss is {whole}")
+                norm = self._change()
+        finally:
+            self._optimizer.inner.zero_grad()  # else pictures that are made before the next step lack their memory
         self.losses.append(loss)
         return StepReport(self.step, loss, rate, norm, sum(kept) / len(kept) if kept else None)
 

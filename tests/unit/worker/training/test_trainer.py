@@ -84,6 +84,19 @@ def test_rates_rise_and_then_follow_the_schedule(subjects: Subjects, schedule: s
     assert rates[5] == pytest.approx(expected, abs=0.15)
 
 
+def test_no_gradient_is_kept_between_steps_nor_after_one_that_failed(subjects: Subjects) -> None:
+    model, asked = subjects("sd"), options()
+    fine = batches(model, asked)
+    trainer = Trainer(
+        model, asked, lambda step, _: replace(fine(0, 0), latents=fine(0, 0).latents * (step or torch.nan))
+    )
+    with pytest.raises(TrainingDiverged):
+        trainer.advance()
+    assert all(one.grad is None for one in trainer._named.values())
+    trainer = train(model, asked, steps=1)
+    assert all(one.grad is None for one in trainer._named.values())
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_the_lora_of_a_model_in_half_precision_is_float32(subjects: Subjects, dtype: torch.dtype) -> None:
     model = halved(subjects("sdxl"), dtype)
