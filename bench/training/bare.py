@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as nnf
 from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 from diffusers.optimization import get_scheduler
-from diffusers.training_utils import compute_snr
+from diffusers.training_utils import cast_training_params, compute_snr
 from peft import LoraConfig
 from PIL import Image
 
@@ -45,12 +45,16 @@ def stock_batches(pipeline: Any, asked: TrainingOptions) -> Batches:
 class BareLoop:
     """Of a model of SDXL's structure that predicts v, as the one that comes with Darkroom."""
 
-    def __init__(self, pipeline: Any, asked: TrainingOptions, batches: Batches) -> None:
-        """The LoRA's first weights are drawn by peft."""
+    def __init__(self, unet: Any, scheduler: Any, asked: TrainingOptions, batches: Batches) -> None:
+        """The LoRA's first weights are drawn by peft, and float32 whatever those of the denoiser are."""
         self._asked, self._batches, self._done = asked, batches, 0
-        self.unet = pipeline.unet.requires_grad_(requires_grad=False).train()
+        self.unet = unet.requires_grad_(requires_grad=False).train()
+        if asked.gradient_checkpointing:
+            self.unet.enable_gradient_checkpointing()
         targets = ["to_k", "to_q", "to_v", "to_out.0"]
         self.unet.add_adapter(LoraConfig(r=asked.rank, lora_alpha=asked.rank, target_modules=targets))
+        cast_training_params(self.unet, dtype=torch.float32)
+        self._half = torch.autocast(unet.device.type, unet.dtype, enabled=unet.dtype != torch.float32)
         self._parameters = [one for one in self.unet.parameters() if one.requires_grad]
         self._optimizer = torch.optim.AdamW(self._parameters, lr=asked.learning_rate, weight_decay=asked.weight_decay)
         self._rates = get_scheduler(
@@ -59,7 +63,7 @@ class BareLoop:
             num_warmup_steps=asked.warmup_steps,
             num_training_steps=asked.steps,
         )
-        self._scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+        self._scheduler = DDPMScheduler.from_config(scheduler.config)
 
     def begin(self, weights: Mapping[str, torch.Tensor]) -> None:
         """From the weights of another training, by our names."""
@@ -87,9 +91,10 @@ class BareLoop:
         noisy = self._scheduler.add_noise(batch.latents, noise, times)
         added = {"text_embeds": batch.conditioning.pooled, "time_ids": batch.sizes}
         states = batch.conditioning.states
-        predicted = self.unet(noisy, times, states, added_cond_kwargs=added, return_dict=False)[0]
+        with self._half:
+            predicted = self.unet(noisy, times, states, added_cond_kwargs=added, return_dict=False)[0]
         target = self._scheduler.get_velocity(batch.latents, noise, times)
-        losses: torch.Tensor = nnf.mse_loss(predicted, target, reduction="none").mean(dim=[1, 2, 3])
+        losses: torch.Tensor = nnf.mse_loss(predicted.float(), target, reduction="none").mean(dim=[1, 2, 3])
         if self._asked.min_snr_gamma is None:
             return losses.mean()
         snr = compute_snr(self._scheduler, times)
@@ -104,4 +109,4 @@ def _drawn(batch: Batch, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
         generator = torch.Generator().manual_seed(key)
         times.append(torch.randint(0, steps, (1,), generator=generator))
         noise.append(torch.randn(batch.latents.shape[1:], generator=generator))
-    return torch.cat(times), torch.stack(noise)
+    return torch.cat(times).to(batch.latents.device), torch.stack(noise).to(batch.latents.device)

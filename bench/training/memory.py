@@ -64,7 +64,7 @@ def _bare(batch_size: int, steps: int) -> int:
     asked = options(steps, batch_size=batch_size)
 
     def train() -> None:
-        loop = BareLoop(model, asked, stock_batches(model, asked))
+        loop = BareLoop(model.unet, model.scheduler, asked, stock_batches(model, asked))
         for _ in range(steps):
             loop.advance()
 

@@ -21,7 +21,7 @@ def pace(rounds: int, batch_size: int, each: int = EACH) -> list[Row]:
         generator = Generator(load(), engine)
         ours = session(generator, engine, asked)
         model = stock(folder())
-        bare = BareLoop(model, asked, stock_batches(model, asked))
+        bare = BareLoop(model.unet, model.scheduler, asked, stock_batches(model, asked))
         bare.begin(unpack(ours.checkpoint()).lora)
         theirs: list[float] = []
 
