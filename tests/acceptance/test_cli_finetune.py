@@ -66,6 +66,16 @@ def test_samples_on_the_way_are_saved_with_their_steps(
     assert "sample of step 2, 'a red, dotty star' is stored" in told.err and "sample 1 of 1" in told.err
 
 
+def test_class_prompts_are_options_with_commas_of_their_own(call: Call, darkroom: Installation, pictures: Path) -> None:
+    asked = ("--class-prompt", "a star, in red", "--class-prompt", "a circle", "--num-class-images", "3")
+    told = call("finetune", str(pictures), "--name", "kept", *asked, *QUICK)
+    assert told.code == 0, told.err
+    assert [line.split()[-1] for line in told.out.split("\n")[1:] if line] == ["lora", "loss", "prior"]
+    assert "of 3" in told.err and "step 2 of 2, loss" in told.err
+    none = call("finetune", str(pictures), "--name", "kept", "--num-class-images", "3", *QUICK)
+    assert none.code == 2 and "--num-class-images: is for pictures of class_prompts" in none.err
+
+
 def test_a_zip_and_no_wait(call: Call, darkroom: Installation, tmp_path: Path) -> None:
     path = tmp_path / "set.zip"
     path.write_bytes(zipped(good(2)).getvalue())

@@ -172,7 +172,7 @@ def test_a_prompt_that_the_model_does_not_read_to_its_end_is_refused_before_a_pi
 def test_a_killed_workers_training_ends_with_the_same_bits(studio: tuple[Studio, Process], then: str) -> None:
     """Killed when they are kept, or while they are made: the same seeds make them again."""
     shared, alone = studio[0], {"DARKROOM_LANES": "training"}
-    asked = {**TRAINING, **WITH, "dataset": upload(shared), "num_train_steps": 30, "overwrite": True}
+    asked = {**TRAINING, **WITH, "dataset": upload(shared), "num_train_steps": 10, "overwrite": True}
     with shared.worker(**alone) as first, shared.worker(**alone) as second:
         for worker in (first, second):
             worker.wait_for("worker.ready")
