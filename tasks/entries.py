@@ -9,6 +9,7 @@ from darkroom.tasks.adapters import MOST_LORAS, MOST_RANK, LoraOffer, LoraUse
 from darkroom.tasks.families import NOT_OF_FAMILY, Family, Kind, ModelName
 from darkroom.tasks.schedulers import MOST_STEPS, SCHEDULERS, SchedulerConfig
 from darkroom.tasks.sources import BundledSource, FileSource, FolderSource, HubSource, Strict
+from darkroom.tasks.training import Recipe
 
 
 class Defaults(Strict):
@@ -55,6 +56,7 @@ class ModelOffer(Strict):
     base: ModelName | None = None
     own_loras: list[LoraUse] = Field(default=[], max_length=MOST_LORAS)
     loras: list[LoraOffer] = Field(default=[])
+    training: Recipe = Field(default=Recipe(), description="what `finetune` does unless told otherwise")
 
     @model_validator(mode="before")
     @classmethod

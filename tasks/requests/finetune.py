@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
 from darkroom.tasks.adapters import MOST_RANK, AdapterName, ranks_over
 from darkroom.tasks.catalogue import ModelOffer
@@ -14,9 +14,9 @@ from darkroom.tasks.requests.base import Rule
 from darkroom.tasks.requests.prior import Preserving
 from darkroom.tasks.requests.samples import MOST_PROMPTS, MOST_SAMPLES, SamplePlan, usual_every
 from darkroom.tasks.sizes import side_faults
+from darkroom.tasks.training import MOST_TRAIN_STEPS, Recipe
 
-MOST_STEPS = 20_000
-LEAST_PRODIGY = 0.1  # with a learning rate below it Prodigy learns next to nothing
+LEAST_PRODIGY, PRODIGY = 0.1, 1.0  # with a learning rate below it Prodigy learns next to nothing
 
 
 class Finetune(Preserving):
@@ -40,26 +40,42 @@ class Finetune(Preserving):
     overwrite: bool = Field(default=False, description="a new version, where the tenant has one of this name")
     caption: Prompt | None = Field(default=None, description="of every picture that has none of its own")
     trigger: Prompt | None = Field(default=None, description="a word that begins captions which lack it")
-    num_train_steps: int = Field(default=500, ge=1, le=MOST_STEPS, description="changes of the LoRA's weights")
-    rank: int = Field(default=16, ge=1, le=MOST_RANK, description="of the LoRA: how much it can hold")
+    num_train_steps: int | None = Field(
+        default=None, ge=1, le=MOST_TRAIN_STEPS, description="changes of the LoRA's weights; default: the model's"
+    )
+    rank: int | None = Field(
+        default=None, ge=1, le=MOST_RANK, description="of the LoRA: how much it can hold; default: the model's"
+    )
     alpha: float | None = Field(
         default=None, gt=0, le=1024, allow_inf_nan=False, description="its weight, over the rank; default: the rank"
     )
-    learning_rate: float = Field(default=1e-4, gt=0, le=1, allow_inf_nan=False, description="of the first full step")
+    learning_rate: float | None = Field(
+        default=None, gt=0, le=1, allow_inf_nan=False, description="of the first full step; default: the model's"
+    )
     lr_schedule: Literal["constant", "cosine"] = Field(default="cosine", description="how the learning rate goes on")
     optimizer: Literal["adamw", "adamw8bit", "prodigy"] = Field(
         default="adamw", description="what changes the weights; prodigy wants a learning rate of 1"
     )
-    warmup_steps: int = Field(default=0, ge=0, le=MOST_STEPS, description="in which the learning rate grows from 0")
-    batch_size: int = Field(default=1, ge=1, le=64, description="pictures of one model call")
+    warmup_steps: int = Field(
+        default=0, ge=0, le=MOST_TRAIN_STEPS, description="in which the learning rate grows from 0"
+    )
+    batch_size: int | None = Field(
+        default=None, ge=1, le=64, description="pictures of one model call; default: the model's"
+    )
     gradient_accumulation: int = Field(default=1, ge=1, le=64, description="model calls of one step")
     resolution: int | None = Field(
         default=None, ge=64, le=2048, multiple_of=8, description="side of a square; others have its area"
     )
-    targets: Literal["attention", "all"] = Field(default="attention", description="layers that are changed")
-    text_encoder: bool = Field(default=False, description="changes text encoders, too")
+    targets: Literal["attention", "all"] | None = Field(
+        default=None, description="layers that are changed; default: the model's"
+    )
+    text_encoder: bool | None = Field(default=None, description="changes text encoders, too; default: the model's")
     min_snr_gamma: float | None = Field(
-        default=5.0, gt=0, le=100, allow_inf_nan=False, description="limits the weight of steps of little noise"
+        default=None,
+        ge=0,
+        le=100,
+        allow_inf_nan=False,
+        description="limits the weight of steps of little noise; 0: does not; default: the model's",
     )
     noise_offset: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False, description="learns dark and bright")
     caption_dropout: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False, description="steps without caption")
@@ -69,12 +85,14 @@ class Finetune(Preserving):
     )
     gradient_checkpointing: bool = Field(default=False, description="less memory, more time")
     seed: Seed | None = Field(default=None, description="of first weights, order, noise")
-    checkpoint_every: int = Field(default=100, ge=1, le=MOST_STEPS, description="steps, of which no more are lost")
+    checkpoint_every: int = Field(
+        default=100, ge=1, le=MOST_TRAIN_STEPS, description="steps, of which no more are lost"
+    )
     sample_prompts: Annotated[list[Prompt], Listed, one_or_several()] = Field(
         default=[], max_length=MOST_PROMPTS, description="a picture to make on the way, with the LoRA as it is then"
     )
     sample_every: int | None = Field(
-        default=None, ge=1, le=MOST_STEPS, description="steps between samples; default: a tenth of all"
+        default=None, ge=1, le=MOST_TRAIN_STEPS, description="steps between samples; default: a tenth of all"
     )
 
     dry_run: bool = Field(default=False, description="checks all, measures a few steps, and trains nothing")
@@ -96,8 +114,8 @@ class Finetune(Preserving):
 
     @property
     def sample_plan(self) -> SamplePlan:
-        """Which samples are made when."""
-        steps = self.num_train_steps
+        """Of a resolved request: which samples are made when."""
+        steps = self.recipe.num_train_steps
         return SamplePlan(tuple(self.sample_prompts), self.sample_every or usual_every(steps), steps, self.seed or 0)
 
     def seed_of(self, _piece: int) -> int:
@@ -109,21 +127,44 @@ class Finetune(Preserving):
         yield from super().rules(offer)
         yield self._resolution_rule(offer)
         yield self._class_size_rule(offer)
+        yield self._warmup_rule(offer)
         yield self._samples_rule(offer)
         yield self._sample_size_rule(offer)
         yield self._sample_prompts_rule(offer)
+        yield self._sample_rounds_rule(offer)
+
+    def idle(self, offer: ModelOffer) -> Iterator[Rule]:
+        """What is said of samples that are not made."""
+        yield from super().idle(offer)
+        yield self._idle_samples_rule()
 
     def warnings(self, offer: ModelOffer) -> Iterator[str]:
         """`prodigy_rate`: it finds the rate itself, and multiplies it with this one."""
         yield from super().warnings(offer)
-        if self.optimizer == "prodigy" and self.learning_rate < LEAST_PRODIGY:
+        if self.optimizer == "prodigy" and self.learning_rate and self.learning_rate < LEAST_PRODIGY:
             yield "prodigy_rate"
 
     def filled(self, offer: ModelOffer) -> dict[str, Any]:
-        """The size of the model's own pictures, a seed, and when samples are made, if there are any."""
+        """What the model's recipe says, the size of its own pictures, a seed, and when samples are made, if any are."""
         seed = secrets.randbelow(MAX_SEED + 1) if self.seed is None else self.seed
-        every = {"sample_every": self.sample_plan.every} if self.sample_prompts else {}
-        return super().filled(offer) | {"seed": seed, "resolution": self.resolution or offer.defaults.width} | every
+        recipe = offer.training.model_dump() | ({"learning_rate": PRODIGY} if self.optimizer == "prodigy" else {})
+        missing = {name: value for name, value in recipe.items() if getattr(self, name) is None}
+        every = self.sample_every or usual_every(self._steps(offer))
+        return {
+            **missing,
+            **super().filled(offer),
+            "seed": seed,
+            "resolution": self.resolution or offer.defaults.width,
+            **({"sample_every": every} if self.sample_prompts else {}),
+        }
+
+    @property
+    def recipe(self) -> Recipe:
+        """What a resolved request says under a recipe's names."""
+        return Recipe.model_construct(**{name: getattr(self, name) for name in Recipe.model_fields})
+
+    def _steps(self, offer: ModelOffer) -> int:
+        return self.num_train_steps or offer.training.num_train_steps
 
     def _resolution_rule(self, offer: ModelOffer) -> Rule:
         if self.resolution is not None:
@@ -137,7 +178,9 @@ class Finetune(Preserving):
             return
         if "txt2img" not in offer.kinds:
             yield Fault("sample_prompts", "not_supported", f"{offer.name} makes no pictures of prompts")
-        if reason := ranks_over([(self.name, self.rank)], offer.name, offer.limits.max_lora_rank):
+        if reason := ranks_over(
+            [(self.name, self.rank or offer.training.rank)], offer.name, offer.limits.max_lora_rank
+        ):
             yield Fault("sample_prompts", "lora_rank_too_large", reason)
 
     def _sample_size_rule(self, offer: ModelOffer) -> Rule:
@@ -153,24 +196,22 @@ class Finetune(Preserving):
                 reason = f"{len(prompt)} characters, at most {most} are allowed"
                 yield Fault(f"sample_prompts.{number}", "too_long", reason)
 
-    @field_validator("sample_every")
-    @classmethod
-    def _makes_some(cls, every: int | None, info: ValidationInfo) -> int | None:
-        steps, prompts = info.data.get("num_train_steps"), info.data.get("sample_prompts")
-        if every is None or steps is None or prompts is None:
-            return every
-        if not prompts:
-            raise ValueError("there are no sample_prompts to make samples of")
+    def _sample_rounds_rule(self, offer: ModelOffer) -> Rule:
+        steps = self._steps(offer)
+        if not self.sample_prompts:
+            return
+        every = self.sample_every or usual_every(steps)
         if every > steps:
-            raise ValueError(f"is more than all {steps} steps; {steps} makes samples of the first and last alone")
-        if (count := SamplePlan(tuple(prompts), every, steps, 0).count) > MOST_SAMPLES:
-            raise ValueError(f"makes {count} samples, and a training makes {MOST_SAMPLES} at most")
-        return every
+            reason = f"is more than all {steps} steps; {steps} makes samples of the first and last alone"
+            yield Fault("sample_every", "too_large", reason)
+        elif (count := SamplePlan(tuple(self.sample_prompts), every, steps, 0).count) > MOST_SAMPLES:
+            reason = f"makes {count} samples, and a training makes {MOST_SAMPLES} at most"
+            yield Fault("sample_every", "too_small", reason)
 
-    @field_validator("warmup_steps")
-    @classmethod
-    def _ends_before_the_last(cls, steps: int, info: ValidationInfo) -> int:
-        whole = info.data.get("num_train_steps")
-        if whole is not None and steps >= whole:
-            raise ValueError(f"is as long as the whole training of {whole} steps")
-        return steps
+    def _idle_samples_rule(self) -> Rule:
+        if self.sample_every is not None and not self.sample_prompts:
+            yield Fault("sample_every", "no_sample_prompts", "there are no sample_prompts to make samples of")
+
+    def _warmup_rule(self, offer: ModelOffer) -> Rule:
+        if self.warmup_steps >= (steps := self._steps(offer)):
+            yield Fault("warmup_steps", "too_large", f"is as long as the whole training of {steps} steps")

@@ -33,8 +33,8 @@ def publish(
     lora = OwnLora(
         name=request.name,
         sha256=file.sha256,
-        rank=request.rank,
-        text=request.text_encoder,
+        rank=request.recipe.rank,
+        text=request.recipe.text_encoder,
         family=generator.entry.family,
         bytes=file.bytes,
         base=generator.entry.name,

@@ -57,7 +57,7 @@ def class_requests(request: Finetune, tools: Tools) -> list[JobRequest]:
             height=side,
             seed=class_image_seed(request.seed or 0, index),
         )
-        for index in range(request.num_class_images if prompts else 0)
+        for index in range(request.recipe.num_class_images if prompts else 0)
     ]
     return [resolve(one, {entry.name: entry}, lambda: None).filled for one in plain]
 

@@ -82,7 +82,7 @@ class FinetuneKind(Kind):
             begin = partial(train, prior=dataset if prepared.class_images else None)
             about = _said_of(request, dataset, None)
             return Produced(files=[rehearsed(request, run, begin, about, prepared.class_images)])
-        made = class_images(prepared.class_images, run, request.num_train_steps)
+        made = class_images(prepared.class_images, run, request.recipe.num_train_steps)
         prior = made.dataset if made else None
         session = train(prior=prior)
         if kept := run.journal.kept():
@@ -146,6 +146,8 @@ def _sample(session: Session, run: Run, request: Finetune) -> None:
 
 
 def _options(request: Finetune) -> TrainingOptions:
+    recipe = request.recipe
+    asked = request.model_copy(update={"min_snr_gamma": recipe.min_snr_gamma or None})
     shared = {field.name for field in fields(TrainingOptions)} & type(request).model_fields.keys()
-    values: dict[str, Any] = {name: getattr(request, name) for name in shared - {"seed"}}
-    return TrainingOptions(steps=request.num_train_steps, seed=request.seed or 0, **values)
+    values: dict[str, Any] = {name: getattr(asked, name) for name in shared - {"seed"}}
+    return TrainingOptions(steps=recipe.num_train_steps, seed=request.seed or 0, **values)

@@ -33,7 +33,7 @@ def rehearsed(
     session = begin()
     began = time.perf_counter()
     first = session.rehearse()
-    encoding = (time.perf_counter() - began - first.seconds) / request.batch_size
+    encoding = (time.perf_counter() - began - first.seconds) / request.recipe.batch_size
     steps = _measured(session, run)
     said = {
         **_course(request, session),
@@ -58,7 +58,7 @@ def _measured(session: Session, run: Run) -> list[Taken]:
 
 def _course(request: Finetune, session: Session) -> dict[str, Any]:
     """What the training is made of."""
-    passes = request.batch_size * request.gradient_accumulation
+    passes = request.recipe.batch_size * request.gradient_accumulation
     counts = sorted(Counter(session.sizes).items())
     return {
         "pictures": len(session.sizes),
@@ -81,7 +81,7 @@ def _pictures(requests: Sequence[JobRequest], run: Run) -> dict[str, float]:
 def _times(request: Finetune, session: Session, a_step: float, encoding: float, before: float) -> dict[str, float]:
     """Each picture is encoded once, and once more where it is flipped; all steps are taken for the largest."""
     seen = len(session.sizes) * (2 if request.flip else 1)
-    drawn = session.steps * request.batch_size * request.gradient_accumulation
+    drawn = session.steps * request.recipe.batch_size * request.gradient_accumulation
     encoded = min(seen, drawn) * encoding
     return {
         "seconds_per_step": round(a_step, 4),

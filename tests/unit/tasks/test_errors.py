@@ -7,6 +7,7 @@ from darkroom.tasks.catalogue import CatalogueError
 from darkroom.tasks.redis_io import ours
 
 CODES = {
+    "wish_not_supported": 2,
     "settings_invalid": 2,
     "invalid_request": 2,
     "idempotency_conflict": 2,
