@@ -50,9 +50,20 @@ class Reader:
         """A whole text, or its beginning."""
         tokens, room = self.tokens(text), self.room
         cut = long == "cut" and len(tokens) > room
-        last = room if cut else max(len(tokens), 1)
-        chunks = [self.chunk(tokens[start : start + room][:last]) for start in range(0, last, room)]
+        chunks = [self.chunk(part) for part in self._parts(tokens[:room] if cut else tokens)]
         return Read(torch.cat([chunk.states for chunk in chunks], dim=1), chunks[0].pooled, cut)
+
+    def read_together(self, texts: Sequence[str]) -> list[Read]:
+        """Whole texts in one call of the encoder: equal to `read` but for rounding."""
+        parts = [self._parts(self.tokens(text)) for text in texts]
+        counts = [len(one) for one in parts]
+        ids, masks = zip(*(self._padded_ids(part) for one in parts for part in one), strict=True)
+        found = self.encode(torch.cat(ids), None if masks[0] is None else torch.cat(masks))
+        pooled = [None] * len(texts) if found.pooled is None else found.pooled.split(counts)
+        return [
+            Read(states.flatten(0, 1)[None], None if first is None else first[:1])
+            for states, first in zip(found.states.split(counts), pooled, strict=True)
+        ]
 
     def padded(self, read: Read, length: int) -> torch.Tensor:
         """The states (1, length, width): chunks of the empty text follow."""
@@ -66,16 +77,23 @@ class Reader:
 
     def chunk(self, tokens: Sequence[int]) -> Read:
         """At most `room` tokens, with start and end and padding as the tokenizer would have them."""
+        return self.encode(*self._padded_ids(tokens))
+
+    def _parts(self, tokens: Sequence[int]) -> list[Sequence[int]]:
+        """By chunks; of no tokens one that is empty."""
+        return [tokens[start : start + self.room] for start in range(0, max(len(tokens), 1), self.room)]
+
+    def _padded_ids(self, tokens: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Of one chunk, both (1, 77): see `encode`."""
         its = self.tokenizer
         whole = [its.bos_token_id, *tokens, its.eos_token_id]
         padding = self.room + 2 - len(whole)
         ids = torch.tensor([[*whole, *[its.pad_token_id] * padding]], dtype=torch.long)
         masked = getattr(self.encoder.config, "use_attention_mask", None)
-        mask = torch.tensor([[1] * len(whole) + [0] * padding]) if masked else None
-        return self.encode(ids, mask)
+        return ids, torch.tensor([[1] * len(whole) + [0] * padding]) if masked else None
 
     def encode(self, ids: torch.Tensor, mask: torch.Tensor | None) -> Read:
-        """Token ids (1, 77), and which of them may be looked at (1, 77); None: all."""
+        """Token ids (n, 77), and which of them may be looked at (n, 77); None: all."""
         mask = None if mask is None else mask.to(self.device)
         found = self.encoder(ids.to(self.device), attention_mask=mask, output_hidden_states=True)
         pooled = found[0] if found[0].dim() == 2 else None

@@ -23,7 +23,7 @@ def encode_captions(
         Reader(components[tokenizer], components[encoder], spec.read_layer, model.placement.device)
         for tokenizer, encoder in zip(spec.tokenizers, spec.encoders, strict=True)
     ]
-    reads = [[reader.read(caption) for reader in readers] for caption in captions]
+    reads = [*zip(*(reader.read_together(captions) for reader in readers), strict=True)]  # by caption
     length = max(one.states.shape[1] for row in reads for one in row)
     states = [
         torch.cat([reader.padded(one, length) for reader, one in zip(readers, row, strict=True)], dim=-1)
