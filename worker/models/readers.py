@@ -59,10 +59,10 @@ class Reader:
         counts = [len(one) for one in parts]
         ids, masks = zip(*(self._padded_ids(part) for one in parts for part in one), strict=True)
         found = self.encode(torch.cat(ids), None if masks[0] is None else torch.cat(masks))
-        pooled = [None] * len(texts) if found.pooled is None else found.pooled.split(counts)
+        pooled = [None] * len(texts) if found.pooled is None else torch.split(found.pooled, counts)
         return [
             Read(states.flatten(0, 1)[None], None if first is None else first[:1])
-            for states, first in zip(found.states.split(counts), pooled, strict=True)
+            for states, first in zip(torch.split(found.states, counts), pooled, strict=True)
         ]
 
     def padded(self, read: Read, length: int) -> torch.Tensor:

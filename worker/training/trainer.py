@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -133,19 +133,27 @@ class Trainer:
         return view
 
     def _learn_both(self, batch: Batch) -> tuple[float, float | None]:
-        """The losses of a batch and of its prior, in a pass each: they may be of two sizes, and take no more memory."""
-        loss = self._learn(batch)
-        return loss, self._learn(batch.prior, self._options.prior_loss_weight) if batch.prior else None
+        """The losses of a batch and of its prior: in one pass, as diffusers has it, or one each where memory counts."""
+        if batch.prior is None:
+            return self._learn(batch, [1.0])[0], None
+        weight = self._options.prior_loss_weight
+        together = None if self._options.gradient_checkpointing else batch.with_prior()
+        if together is None:
+            return self._learn(batch, [1.0])[0], self._learn(batch.prior, [weight])[0]
+        own, prior = self._learn(together, [1.0, weight])
+        return own, prior
 
-    def _learn(self, batch: Batch, weight: float = 1.0) -> float:
-        """Adds the gradient of a pass to what is there; its loss, before it is weighted."""
+    def _learn(self, batch: Batch, weights: Sequence[float]) -> list[float]:
+        """Adds the gradient of a pass to what is there; the losses of its equal parts, before they are weighted."""
         device = self._model.placement.device
         question = self._objective.ask(batch.latents.to(device), batch.keys)
         with torch.autocast(**self._autocast, enabled=self._autocast["dtype"] != torch.float32):
             answer = self._answer(question.sample, question.times, batch)
-        loss = self._objective.losses(question, answer).mean()
-        torch.autograd.backward(self._scaler.scale(loss * weight / self._options.gradient_accumulation))
-        return loss.item()
+        losses = self._objective.losses(question, answer).chunk(len(weights))
+        means = [one.mean() for one in losses]
+        whole = torch.stack([mean * weight for mean, weight in zip(means, weights, strict=True)]).sum()
+        torch.autograd.backward(self._scaler.scale(whole / self._options.gradient_accumulation))
+        return [mean.item() for mean in means]
 
     def _answer(self, sample: torch.Tensor, times: torch.Tensor, batch: Batch) -> torch.Tensor:
         said, added = self._conditioning(batch), None

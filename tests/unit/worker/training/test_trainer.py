@@ -135,11 +135,12 @@ def test_precision_float32_trains_on_a_copy_in_float32(subjects: Subjects) -> No
     assert model.components["unet"].dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("passes", ["one", "two"])
 @pytest.mark.parametrize("text_encoder", [False, True])
-def test_prior_preservation_is_that_of_diffusers(subjects: Subjects, text_encoder: bool) -> None:
-    """There the losses are told as one, the weighted sum of both."""
-    model = subjects("sdxl")
-    asked = options(batch_size=2, gradient_accumulation=2, text_encoder=text_encoder, prior_loss_weight=0.25)
+def test_prior_preservation_is_that_of_diffusers(subjects: Subjects, text_encoder: bool, passes: str) -> None:
+    """There the losses are told as one, the weighted sum of both. Where memory counts each has a pass of its own."""
+    model, weight = subjects("sdxl"), {"prior_loss_weight": 0.25, "gradient_checkpointing": passes == "two"}
+    asked = options(batch_size=2, gradient_accumulation=2, text_encoder=text_encoder, **weight)
     given = with_prior(batches(model, asked), size=(6, 8))
     trainer = Trainer(model, asked, given)
     expected = bare_losses(model, asked, given, lora_of(trainer), steps=5)
