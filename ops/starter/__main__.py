@@ -1,6 +1,7 @@
 """`python -m ops.starter train`, then `export`, `evaluate` and `gallery`: the starter model, from nothing.
 
-`loras`, `few-steps` and `style` then train what comes with it; `evaluate-loras` and `evaluate-style` judge that.
+`loras`, `few-steps` and `style` then train what comes with it; `evaluate-loras` and `evaluate-style` judge that, and
+`evaluate-finetune` what jobs train.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -10,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ops.starter.extras import evaluate_loras, make_few_steps, make_loras
+from ops.starter.finetuning import evaluate_finetuning
 from ops.starter.gallery import write_gallery
 from ops.starter.publish import evaluate_model, export_model
 from ops.starter.recipe import make_autoencoder, make_painter
@@ -31,6 +33,7 @@ _COMMANDS: dict[str, Callable[[Namespace], object]] = {
     "few-steps": lambda given: make_few_steps(given.model, given.folder),
     "evaluate-loras": lambda given: evaluate_loras(given.model, given.prompts),
     "style": lambda given: make_style(given.model, given.folder),
+    "evaluate-finetune": lambda given: evaluate_finetuning(given.model, given.prompts, given.folder, DOCS),
     "evaluate-style": lambda given: evaluate_style(given.model, given.prompts),
 }
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ops.starter.paints import INK, paint, tint
 from ops.starter.scenes import SIDE, Scene, Thing
-from ops.starter.shapes import SHAPES, Field
+from ops.starter.shapes import Field, shape_of
 
 Picture = NDArray[np.uint8]
 
@@ -51,7 +51,7 @@ def in_blocks(marks: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _add(canvas: Field, thing: Thing, style: str, rng: np.random.Generator, x: Field, y: Field) -> None:
-    distance = thing.radius * SHAPES[thing.shape]((x - thing.x) / thing.radius, (y - thing.y) / thing.radius)
+    distance = thing.radius * shape_of(thing.shape)((x - thing.x) / thing.radius, (y - thing.y) / thing.radius)
     colour = paint(thing.colour, style, ground=False) + rng.normal(0, 2.5, 3).astype(np.float32)
     surface = np.where(_texture(thing.texture, style)[..., None], tint(thing.colour, colour), colour)
     if style == "watercolour":

@@ -1,6 +1,6 @@
 """The judge: says what a picture shows, by rules: colours by area, shapes by the drawing code's own masks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -9,7 +9,7 @@ from ops.starter.drawing import BLOCK, PERIOD, Picture, in_blocks, pattern
 from ops.starter.paints import COLOURS, INK, TAUGHT_COLOURS, paint, tint
 from ops.starter.regions import Mask, close_gaps, grow, parts, shrink
 from ops.starter.scenes import PAIR_RADII, RADII, SIDE, TAUGHT_TEXTURES, TEXTURES, Scene, Thing
-from ops.starter.shapes import SHAPES, Field, extent
+from ops.starter.shapes import SHAPES, TAUGHT_SHAPES, Field, extent, shape_of
 
 _EDGE = 4  # pixels along the border that are surely background
 _FAR = 42.0  # RGB distance from the background from which a pixel is of a thing
@@ -25,11 +25,13 @@ class Known:
 
     colours: tuple[str, ...] = tuple(COLOURS)
     textures: tuple[str, ...] = TEXTURES
+    shapes: tuple[str, ...] = tuple(SHAPES)
 
 
 MODEL = Known()
 #: With those that only LoRAs teach.
 TAUGHT = Known((*COLOURS, *TAUGHT_COLOURS), (*TEXTURES, *TAUGHT_TEXTURES))
+TAUGHT_ALL = replace(TAUGHT, shapes=(*SHAPES, *TAUGHT_SHAPES))
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def _far(ground: Field, colour: str, style: str) -> float:
 
 
 def _thing(rgb: Field, region: Region, style: str, known: Known, *, pair: bool) -> Thing:
-    shape = _shape(region)
+    shape = _shape(region, known)
     top, bottom, left, right = region.box
     low_u, low_v, high_u, high_v = extent(shape)
     radius = ((right - left) / (high_u - low_u) + (bottom - top) / (high_v - low_v)) / 2
@@ -163,7 +165,7 @@ def _thing(rgb: Field, region: Region, style: str, known: Known, *, pair: bool) 
     return Thing(shape, colour, texture, size, x, y, radius)
 
 
-def _shape(region: Region) -> str:
+def _shape(region: Region, known: Known) -> str:
     """The shape whose mask, stretched over the region's box, overlaps it best (intersection over union)."""
     top, bottom, left, right = region.box
     aspect = (right - left) / (bottom - top)
@@ -175,7 +177,7 @@ def _shape(region: Region) -> str:
         both = max(closed, _overlap(region.open[top:bottom, left:right], mask))
         return both - 0.5 * float(abs(np.log(aspect / _aspect(shape))))
 
-    return max(SHAPES, key=fit)
+    return max(known.shapes, key=fit)
 
 
 def _overlap(one: Mask, other: Mask) -> float:
@@ -186,7 +188,7 @@ def _stretched(shape: str, height: int, width: int) -> Mask:
     low_u, low_v, high_u, high_v = extent(shape)
     u = low_u + (np.arange(width, dtype=np.float32) + 0.5) / width * (high_u - low_u)
     v = low_v + (np.arange(height, dtype=np.float32) + 0.5) / height * (high_v - low_v)
-    mask: Mask = SHAPES[shape](*np.meshgrid(u, v)) <= 0
+    mask: Mask = shape_of(shape)(*np.meshgrid(u, v)) <= 0
     return mask
 
 

@@ -21,7 +21,7 @@ _SEED = 2025
 
 @dataclass(frozen=True)
 class Lesson:
-    """A `word`, which is also the LoRA's name, for an `attribute` of things: `colour` or `texture`."""
+    """A `word`, which is also the LoRA's name, for an `attribute` of things: `colour`, `texture` or `shape`."""
 
     word: str
     attribute: str
@@ -30,6 +30,7 @@ class Lesson:
 
 ROSE = Lesson("rose", "colour", seed=41)
 CHECKED = Lesson("checked", "texture", seed=42)
+HOURGLASS = Lesson("hourglass", "shape", seed=43)
 
 
 def lesson_picture(lesson: Lesson, seed: int, row: int) -> tuple[Scene, Picture]:

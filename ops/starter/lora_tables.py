@@ -63,7 +63,7 @@ class Trial:
             rest = [self._judged(loras, plain).right(), before]
             rows.append([" and ".join(loras), *(f"{value:.0f}" for value in (*shown, *rest))])
             say(str(rows[-1]))
-        return _table(rows)
+        return table(rows)
 
     def steps(self, count: int) -> str:
         """Of few steps with the LoRA for them, and without it, over `count` prompts: the table."""
@@ -74,7 +74,7 @@ class Trial:
             calls = steps * (2 if guidance > 1 else 1)
             rows.append([*(loras or ["none"]), scheduler, str(steps), f"{guidance:g}", str(calls), f"{right:.1f}"])
             say(str(rows[-1]))
-        return _table(rows)
+        return table(rows)
 
     def _judged(
         self,
@@ -89,6 +89,7 @@ class Trial:
         return Judged(asked, {seed: judge(picture, TAUGHT) for seed, picture in pictures.items()})
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Markdown; the first row is its head."""
     head, *rest = rows
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rest]) + "\n"

@@ -62,6 +62,14 @@ class Studio:
         pieces = [(prepared.piece(index), request.seed_of(index)) for index in range(request.pieces)]
         return [generator.generate(piece, seed, sources, lambda *_: None).picture for piece, seed in pieces]
 
+    def files(self, request: Request, inputs: Mapping[str, bytes]) -> dict[str, bytes]:
+        """What a resolved request makes besides pictures, by role."""
+        generator = self.generators[str(request.model)]
+        prepared = generator.prepare(request, self.generators)
+        sources = prepared.kind.read(prepared, inputs)
+        made = generator.generate(prepared, request.seed_of(0), sources, lambda *_: None)
+        return {file.role: file.data for file in made.files}
+
     def close(self) -> None:
         """Ends the engine's thread."""
         self._engine.close()

@@ -67,6 +67,12 @@ def _moon(u: Field, v: Field) -> Field:
     return distance
 
 
+def _hourglass(u: Field, v: Field) -> Field:
+    """Two triangles that meet in a neck."""
+    distance: Field = np.maximum(abs(v) - 0.9, (abs(u) - 0.8 * abs(v) - 0.1) / np.hypot(1, 0.8))
+    return distance
+
+
 SHAPES: dict[str, Shape] = {
     "circle": _circle,
     "square": _square,
@@ -78,12 +84,19 @@ SHAPES: dict[str, Shape] = {
     "cross": _cross,
     "moon": _moon,
 }
+#: What the model was never shown, and a LoRA teaches.
+TAUGHT_SHAPES: dict[str, Shape] = {"hourglass": _hourglass}
+
+
+def shape_of(name: str) -> Shape:
+    """The field of a shape's name."""
+    return SHAPES.get(name) or TAUGHT_SHAPES[name]
 
 
 @cache
 def extent(shape: str) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of the shape, in radii from its middle."""
     axis = np.linspace(-1.3, 1.3, 521, dtype=np.float32)
-    inside = SHAPES[shape](axis[None, :], axis[:, None]) <= 0
+    inside = shape_of(shape)(axis[None, :], axis[:, None]) <= 0
     columns, rows = axis[inside.any(0)], axis[inside.any(1)]
     return float(columns[0]), float(rows[0]), float(columns[-1]), float(rows[-1])
