@@ -39,7 +39,6 @@ class Session:
 
         `prior`: what to keep of what the model knew; it is never without its captions. Raises what Trainer raises.
         """
-        self._engine, self.steps = engine, options.steps
         self._engine, self.steps, self._device = engine, options.steps, model.placement.device
         encode = None if options.text_encoder else lambda captions: engine.spare(encode_captions, model, captions)
 
