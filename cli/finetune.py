@@ -127,6 +127,9 @@ def _in_words(estimate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     each = f"{estimate['pictures_per_step']} a step, {estimate['epochs']:g} times each"
     yield "steps", f"{estimate['steps']}, pictures {each}"
     yield "a step", f"{estimate['seconds_per_step']:.3g} s, of {estimate['measured_steps']} measured"
+    for what in ("class images", "samples"):
+        if seconds := estimate.get(f"seconds_{what.replace(' ', '_')}"):
+            yield what, f"about {duration(seconds)}"
     yield "in all", f"about {duration(estimate['seconds'])}, if the worker makes no pictures meanwhile"
     if estimate["memory_bytes"] is not None:
         of = "of the GPU's" if estimate["memory_of"] == "device" else "of the host's, estimated"

@@ -23,9 +23,14 @@ class SamplePlan:
     seed: int
 
     @property
+    def rounds(self) -> int:
+        """How often samples are made."""
+        return 1 - (-self.steps // self.every) if self.prompts else 0
+
+    @property
     def count(self) -> int:
         """Of all samples."""
-        return (1 - (-self.steps // self.every)) * len(self.prompts)
+        return self.rounds * len(self.prompts)
 
     def first_at(self, step: int) -> int | None:
         """The number of the first sample after so many steps; None where none is due."""

@@ -41,13 +41,13 @@ def test_a_folder_becomes_a_lora_and_it_says_how_to_use_it(
 def test_a_dry_run_says_what_it_would_take_and_takes_no_name(
     call: Call, darkroom: Installation, pictures: Path
 ) -> None:
-    told = call("finetune", str(pictures), "--name", "dry", "--dry-run", *QUICK)
+    told = call("finetune", str(pictures), "--name", "dry", "--dry-run", "--sample-prompt", "a star", *QUICK)
     assert told.code == 0, told.err
     job_id, file, *table = told.out.splitlines()
     assert file.endswith("  estimate") and "use it" not in told.err
     names = [line.split("  ")[0] for line in table]
-    assert names == ["pictures", "steps", "a step", "in all", "memory", "LoRA", "checkpoint"]
-    assert "3: 3 in 64x64" in table[0] and "the host's, estimated" in table[4]
+    assert names == ["pictures", "steps", "a step", "samples", "in all", "memory", "LoRA", "checkpoint"]
+    assert "3: 3 in 64x64" in table[0] and "the host's, estimated" in table[5]
     assert "dry" not in call("loras", "list", *OWNER).out
     refused = call("save", job_id)
     assert (refused.code, "dry run" in refused.out) == (2, True)

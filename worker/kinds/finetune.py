@@ -14,7 +14,7 @@ from darkroom.worker.kinds.base import Kind, PreparedJob, Run, Sources, Tools
 from darkroom.worker.kinds.class_images import class_images, class_requests
 from darkroom.worker.kinds.products import METADATA, Produced, ProducedFile
 from darkroom.worker.kinds.rehearsal import rehearsed
-from darkroom.worker.kinds.samples import sample_warnings
+from darkroom.worker.kinds.samples import sample_requests, sample_warnings
 from darkroom.worker.training.curve import Smooth, curve_png
 from darkroom.worker.training.dataset import Dataset, read_zip
 from darkroom.worker.training.options import TrainingOptions
@@ -27,11 +27,12 @@ _NOT_OF_THE_LORA = {"tenant", "dataset", "metadata", "idempotency_key", "dry_run
 
 @dataclass(frozen=True)
 class _Prepared(PreparedJob):
-    """`tokens` counts those of a caption. `class_images`: requests of what is made before the training."""
+    """`tokens` counts those of a caption. `class_images` are made before the training, `samples` while it goes on."""
 
     tokens: Callable[[str], int]
     most_tokens: int
     class_images: Sequence[JobRequest]
+    samples: Sequence[JobRequest]
 
 
 class FinetuneKind(Kind):
@@ -48,8 +49,9 @@ class FinetuneKind(Kind):
         """
         assert isinstance(request, Finetune)
         asked, most = Asked.without_denoising(request, tools.entry), tools.entry.prompt_tokens
-        told, tokens, first = list(sample_warnings(request, tools)), tools.count_tokens, class_requests(request, tools)
-        return _Prepared(self, request, asked, {}, told, tokens, most, first, space=tools.space, texts=tools.texts)
+        told, tokens = list(sample_warnings(request, tools)), tools.count_tokens
+        made = class_requests(request, tools), sample_requests(request, tools.entry)
+        return _Prepared(self, request, asked, {}, told, tokens, most, *made, space=tools.space, texts=tools.texts)
 
     def read_sources(self, prepared: PreparedJob, inputs: Mapping[str, bytes], _most_pixels: int) -> Sources:
         """The data set. Raises DatasetInvalid."""
@@ -81,7 +83,8 @@ class FinetuneKind(Kind):
         if request.dry_run:
             begin = partial(train, prior=dataset if prepared.class_images else None)
             about = _said_of(request, dataset, None)
-            return Produced(files=[rehearsed(request, run, begin, about, prepared.class_images)])
+            pictures = {"class_images": prepared.class_images, "samples": prepared.samples}
+            return Produced(files=[rehearsed(request, run, begin, about, pictures)])
         made = class_images(prepared.class_images, run, request.recipe.num_train_steps)
         prior = made.dataset if made else None
         session = train(prior=prior)

@@ -22,13 +22,13 @@ def rehearsed(
     run: Run,
     begin: Callable[[], Session],
     metadata: Mapping[str, str],
-    class_images: Sequence[JobRequest],
+    pictures: Mapping[str, Sequence[JobRequest]],
 ) -> ProducedFile:
     """A file of the role `estimate`. `begin` starts the training, of which nothing is kept; `metadata` of its LoRA.
 
-    `class_images`: requests of what it would make before; of these one is made.
+    `pictures`: requests of those it would make, by what they are for; one of each is made.
     """
-    before_it = _pictures(class_images, run)
+    painting = {f"seconds_{what}": _painting(asked, run) for what, asked in pictures.items() if asked}
     before = memory_in_use(run.device)
     session = begin()
     began = time.perf_counter()
@@ -37,8 +37,8 @@ def rehearsed(
     steps = _measured(session, run)
     said = {
         **_course(request, session),
-        **before_it,
-        **_times(request, session, median(step.seconds for step in steps), encoding, sum(before_it.values())),
+        **painting,
+        **_times(request, session, median(step.seconds for step in steps), encoding, sum(painting.values())),
         "measured_steps": len(steps),
         "memory_bytes": _most(before, [first, *steps]),
         "memory_of": "device" if run.device.type == "cuda" else "process",
@@ -69,16 +69,14 @@ def _course(request: Finetune, session: Session) -> dict[str, Any]:
     }
 
 
-def _pictures(requests: Sequence[JobRequest], run: Run) -> dict[str, float]:
-    """What all of them take, one after the other."""
-    if not requests:
-        return {}
+def _painting(requests: Sequence[JobRequest], run: Run) -> float:
+    """Seconds that all of them take, one after the other."""
     began = time.perf_counter()
     run.pictures(requests[:1], lambda *_: None)
-    return {"seconds_class_images": round(len(requests) * (time.perf_counter() - began), 1)}
+    return round(len(requests) * (time.perf_counter() - began), 1)
 
 
-def _times(request: Finetune, session: Session, a_step: float, encoding: float, before: float) -> dict[str, float]:
+def _times(request: Finetune, session: Session, a_step: float, encoding: float, painting: float) -> dict[str, float]:
     """Each picture is encoded once, and once more where it is flipped; all steps are taken for the largest."""
     seen = len(session.sizes) * (2 if request.flip else 1)
     drawn = session.steps * request.recipe.batch_size * request.gradient_accumulation
@@ -86,7 +84,7 @@ def _times(request: Finetune, session: Session, a_step: float, encoding: float, 
     return {
         "seconds_per_step": round(a_step, 4),
         "seconds_encoding": round(encoded, 2),
-        "seconds": round(session.steps * a_step + encoded + before, 1),
+        "seconds": round(session.steps * a_step + encoded + painting, 1),
     }
 
 

@@ -1,9 +1,9 @@
 """A training's samples as what they are beside it: pictures of a prompt, made with a LoRA."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from darkroom.tasks.catalogue import ModelOffer
-from darkroom.tasks.requests import Finetune, Txt2Img
+from darkroom.tasks.requests import Finetune, JobRequest, Txt2Img
 from darkroom.tasks.validate import resolve
 from darkroom.worker.kinds.asked import Asked
 from darkroom.worker.kinds.base import Tools
@@ -28,6 +28,12 @@ def sample_request(training: Finetune, prompt: int, offer: ModelOffer, *loras: s
     found = resolve(wish, {offer.name: offer}, lambda: None).filled
     assert isinstance(found, Txt2Img)
     return found
+
+
+def sample_requests(training: Finetune, offer: ModelOffer) -> Sequence[JobRequest]:
+    """Of all samples that are planned, in their order, without the LoRA. Raises InvalidRequest."""
+    plan = training.sample_plan
+    return [sample_request(training, prompt, offer) for prompt in range(len(plan.prompts))] * plan.rounds
 
 
 def sample_warnings(training: Finetune, tools: Tools) -> Iterator[str]:

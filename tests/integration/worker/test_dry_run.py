@@ -51,6 +51,14 @@ def test_class_pictures_count(desk: Desk) -> None:
     assert [item.key for item in desk.store.list(f"{job.id}/")] == job.object_keys
 
 
+def test_samples_count_by_their_plan(desk: Desk) -> None:
+    asked = {"sample_prompts": ["a star", "a circle"], "num_train_steps": 40, "dry_run": True}
+    few, many = (estimate_of(run(desk, submit(desk, sample_every=every, **asked))) for every in (40, 1))
+    assert many["seconds"] > many["seconds_samples"] > few["seconds_samples"] > 0  # 82 of them against 4
+    job = run(desk, submit(desk, **asked))
+    assert (job.images, job.object_keys) == ([], [item.key for item in desk.store.list(f"{job.id}/")])
+
+
 def test_it_finds_all_that_is_wrong(desk: Desk) -> None:
     files = {**good(3), "a.png": b"\x89PNG\r\n\x1a\nno", "b.txt": b"caf\xe9", "b.png": picture(9)}
     job = run(desk, submit(desk, dataset=desk.client.upload(zipped(files).getvalue()), dry_run=True))
