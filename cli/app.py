@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 import typer.main
 
-from darkroom.cli import cancel, dead, finetune, gc, jobs, loras, models, store, styles, submit, wishes, worker
+from darkroom.cli import cancel, dead, fetch, finetune, gc, jobs, loras, models, store, styles, submit, wishes, worker
 from darkroom.cli.demo import demo
 from darkroom.cli.doctor import doctor, health
 from darkroom.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Report, help_was_shown, report
@@ -35,6 +35,7 @@ app.command("submit", epilog=submit.EXAMPLES, context_settings={"token_normalize
 app.command("finetune", epilog=finetune.EXAMPLES)(finetune.finetune)
 app.command("watch", epilog="Example: darkroom watch ID --json | jq .type")(jobs.watch)
 app.command("status", epilog="Example: darkroom status ID --json | jq .state")(jobs.status)
+app.command("fetch", epilog=fetch.EXAMPLES)(fetch.fetch)
 app.command("list", epilog="Example: darkroom list --state queued --state running --tenant alice")(jobs.list_jobs)
 app.command("cancel", epilog=cancel.EXAMPLES)(cancel.cancel)
 app.command("save", epilog="Example: darkroom save ID")(wishes.save)

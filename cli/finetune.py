@@ -17,7 +17,7 @@ from darkroom.cli.reading import local_path
 from darkroom.cli.screen import Screen, duration, pairs, size
 from darkroom.cli.submit import EXIT_JOB_FAILED, followed, introduce, show_submitted, tell_warnings
 from darkroom.storage.archives import MOST_OBJECTS, packed
-from darkroom.tasks import Darkroom, Job, State, parse_request
+from darkroom.tasks import Darkroom, DarkroomError, Event, Job, State, parse_request
 from darkroom.tasks.requests import Finetune
 
 EXAMPLES = """Examples:
@@ -69,7 +69,8 @@ def finetune(
             show_submitted(handle.submitted, screen)
             return 0
         introduce(handle.submitted, screen)
-        job = followed(client, handle.submitted, None, screen)
+        seen = (lambda event: _save_on_the_way(event, client, target, screen)) if target else _nothing
+        job = followed(client, handle.submitted, None, screen, seen)
         return _finish(job, target, screen)
 
 
@@ -82,6 +83,28 @@ def _target(save: str | None, *, wait: bool) -> Target | None:
     if not wait:
         raise UsageFault("--save and --no-wait at once", hint="`darkroom status ID` names what was made")
     return Target(f"{save}{os.sep}")
+
+
+def _nothing(_event: Event) -> None:
+    """Where nothing is saved."""
+
+
+def _save_on_the_way(event: Event, client: Darkroom, target: Target, screen: Screen) -> None:
+    """Samples and snapshots as soon as they are stored; what cannot be had then is asked for again at the end."""
+    if event.type == "job.image" or (event.type == "job.file" and _is_snapshot(event.data["role"])):
+        try:
+            job = client.get(event.job_id)
+            snapshots = [file for file in job.files if _is_snapshot(file.role)]
+            paths = target.save(job.images, snapshots)
+            for made, path in zip((*job.images, *snapshots), paths, strict=True):
+                if made.key == event.data["key"]:
+                    screen.note(f"saved: {path}")
+        except (OSError, DarkroomError) as error:
+            screen.note(f"not saved yet: {error}")
+
+
+def _is_snapshot(role: str) -> bool:
+    return role.startswith("snapshot_")
 
 
 def _given(fields: dict[str, Any]) -> dict[str, Any]:
@@ -139,7 +162,7 @@ def _in_words(estimate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _finish(job: Job, target: Target | None, screen: Screen) -> int:
-    """Whatever became of the job, its samples are saved."""
+    """Whatever became of the job, what it made is saved, if it was not on the way."""
     estimate, paths = _estimate(job), [str(path) for path in target.save(job.images, job.files)] if target else []
     if screen.as_json:
         more = {"estimate": estimate} if estimate else {}

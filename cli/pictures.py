@@ -175,6 +175,7 @@ class Target:
     def __init__(self, save: str) -> None:
         """Makes the folder that is needed. Raises OSError where it cannot be written to, before a job is submitted."""
         self._path = local_path(save, "--save")
+        self._paths = dict[str, Path]()
         self._is_folder = save.endswith(os.sep) or self._path.is_dir()
         folder = self._path if self._is_folder else self._path.parent
         folder.mkdir(parents=True, exist_ok=True)
@@ -182,13 +183,19 @@ class Target:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
     def save(self, images: Sequence[StoredImage], files: Sequence[StoredFile] = ()) -> list[Path]:
-        """Fetches and writes the pictures, then the files; returns their paths in this order.
+        """Fetches and writes the pictures, then the files, each once; returns their paths in this order.
 
         Raises OSError and the errors of storage.
         """
-        pictures = [image.save(self._picture(image, alone=len(images) == 1)) for image in images]
+        pictures = [self._written(image, self._picture(image, alone=len(images) == 1)) for image in images]
         alone = not images and len(files) == 1
-        return [*pictures, *(file.save(self._file(file, alone=alone)) for file in files)]
+        return [*pictures, *(self._written(file, self._file(file, alone=alone)) for file in files)]
+
+    def _written(self, result: StoredImage | StoredFile, path: Path) -> Path:
+        """Where it lies since it was first asked for."""
+        if result.key not in self._paths:
+            self._paths[result.key] = result.save(path)
+        return self._paths[result.key]
 
     def _picture(self, image: StoredImage, *, alone: bool) -> Path:
         if self._is_folder or alone:

@@ -1,6 +1,6 @@
 """`darkroom submit`: one job with all of its fields, or a file of them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +15,7 @@ from darkroom.cli.pictures import Target, format_of, with_upload
 from darkroom.cli.requests import with_kind
 from darkroom.cli.screen import Screen
 from darkroom.storage import open_store
-from darkroom.tasks import Darkroom, Job, State, Submitted, TaskSettings, WaitTimeout
+from darkroom.tasks import Darkroom, Event, Job, State, Submitted, TaskSettings, WaitTimeout
 from darkroom.tasks.redis_io import BlockingIO
 from darkroom.tasks.requests import KINDS
 
@@ -129,8 +129,14 @@ def _seeds(seeds: list[int]) -> str:
     return f", seed{'s' if len(own) > 1 else ''} {', '.join(map(str, own))}" if own else ""
 
 
-def followed(client: Darkroom, submitted: Submitted, timeout: float | None, screen: Screen) -> Job:
-    """The job when it has ended."""
+def followed(
+    client: Darkroom,
+    submitted: Submitted,
+    timeout: float | None,
+    screen: Screen,
+    seen: Callable[[Event], object] = lambda _event: None,
+) -> Job:
+    """The job when it has ended. `seen` is given each event, too."""
     io = BlockingIO(TaskSettings())
     try:
         with (
@@ -139,6 +145,7 @@ def followed(client: Darkroom, submitted: Submitted, timeout: float | None, scre
         ):
             for event in events(io, submitted.id, timeout=timeout, check=check):
                 shown.tell(event)
+                seen(event)
         return client.get(submitted.id)
     except WaitTimeout as error:
         raise WaitTimeout(error.message, hint=f"it goes on: darkroom watch {submitted.id}") from None

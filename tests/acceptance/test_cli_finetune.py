@@ -1,10 +1,14 @@
 """`darkroom finetune`, from a folder to a picture with what it taught."""
 
+import os
+import subprocess
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from tests.acceptance.conftest import MODEL, Call, Installation
+from tests.nursery import nursery
 from tests.unit.worker.training.files import good, zipped
 
 OWNER = ("--tenant", "trainer")  # what other tests list are the LoRAs of other tenants
@@ -64,6 +68,58 @@ def test_samples_on_the_way_are_saved_with_their_steps(
     assert words == ["sample of step 0, 'a red, dotty star'", "sample of step 2, 'a red, dotty star'", "lora", "loss"]
     assert all(Path(line.partition("  ")[0]).is_file() for line in lines)
     assert "sample of step 2, 'a red, dotty star' is stored" in told.err and "sample 1 of 1" in told.err
+
+
+def test_what_a_training_shows_is_saved_while_it_goes_on(
+    call: Call, darkroom: Installation, pictures: Path, tmp_path: Path
+) -> None:
+    long = (
+        "--steps",
+        "20000",
+        "--sample-prompt",
+        "a star",
+        "--sample-every",
+        "20000",
+        "--save",
+        str(tmp_path / "made"),
+    )
+    command = (nursery().python, "-m", "darkroom.cli", "finetune", str(pictures), "--name", "long", *QUICK, *long)
+    with subprocess.Popen(
+        command,
+        env={**os.environ, **darkroom.environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as training:
+        assert training.stdout is not None and training.stderr is not None
+        job_id = training.stdout.readline().strip()
+        sample = saved(training.stderr)
+        assert call("save", job_id).code == 0
+        snapshot = saved(training.stderr)
+        roles = [one["role"] for one in call("status", job_id, "--json").json["files"]]
+        (role,) = [one for one in roles if one != "checkpoint"]
+        assert role.startswith("snapshot_") and role in call("status", job_id).out
+        fetched = call("fetch", job_id, "--file", role, "--save", str(tmp_path / "fetched"))
+        assert (fetched.code, fetched.out.split("  ")[1]) == (0, role)
+        assert Path(fetched.out.split("  ")[0]).read_bytes() == snapshot.read_bytes()
+        everything = call("fetch", job_id, "--save", str(tmp_path / "all"), "--json").json["saved"]
+        assert {sample.name, snapshot.name} <= {Path(path).name for path in everything}
+        missing = call("fetch", job_id, "--file", "lora", "--save", str(tmp_path))
+        assert missing.code == 2 and role in missing.err
+        assert call("status", job_id, "--json").json["state"] == "running"
+        assert call("cancel", job_id).code == 0
+        training.communicate()
+    assert training.returncode == 8
+
+
+def saved(told: IO[str]) -> Path:
+    """What is saved next."""
+    lines = list[str]()
+    for line in told:
+        if line.startswith("saved: "):
+            return Path(line.removeprefix("saved: ").strip())
+        lines.append(line)
+    pytest.fail(f"it ended: {lines}")
 
 
 def test_class_prompts_are_options_with_commas_of_their_own(call: Call, darkroom: Installation, pictures: Path) -> None:
