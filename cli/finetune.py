@@ -16,7 +16,7 @@ from darkroom.cli.pictures import Target
 from darkroom.cli.reading import local_path
 from darkroom.cli.screen import Screen, duration, pairs, size
 from darkroom.cli.submit import EXIT_JOB_FAILED, followed, introduce, show_submitted, tell_warnings
-from darkroom.storage.archives import MOST_OBJECTS, packed
+from darkroom.storage.archives import MOST_ENTRIES, packed
 from darkroom.tasks import Darkroom, DarkroomError, Event, Job, State, parse_request
 from darkroom.tasks.requests import Finetune
 
@@ -126,9 +126,9 @@ def _packed(path: Path) -> bytes:
             f"{path}: no such folder or .zip", hint="give a folder of pictures, each with a .txt beside it"
         )
     files = [one for one in sorted(path.rglob("*")) if one.is_file() and not _is_hidden(one.relative_to(path))]
-    if not files or len(files) > MOST_OBJECTS:
+    if not files or len(files) > MOST_ENTRIES:
         raise UsageFault(
-            f"{path}: {len(files)} files", hint=f"a data set has 2 pictures at least, {MOST_OBJECTS} files at most"
+            f"{path}: {len(files)} files", hint=f"a data set has 2 pictures at least, {MOST_ENTRIES} files at most"
         )
     return packed((one.relative_to(path).as_posix(), one.read_bytes()) for one in files)
 

@@ -5,8 +5,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from darkroom.storage.archives import MOST_ENTRIES
 from darkroom.tasks.errors import Fault
-from darkroom.worker.training.collected import MOST_FILES
 from darkroom.worker.training.names import clean_name, stem, told
 
 METADATA = "metadata.jsonl"
@@ -73,8 +73,8 @@ class Captions:
             self.unread.update(picture for picture in self._pictures if picture.startswith(folder))
             return
         lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-        if len(lines) > MOST_FILES:
-            self._tell(name, "metadata_invalid", f"has over {MOST_FILES:,} lines")
+        if len(lines) > MOST_ENTRIES:
+            self._tell(name, "metadata_invalid", f"has over {MOST_ENTRIES:,} lines")
             return
         for number, line in lines:
             try:

@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from darkroom.storage.archives import MOST_ENTRIES
 from darkroom.tasks.errors import Fault
 from darkroom.worker.errors import DatasetInvalid
 from darkroom.worker.training.names import clean_name, is_ignored, told
 
-#: A thousand pictures with captions, each with the file that macOS adds; LoRAs are made from 10 to 100 pictures.
-MOST_FILES = 4_000
 MOST_BYTES = 500_000_000  # of all files: they stay in memory while the job runs
 MOST_FILE_BYTES = 50_000_000
 
@@ -57,9 +56,9 @@ def collect(files: Mapping[str, bytes]) -> Collected:
 
 def check_number(files: int) -> None:
     """Raises DatasetInvalid for too many files."""
-    if files > MOST_FILES:
+    if files > MOST_ENTRIES:
         raise DatasetInvalid(
-            [Fault(DATASET, "too_many_files", f"has over {MOST_FILES:,} files, the most that are read")]
+            [Fault(DATASET, "too_many_files", f"has over {MOST_ENTRIES:,} files, the most that are read")]
         )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from darkroom.storage import ObjectStore, StorageSettings, open_store
-from darkroom.storage.archives import MOST_OBJECTS, is_archive
+from darkroom.storage.archives import MOST_ENTRIES, MOST_OBJECTS, is_archive
 from darkroom.storage.errors import InputForbidden, InputMissing, InputReferenceInvalid, InputTooLarge
 from darkroom.storage.inputs import read_archive, store_input
 
@@ -91,7 +91,7 @@ def test_limits_hold_for_what_lies_under_a_prefix(store: ObjectStore, monkeypatc
     monkeypatch.setattr("darkroom.storage.archives.MOST_OBJECTS", 2)
     with pytest.raises(InputTooLarge, match="more than 2 objects"):
         read(store, "inputs/alice/set/")
-    assert MOST_OBJECTS > 4000  # what a reader of data sets takes
+    assert MOST_OBJECTS > MOST_ENTRIES  # which a reader of data sets tells of
     store.put("inputs/alice/large.zip", bytes(2000), content_type="x")
     with pytest.raises(InputTooLarge):
         read(store, "inputs/alice/large.zip", most=1000)

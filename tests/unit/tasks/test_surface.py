@@ -26,6 +26,7 @@ def test_public_names() -> None:
         "Event",
         "Extend",
         "Fault",
+        "Finetune",
         "Hires",
         "IdempotencyConflict",
         "Img2Img",
