@@ -172,9 +172,11 @@ def results_in_words(job: Job) -> Iterator[str]:
         seed = f"  seed {image.seed}" if drawn and image.seed != before else ""
         yield f"{image.width}x{image.height}{seed}{sample}"
         before = image.seed
+    # a kind that draws nothing by lot makes one thing, which needs no number, and samples are not what it makes
+    numbered = drawn and all(image.step is None for image in job.images)
     for file in job.files:
-        # a kind that draws nothing by lot makes one thing, which needs no number
-        yield f"{file.role}{f' of image {file.index}' if drawn and file.index is not None else ''}  {file.bytes} bytes"
+        of = f" of image {file.index}" if numbered and file.index is not None else ""
+        yield f"{file.role}{of}  {file.bytes} bytes"
 
 
 def _state(job: Job, position: int | None) -> str:
