@@ -16,7 +16,7 @@ from darkroom.cli.pictures import Target
 from darkroom.cli.reading import local_path
 from darkroom.cli.screen import Screen, duration, pairs, size
 from darkroom.cli.submit import EXIT_JOB_FAILED, followed, introduce, show_submitted, tell_warnings
-from darkroom.storage.archives import MOST_ENTRIES, packed
+from darkroom.storage.archives import MOST_ENTRIES, is_archive, packed
 from darkroom.tasks import Darkroom, DarkroomError, Event, Job, State, parse_request
 from darkroom.tasks.requests import Finetune
 
@@ -120,7 +120,10 @@ def _given(fields: dict[str, Any]) -> dict[str, Any]:
 def _packed(path: Path) -> bytes:
     """A zip as it is; a folder's files by their names, but for hidden ones. Raises UsageFault."""
     if path.is_file():
-        return path.read_bytes()
+        data = path.read_bytes()
+        if not is_archive(data):
+            raise UsageFault(f"{path} is no .zip", hint="give a folder of pictures, or a .zip of it")
+        return data
     if not path.is_dir():
         raise UsageFault(
             f"{path}: no such folder or .zip", hint="give a folder of pictures, each with a .txt beside it"

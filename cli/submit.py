@@ -48,6 +48,7 @@ _WORDS = {
     "refiner_ignored": "no step lies behind the refiner's start: it made nothing",
     "denoising_end_ignored": "no step lies behind denoising_end: nothing is left out",
     "lora_text_ignored": "the embeddings are encoded: what the LoRA changes of the text encoders has no say",
+    "lora_hidden": "the catalogue has a LoRA of this name: your jobs that name it will get yours",
     "prodigy_rate": "prodigy finds the learning rate itself and multiplies it with yours: 1 is what it wants",
     "negative_prompt_ignored": "with a guidance scale of at most 1 the negative prompt has no say",
 }

@@ -82,7 +82,7 @@ def evaluate_finetuning(model: Path, number: int, folder: Path, docs: Path) -> N
         (folder / f"{lesson.word}.safetensors").write_bytes(learned.lora)
         row, shots = _judged(lesson, Stock(model), folder, number)
         rows.append([*row, f"{learned.seconds:.0f}"])
-        sheet.append((Row(lesson.word, []), shots))
+        sheet.append((Row(f"{lesson.word}: drawn, before, after", [{}]), shots))
         say(str(rows[-1]))
     lay_out(sheet).save(docs / "finetune.png", optimize=True)
     say(table(rows))

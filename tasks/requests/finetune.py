@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from darkroom.tasks.adapters import MOST_RANK, AdapterName, ranks_over
+from darkroom.tasks.adapters import MOST_RANK, AdapterName, OwnOffer, ranks_over
 from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import MAX_SEED, Listed, Prompt, Reference, Seed, one_or_several
@@ -139,10 +139,14 @@ class Finetune(Preserving):
         yield self._idle_samples_rule()
 
     def warnings(self, offer: ModelOffer) -> Iterator[str]:
-        """`prodigy_rate`: it finds the rate itself, and multiplies it with this one."""
+        """`prodigy_rate`: it finds the rate itself, and multiplies it with this one. `lora_hidden`: a bare name is the
+        tenant's own before the catalogue's.
+        """
         yield from super().warnings(offer)
         if self.optimizer == "prodigy" and self.learning_rate and self.learning_rate < LEAST_PRODIGY:
             yield "prodigy_rate"
+        if any(lora.name == self.name and not isinstance(lora, OwnOffer) for lora in offer.loras):
+            yield "lora_hidden"
 
     def filled(self, offer: ModelOffer) -> dict[str, Any]:
         """What the model's recipe says, the size of its own pictures, a seed, and when samples are made, if any are."""

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from darkroom.tasks import InvalidRequest
+from darkroom.tasks.adapters import LoraOffer, OwnOffer
 from darkroom.tasks.catalogue import builtin_catalogue
 from darkroom.tasks.offers import read, released
 from darkroom.tasks.requests import Finetune
@@ -38,6 +39,15 @@ def test_a_warm_up_is_held_against_the_steps_that_will_be_made() -> None:
     with pytest.raises(InvalidRequest) as caught:
         filled(warmup_steps=40)
     assert [(fault.field, fault.code) for fault in caught.value.faults] == [("warmup_steps", "too_large")]
+
+
+def test_a_name_that_hides_one_of_the_catalogue_is_told_of() -> None:
+    theirs = {"name": "a", "sha256": "0" * 64, "rank": 4, "text": False, "scale": 1.0}
+    found = [
+        SDXL.model_copy(update={"loras": loras})
+        for loras in ([LoraOffer(**theirs)], [OwnOffer(**theirs, family="sdxl")], [])
+    ]
+    assert [[*filled().warnings(offer)] for offer in found] == [["lora_hidden"], [], []]
 
 
 def test_an_offer_carries_it_and_the_first_release_does_not_see_it() -> None:
