@@ -1,7 +1,7 @@
 """Make the pictures of a manifest again and hold them against the recorded ones."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -18,6 +18,7 @@ from darkroom.worker.images.manifest import Manifest
 from darkroom.worker.images.records import FileRecord, ImageRecord, pixels_sha256
 from darkroom.worker.images.steps import OnStep
 from darkroom.worker.images.stored import Load, Stored, as_shown, distance, read_stored
+from darkroom.worker.kinds.journal import Unkept
 from darkroom.worker.kinds.products import Produced
 
 
@@ -98,7 +99,8 @@ class Replay:
         calls = next((record.calls for record in records if record.index == index and record.calls), "")
         ticket = Ticket(script=Script(calls)) if calls else Ticket(solo=True)
         seed = self._manifest.request.seed_of(index)
-        made = self._generator.generate(self._prepared.piece(index), seed, self._sources, on_step, ticket)
+        journal = _Recorded([file for file in self._manifest.files if file.index == index], self._load)
+        made = self._generator.generate(self._prepared.piece(index), seed, self._sources, on_step, ticket, journal)
         if calls not in ("", now := str(ticket.placements)):
             self.differences.append(Difference(f"images.{index}.calls", calls, now))
         return made
@@ -108,6 +110,22 @@ class Replay:
         if data is None:
             raise InputMissing(f"the {field} {reference[:100]!r} is not at hand")
         return data
+
+
+class _Recorded(Unkept):
+    """What a piece went on from, as it was stored: the class pictures of a training, which shared calls with others."""
+
+    def __init__(self, files: Sequence[FileRecord], load: Load, role: str = "") -> None:
+        self._files, self._load, self._role = files, load, role
+
+    def of(self, *named: object) -> "_Recorded":
+        """That of the file of this role."""
+        return _Recorded(self._files, self._load, str(named[0]))
+
+    def kept(self) -> bytes | None:
+        """Its bytes; None where they are not at hand or not as recorded: then it is made anew."""
+        found = (read_stored(file, self._load) for file in self._files if file.role == self._role)
+        return next((stored.data for stored in found if not stored.faults), None)
 
 
 def _compared(record: ImageRecord, image: Image.Image, stored: Stored) -> ReplayedImage:

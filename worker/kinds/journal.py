@@ -51,8 +51,9 @@ class Unkept:
         """The same."""
         return self
 
-    def kept(self) -> None:
+    def kept(self) -> bytes | None:
         """Nothing."""
+        return None
 
     def keep(self, _data: bytes) -> None:
         """Nothing is done."""

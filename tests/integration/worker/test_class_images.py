@@ -148,15 +148,17 @@ def test_kept_pictures_that_cannot_be_read_end_the_job(desk: Desk) -> None:
     assert job.error and (job.state, job.error.code) == (State.FAILED, "checkpoint_invalid")
 
 
-def test_a_replay_makes_them_again(desk: Desk) -> None:
+def test_a_replay_learns_from_those_that_were_stored(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They shared calls, nobody has written down which, and others would have other bits: they are not made again."""
     from darkroom.worker.images.manifest import parse_manifest
     from darkroom.worker.images.replay import Replay
 
-    job = run(desk, submit(desk, **WITH))
+    job = run(desk, submit(desk, **{**WITH, "batching": "auto", "overwrite": True}))
     assert job.result
     generator = desk.around.generators["tiny-sdxl"]
     manifest = parse_manifest(desk.store.get(job.result.manifest), {generator.entry.name: generator.entry})
     replay = Replay(manifest, generator, desk.store.get)
+    monkeypatch.setattr("darkroom.worker.images.run.Making.pictures", None)
     assert list(replay.images()) == [] and [file.role for file in replay.files] == ["lora", "loss", "prior"]
     assert all(file.equal for file in replay.files)
 
