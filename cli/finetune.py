@@ -56,6 +56,8 @@ def finetune(
     """
     screen = Screen(as_json=as_json)
     asked = {"kind": "finetune", **_given(fields)}
+    if "://" in dataset:
+        raise UsageFault(f"{dataset}: a link", hint="give a folder, a .zip, or the storage key of an uploaded one")
     key = dataset if dataset.startswith("inputs/") else None
     parse_request(asked | {"dataset": key or f"inputs/{asked.get('tenant', 'default')}/0.zip"})  # before the upload
     target = _target(save, wait=wait)
@@ -112,8 +114,10 @@ def _given(fields: dict[str, Any]) -> dict[str, Any]:
     for option in _options():
         if fields.get(option.name) not in (None, []):
             found[option.name] = option.value(fields[option.name])
-    if isinstance(found.get("seed"), list):
-        found["seed"] = found["seed"][-1]
+    if isinstance(seeds := found.get("seed"), list):
+        if len(seeds) > 1:
+            raise UsageFault(f"--seed: {len(seeds)} of them", hint="a training has one")
+        found["seed"] = seeds[0]
     return found
 
 

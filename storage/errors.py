@@ -166,7 +166,7 @@ class InputMissing(InputError):
     """Nothing is there."""
 
     code = "input_missing"
-    hint = "upload the image first, or correct the reference"
+    hint = "upload it first, or correct the reference"
 
 
 class InputForbidden(InputError):

@@ -151,6 +151,8 @@ def test_a_zip_and_no_wait(call: Call, darkroom: Installation, tmp_path: Path) -
         (["pictures", "--name", "a", "--rank", "0", "--learning-rate", "nan"], "--rank: "),
         (["empty", "--name", "a"], "0 files"),
         (["0.txt", "--name", "a"], "0.txt is no .zip"),
+        (["https://example.com/set.zip", "--name", "a"], "set.zip: a link"),
+        (["pictures", "--name", "a", "--seed", "1", "--seed", "2"], "--seed: 2 of them"),
         (["pictures", "--name", "a", "--sample-prompt", " ", "--sample-every", "0"], "--sample-prompt: 0: is empty"),
         (["pictures", "--name", "a", "--save", ""], "names no folder"),
         (["pictures", "--name", "a", "--save", "made", "--no-wait"], "--no-wait at once"),
@@ -161,7 +163,7 @@ def test_what_is_wrong_is_told_before_the_upload(
 ) -> None:
     (pictures.parent / "empty").mkdir()
     (pictures.parent / "0.txt").write_text("a star")
-    given = str(pictures.parent / arguments[0])
+    given = arguments[0] if "://" in arguments[0] else str(pictures.parent / arguments[0])
     told = call("finetune", given, *arguments[1:], "--model", MODEL)
     assert told.code == 2
     assert words in told.err and "Traceback" not in told.err and "to upload" not in told.err

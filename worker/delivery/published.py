@@ -6,6 +6,7 @@ from darkroom.storage import ObjectStore
 from darkroom.tasks import own_versions
 from darkroom.tasks.adapters import OwnLora
 from darkroom.tasks.claims import Claim
+from darkroom.tasks.errors import LoraNameTaken
 from darkroom.tasks.requests import Finetune
 from darkroom.worker.delivery.leases import LeaseKeeper
 from darkroom.worker.delivery.patience import PatientStore
@@ -42,4 +43,8 @@ def publish(
         job=claim.job_id,
     )
     data, taken = store.get(file.key), request.overwrite
-    store.retry(lambda: own_versions.add(leases.persist, objects, request.tenant, lora, data, overwrite=taken))
+    try:
+        store.retry(lambda: own_versions.add(leases.persist, objects, request.tenant, lora, data, overwrite=taken))
+    except LoraNameTaken as error:  # while it was trained: nothing is lost
+        kept = f"the LoRA is a file of the job ({file.key}): save it, and `darkroom loras add` it under another name"
+        raise LoraNameTaken(error.message, hint=kept) from error

@@ -34,16 +34,16 @@ def rehearsed(
     began = time.perf_counter()
     first = session.rehearse()
     encoding = (time.perf_counter() - began - first.seconds) / request.recipe.batch_size
-    steps = _measured(session, run)
+    steps, checkpoint = _measured(session, run), len(session.checkpoint())
     said = {
         **_course(request, session),
         **painting,
         **_times(request, session, median(step.seconds for step in steps), encoding, sum(painting.values())),
         "measured_steps": len(steps),
-        "memory_bytes": _most(before, [first, *steps]),
+        "memory_bytes": _most(before, [first, *steps], checkpoint),
         "memory_of": "device" if run.device.type == "cuda" else "process",
         "lora_bytes": len(session.lora(**metadata)),
-        "checkpoint_bytes": len(session.checkpoint()),
+        "checkpoint_bytes": checkpoint,
     }
     return ProducedFile("estimate", json.dumps(said, indent=2).encode(), extension="json")
 
@@ -88,7 +88,7 @@ def _times(request: Finetune, session: Session, a_step: float, encoding: float, 
     }
 
 
-def _most(before: int | None, taken: Sequence[Taken]) -> int | None:
-    """Bytes beyond what was in use before."""
+def _most(before: int | None, taken: Sequence[Taken], least: int) -> int | None:
+    """Bytes beyond what was in use before; `least` are in use for certain, by the LoRA and its optimizer."""
     peaks = [one.peak for one in taken if one.peak is not None]
-    return None if before is None or not peaks else max(0, max(peaks) - before)
+    return None if before is None or not peaks else max(least, max(peaks) - before)

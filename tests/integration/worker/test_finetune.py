@@ -180,6 +180,17 @@ def test_a_name_that_is_taken(desk: Desk) -> None:
     assert again.state is State.SUCCEEDED
 
 
+def test_a_name_that_is_taken_while_it_trains_costs_nobody_the_lora(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(desk, submit(desk)).raise_for_state()
+    monkeypatch.setattr("darkroom.worker.delivery.runner.check_name", lambda *_: None)  # as it was when it began
+    job = run(desk, submit(desk, seed=8))
+    assert job.error and (job.state, job.error.code) == (State.FAILED, "lora_name_taken")
+    (lora,) = (file for file in job.files if file.role == "lora")
+    assert lora.key in job.error.hint and desk.store.get(lora.key)
+
+
 def test_all_that_is_wrong_with_a_data_set_is_told_before_the_first_step(desk: Desk) -> None:
     files = {
         **good(3),
