@@ -35,16 +35,14 @@ class MakesFiles(Generator):
 
     pictures = True
 
-    def generate(
-        self, prepared: Any, seed: int, source: Any, on_step: Any, ticket: Any = None, journal: Any = None
-    ) -> Produced:
+    def generate(self, prepared: Any, seed: int, source: Any, on_step: Any, *more: Any) -> Produced:
         latents: list[torch.Tensor] = []
 
         def watched(step: int, of: int, tensor: torch.Tensor) -> None:
             latents[:] = [tensor]
             on_step(step, of, tensor)
 
-        picture = super().generate(prepared, seed, source, watched, ticket, journal).picture
+        picture = super().generate(prepared, seed, source, watched, *more).picture
         file = ProducedFile.of_tensors("latents", {"latents": latents[0]}, seed=seed)
         return Produced(picture if self.pictures else None, [file])
 
