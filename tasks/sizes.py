@@ -100,3 +100,10 @@ def area_faults(width: int | None, height: int | None, offer: ModelOffer) -> Ite
     width, height = width or defaults.width, height or defaults.height
     if width * height > limits.max_pixels:
         yield Fault("width", "too_many_pixels", f"{width}x{height} is over {offer.name}'s {limits.max_pixels} pixels")
+
+
+def square_faults(prompts: str, side: int, offer: ModelOffer) -> Iterator[Fault]:
+    """What keeps the model from making the squares of this side that a training's field of prompts asks for."""
+    if side**2 > (most := offer.limits.max_pixels):
+        reason = f"{prompts} ask for {side}x{side}, over {offer.name}'s {most} pixels"
+        yield Fault("resolution", "too_many_pixels", reason)

@@ -211,3 +211,9 @@ def references_in(place: str, value: Any) -> Iterator[tuple[str, str]]:
 def defaults(request: JobRequest, offer: ModelOffer, *names: str) -> dict[str, Any]:
     """The model's values of those fields that were left out."""
     return {name: getattr(offer.defaults, name) for name in names if getattr(request, name) is None}
+
+
+def length_faults(field: str, text: str, offer: ModelOffer) -> Iterator[Fault]:
+    """What keeps the model from taking a text for its length."""
+    if len(text) > (most := offer.limits.max_prompt_chars):
+        yield Fault(field, "too_long", f"{len(text)} characters, at most {most} are allowed")

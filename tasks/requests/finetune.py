@@ -10,10 +10,10 @@ from darkroom.tasks.adapters import MOST_RANK, AdapterName, OwnOffer, ranks_over
 from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import MAX_SEED, Listed, Prompt, Reference, Seed, one_or_several
-from darkroom.tasks.requests.base import Rule
+from darkroom.tasks.requests.base import Rule, length_faults
 from darkroom.tasks.requests.prior import Preserving
 from darkroom.tasks.requests.samples import MOST_PROMPTS, MOST_SAMPLES, SamplePlan, usual_every
-from darkroom.tasks.sizes import side_faults
+from darkroom.tasks.sizes import side_faults, square_faults
 from darkroom.tasks.training import MOST_TRAIN_STEPS, Recipe
 
 LEAST_PRODIGY, PRODIGY = 0.1, 1.0  # with a learning rate below it Prodigy learns next to nothing
@@ -115,8 +115,7 @@ class Finetune(Preserving):
     @property
     def sample_plan(self) -> SamplePlan:
         """Of a resolved request: which samples are made when."""
-        steps = self.recipe.num_train_steps
-        return SamplePlan(tuple(self.sample_prompts), self.sample_every or usual_every(steps), steps, self.seed or 0)
+        return self._plan(self.recipe.num_train_steps, self.seed or 0)
 
     def seed_of(self, _piece: int) -> int:
         """That of the training."""
@@ -153,19 +152,21 @@ class Finetune(Preserving):
         seed = secrets.randbelow(MAX_SEED + 1) if self.seed is None else self.seed
         recipe = offer.training.model_dump() | ({"learning_rate": PRODIGY} if self.optimizer == "prodigy" else {})
         missing = {name: value for name, value in recipe.items() if getattr(self, name) is None}
-        every = self.sample_every or usual_every(self._steps(offer))
         return {
             **missing,
             **super().filled(offer),
             "seed": seed,
             "resolution": self.resolution or offer.defaults.width,
-            **({"sample_every": every} if self.sample_prompts else {}),
+            **({"sample_every": self._plan(self._steps(offer)).every} if self.sample_prompts else {}),
         }
 
     @property
     def recipe(self) -> Recipe:
         """What a resolved request says under a recipe's names."""
         return Recipe.model_construct(**{name: getattr(self, name) for name in Recipe.model_fields})
+
+    def _plan(self, steps: int, seed: int = 0) -> SamplePlan:
+        return SamplePlan(tuple(self.sample_prompts), self.sample_every or usual_every(steps), steps, seed)
 
     def _steps(self, offer: ModelOffer) -> int:
         return self.num_train_steps or offer.training.num_train_steps
@@ -188,28 +189,23 @@ class Finetune(Preserving):
             yield Fault("sample_prompts", "lora_rank_too_large", reason)
 
     def _sample_size_rule(self, offer: ModelOffer) -> Rule:
-        side, most = self.resolution or offer.defaults.width, offer.limits.max_pixels
-        if self.sample_prompts and side**2 > most:
-            reason = f"sample_prompts ask for {side}x{side}, over {offer.name}'s {most} pixels"
-            yield Fault("resolution", "too_many_pixels", reason)
+        side = self.resolution or offer.defaults.width
+        if self.sample_prompts:
+            yield from square_faults("sample_prompts", side, offer)
 
     def _sample_prompts_rule(self, offer: ModelOffer) -> Rule:
-        most = offer.limits.max_prompt_chars
         for number, prompt in enumerate(self.sample_prompts):
-            if len(prompt) > most:
-                reason = f"{len(prompt)} characters, at most {most} are allowed"
-                yield Fault(f"sample_prompts.{number}", "too_long", reason)
+            yield from length_faults(f"sample_prompts.{number}", prompt, offer)
 
     def _sample_rounds_rule(self, offer: ModelOffer) -> Rule:
-        steps = self._steps(offer)
         if not self.sample_prompts:
             return
-        every = self.sample_every or usual_every(steps)
-        if every > steps:
+        plan = self._plan(steps := self._steps(offer))
+        if plan.every > steps:
             reason = f"is more than all {steps} steps; {steps} makes samples of the first and last alone"
             yield Fault("sample_every", "too_large", reason)
-        elif (count := SamplePlan(tuple(self.sample_prompts), every, steps, 0).count) > MOST_SAMPLES:
-            reason = f"makes {count} samples, and a training makes {MOST_SAMPLES} at most"
+        elif plan.count > MOST_SAMPLES:
+            reason = f"makes {plan.count} samples, and a training makes {MOST_SAMPLES} at most"
             yield Fault("sample_every", "too_small", reason)
 
     def _idle_samples_rule(self) -> Rule:

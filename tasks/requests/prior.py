@@ -8,7 +8,8 @@ from pydantic import Field
 from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import Listed, Prompt, one_or_several
-from darkroom.tasks.requests.base import JobRequest, Rule
+from darkroom.tasks.requests.base import JobRequest, Rule, length_faults
+from darkroom.tasks.sizes import square_faults
 from darkroom.tasks.tokens import least_tokens
 from darkroom.tasks.training import MOST_CLASS_IMAGES, MOST_CLASS_PROMPTS
 
@@ -57,9 +58,8 @@ class Preserving(JobRequest):
 
     def class_size_faults(self, side: int, offer: ModelOffer) -> Iterator[Fault]:
         """What keeps the model from making squares with a side of so many pixels."""
-        if self._class_prompts(offer) and side**2 > offer.limits.max_pixels:
-            most = f"{offer.name}'s {offer.limits.max_pixels} pixels"
-            yield Fault("resolution", "too_many_pixels", f"class_prompts ask for {side}x{side}, over {most}")
+        if self._class_prompts(offer):
+            yield from square_faults("class_prompts", side, offer)
 
     def _class_kind_rule(self, offer: ModelOffer) -> Rule:
         if self.class_prompts and "txt2img" not in offer.kinds:
@@ -84,15 +84,13 @@ class Preserving(JobRequest):
             yield Fault("num_class_images", "too_small", f"{why}; each needs one at least")
 
     def _class_prompts_rule(self, offer: ModelOffer) -> Rule:
-        most = offer.limits.max_prompt_chars
         for place, prompt in enumerate(self.class_prompts or ()):
-            if len(prompt) > most:
-                yield Fault(
-                    f"class_prompts.{place}", "too_long", f"{len(prompt)} characters, at most {most} are allowed"
-                )
+            field = f"class_prompts.{place}"
+            if faults := [*length_faults(field, prompt, offer)]:
+                yield from faults
             elif least_tokens(prompt) > offer.prompt_tokens:
                 why = f"has more tokens than the {offer.prompt_tokens} that {offer.name} reads; shorten it"
-                yield Fault(f"class_prompts.{place}", "too_long", why)
+                yield Fault(field, "too_long", why)
 
     def _idle_class_rule(self, offer: ModelOffer) -> Rule:
         if not self._class_prompts(offer):

@@ -9,7 +9,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import Prompt, Reference, Text
-from darkroom.tasks.requests.base import JobRequest, Rule, defaults
+from darkroom.tasks.requests.base import JobRequest, Rule, defaults, length_faults
 from darkroom.tasks.requests.loras import Adapted
 from darkroom.tasks.tokens import least_tokens, most_tokens
 
@@ -132,9 +132,8 @@ class Worded(JobRequest):
         return prompt
 
     def _text_rule(self, field: str, offer: ModelOffer) -> Rule:
-        text, most = getattr(self, field) or "", offer.limits.max_prompt_chars
-        if len(text) > most:
-            yield Fault(field, "too_long", f"{len(text)} characters, at most {most} are allowed")
+        text = getattr(self, field) or ""
+        yield from length_faults(field, text, offer)
         if text and field.endswith("_2") and offer.family in ("sd", "sdxl-refiner"):
             reason = f"{offer.name} is of the family {offer.family}, which has one text encoder"
             yield Fault(field, "not_supported", reason)
