@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from darkroom.tasks.adapters import MOST_RANK, AdapterName, OwnOffer, ranks_over
+from darkroom.tasks.adapters import AdapterName, OwnOffer, ranks_over
 from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import MAX_SEED, Listed, Prompt, Reference, Seed, one_or_several
@@ -14,7 +14,16 @@ from darkroom.tasks.requests.base import Rule, length_faults
 from darkroom.tasks.requests.prior import Preserving
 from darkroom.tasks.requests.samples import MOST_PROMPTS, MOST_SAMPLES, SamplePlan, usual_every
 from darkroom.tasks.sizes import side_faults, square_faults
-from darkroom.tasks.training import MOST_TRAIN_STEPS, Recipe
+from darkroom.tasks.training import (
+    MOST_TRAIN_STEPS,
+    BatchSize,
+    LearningRate,
+    Rank,
+    Recipe,
+    SnrGamma,
+    Targets,
+    TrainSteps,
+)
 
 LEAST_PRODIGY, PRODIGY = 0.1, 1.0  # with a learning rate below it Prodigy learns next to nothing
 
@@ -40,18 +49,14 @@ class Finetune(Preserving):
     overwrite: bool = Field(default=False, description="a new version, where the tenant has one of this name")
     caption: Prompt | None = Field(default=None, description="of every picture that has none of its own")
     trigger: Prompt | None = Field(default=None, description="a word that begins captions which lack it")
-    num_train_steps: int | None = Field(
-        default=None, ge=1, le=MOST_TRAIN_STEPS, description="changes of the LoRA's weights; default: the model's"
+    num_train_steps: TrainSteps | None = Field(
+        default=None, description="changes of the LoRA's weights; default: the model's"
     )
-    rank: int | None = Field(
-        default=None, ge=1, le=MOST_RANK, description="of the LoRA: how much it can hold; default: the model's"
-    )
+    rank: Rank | None = Field(default=None, description="of the LoRA: how much it can hold; default: the model's")
     alpha: float | None = Field(
         default=None, gt=0, le=1024, allow_inf_nan=False, description="its weight, over the rank; default: the rank"
     )
-    learning_rate: float | None = Field(
-        default=None, gt=0, le=1, allow_inf_nan=False, description="of the first full step; default: the model's"
-    )
+    learning_rate: LearningRate | None = Field(default=None, description="of the first full step; default: the model's")
     lr_schedule: Literal["constant", "cosine"] = Field(default="cosine", description="how the learning rate goes on")
     optimizer: Literal["adamw", "adamw8bit", "prodigy"] = Field(
         default="adamw", description="what changes the weights; prodigy wants a learning rate of 1"
@@ -59,23 +64,15 @@ class Finetune(Preserving):
     warmup_steps: int = Field(
         default=0, ge=0, le=MOST_TRAIN_STEPS, description="in which the learning rate grows from 0"
     )
-    batch_size: int | None = Field(
-        default=None, ge=1, le=64, description="pictures of one model call; default: the model's"
-    )
+    batch_size: BatchSize | None = Field(default=None, description="pictures of one model call; default: the model's")
     gradient_accumulation: int = Field(default=1, ge=1, le=64, description="model calls of one step")
     resolution: int | None = Field(
         default=None, ge=64, le=2048, multiple_of=8, description="side of a square; others have its area"
     )
-    targets: Literal["attention", "all"] | None = Field(
-        default=None, description="layers that are changed; default: the model's"
-    )
+    targets: Targets | None = Field(default=None, description="layers that are changed; default: the model's")
     text_encoder: bool | None = Field(default=None, description="changes text encoders, too; default: the model's")
-    min_snr_gamma: float | None = Field(
-        default=None,
-        ge=0,
-        le=100,
-        allow_inf_nan=False,
-        description="limits the weight of steps of little noise; 0: does not; default: the model's",
+    min_snr_gamma: SnrGamma | None = Field(
+        default=None, description="limits the weight of steps of little noise; 0: does not; default: the model's"
     )
     noise_offset: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False, description="learns dark and bright")
     caption_dropout: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False, description="steps without caption")

@@ -11,7 +11,7 @@ from darkroom.tasks.fields import Listed, Prompt, one_or_several
 from darkroom.tasks.requests.base import JobRequest, Rule, length_faults
 from darkroom.tasks.sizes import square_faults
 from darkroom.tasks.tokens import least_tokens
-from darkroom.tasks.training import MOST_CLASS_IMAGES, MOST_CLASS_PROMPTS
+from darkroom.tasks.training import MOST_CLASS_PROMPTS, ClassImages
 
 Prompts = Annotated[list[Prompt], Field(max_length=MOST_CLASS_PROMPTS), Listed, one_or_several()]
 
@@ -28,10 +28,8 @@ class Preserving(JobRequest):
         default=None,
         description="what the model is to draw as before, such as: a picture of a star; default: the model's",
     )
-    num_class_images: int | None = Field(
+    num_class_images: ClassImages | None = Field(
         default=None,
-        ge=0,
-        le=MOST_CLASS_IMAGES,
         description="pictures of class_prompts that are made before the first step; 0: none; default: the model's",
     )
     prior_loss_weight: float = Field(
