@@ -1,5 +1,6 @@
 """What one pass through the denoiser learns from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,12 +13,13 @@ class Conditioning:
     states: torch.Tensor
     pooled: torch.Tensor | None = None
 
-    def beside(self, other: "Conditioning") -> "Conditioning | None":
-        """Both, one after the other; None where they are not equally long."""
-        if self.states.shape[1:] != other.states.shape[1:]:
+    @classmethod
+    def joined(cls, found: "Sequence[Conditioning]") -> "Conditioning | None":
+        """All of them, one after the other; None where they are not equally long."""
+        if len({one.states.shape[1] for one in found}) > 1:
             return None
-        pooled = [one.pooled for one in (self, other) if one.pooled is not None]
-        return Conditioning(torch.cat([self.states, other.states]), torch.cat(pooled) if pooled else None)
+        pooled = [one.pooled for one in found if one.pooled is not None]
+        return cls(torch.cat([one.states for one in found]), torch.cat(pooled) if pooled else None)
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Batch:
             return None
         said = None
         if self.conditioning is not None and other.conditioning is not None:
-            said = self.conditioning.beside(other.conditioning)
+            said = Conditioning.joined([self.conditioning, other.conditioning])
             if said is None:
                 return None
         return Batch(

@@ -97,7 +97,4 @@ class Examples:
     def _conditioning(self, encode: Encode, captions: Sequence[str]) -> Conditioning:
         """Each by itself, so that it is kept; together where they are not equally long."""
         found = [self._read.get(caption, partial(encode, [caption])) for caption in captions]
-        if len({one.states.shape[1] for one in found}) > 1:
-            return encode(captions)
-        pooled = [one.pooled for one in found if one.pooled is not None]
-        return Conditioning(torch.cat([one.states for one in found]), torch.cat(pooled) if pooled else None)
+        return Conditioning.joined(found) or encode(captions)
