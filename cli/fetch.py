@@ -1,6 +1,5 @@
 """`darkroom fetch`: what a job has made so far, as files of this machine."""
 
-import os
 from collections.abc import Collection
 from typing import Annotated
 
@@ -9,7 +8,7 @@ import typer
 from darkroom.cli.errors import UsageFault
 from darkroom.cli.jobs import results_in_words
 from darkroom.cli.options import AsJson, JobId
-from darkroom.cli.pictures import Target
+from darkroom.cli.pictures import Target, folder_named
 from darkroom.cli.screen import Screen, some
 from darkroom.tasks import Darkroom, Job, JobNotFound
 
@@ -34,11 +33,10 @@ def fetch(
 ) -> int:
     """Save pictures and files that a job has made so far, whether or not it has ended. Exits 7 where there are none."""
     screen = Screen(as_json=as_json)
-    if not save.strip():
-        raise UsageFault("--save: names no folder", hint="a variable of the shell may be empty; ./ is here")
+    folder = folder_named(save)
     with Darkroom() as client:
         job = _only(client.get(job_id), file or ())
-        paths = [str(path) for path in Target(f"{save}{os.sep}").save(job.images, job.files)]
+        paths = [str(path) for path in Target(folder).save(job.images, job.files)]
     if as_json:
         screen.line({"id": job.id, "saved": paths})
     for path, words in zip(paths, results_in_words(job), strict=True):

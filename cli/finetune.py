@@ -1,8 +1,8 @@
 """`darkroom finetune`: a folder of pictures in, a LoRA out."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ from darkroom.cli.errors import UsageFault
 from darkroom.cli.fields import FieldOption, kind_option, takes
 from darkroom.cli.follow import sample_in_words
 from darkroom.cli.options import AsJson
-from darkroom.cli.pictures import Target
+from darkroom.cli.pictures import Target, folder_named
 from darkroom.cli.reading import local_path
 from darkroom.cli.screen import Screen, duration, pairs, size
 from darkroom.cli.submit import EXIT_JOB_FAILED, followed, introduce, show_submitted, tell_warnings
@@ -71,7 +71,7 @@ def finetune(
             show_submitted(handle.submitted, screen)
             return 0
         introduce(handle.submitted, screen)
-        seen = (lambda event: _save_on_the_way(event, client, target, screen)) if target else _nothing
+        seen = partial(_save_on_the_way, client=client, target=target, screen=screen)
         job = followed(client, handle.submitted, None, screen, seen)
         return _finish(job, target, screen)
 
@@ -80,19 +80,16 @@ def _target(save: str | None, *, wait: bool) -> Target | None:
     """Raises UsageFault where nothing can be saved there, or nobody waits for it."""
     if save is None:
         return None
-    if not save.strip():
-        raise UsageFault("--save: names no folder", hint="a variable of the shell may be empty; ./ is here")
+    folder = folder_named(save)
     if not wait:
         raise UsageFault("--save and --no-wait at once", hint="`darkroom status ID` names what was made")
-    return Target(f"{save}{os.sep}")
+    return Target(folder)
 
 
-def _nothing(_event: Event) -> None:
-    """Where nothing is saved."""
-
-
-def _save_on_the_way(event: Event, client: Darkroom, target: Target, screen: Screen) -> None:
+def _save_on_the_way(event: Event, client: Darkroom, target: Target | None, screen: Screen) -> None:
     """Samples and snapshots as soon as they are stored; what cannot be had then is asked for again at the end."""
+    if target is None:
+        return
     if event.type == "job.image" or (event.type == "job.file" and _is_snapshot(event.data["role"])):
         try:
             job = client.get(event.job_id)

@@ -130,6 +130,13 @@ def is_local(reference: str) -> bool:
     return not (_URL.match(reference) or reference.startswith("inputs/") or job_of_output(reference))
 
 
+def folder_named(save: str) -> str:
+    """What is to be a folder, for `Target`. Raises UsageFault where `--save` names none."""
+    if not save.strip():
+        raise UsageFault("--save: names no folder", hint="a variable of the shell may be empty; ./ is here")
+    return f"{save}{os.sep}"
+
+
 def format_of(save: str, fields: Mapping[str, Any]) -> str | None:
     """The output format of what a request's results are saved as: by the file's ending; in a folder, as asked for.
 
