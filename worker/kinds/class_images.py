@@ -17,12 +17,12 @@ from darkroom.storage.archives import packed
 from darkroom.storage.errors import InputError
 from darkroom.storage.images import open_picture
 from darkroom.tasks.errors import Fault, InvalidRequest
-from darkroom.tasks.requests import Finetune, JobRequest, Txt2Img
-from darkroom.tasks.validate import resolve
+from darkroom.tasks.requests import Finetune, JobRequest
 from darkroom.worker.errors import CheckpointInvalid
 from darkroom.worker.kinds.base import Run, Tools
 from darkroom.worker.kinds.journal import Journal
 from darkroom.worker.kinds.products import ProducedFile
+from darkroom.worker.kinds.samples import picture_request
 from darkroom.worker.training.dataset import Dataset, Example, dataset_of
 from darkroom.worker.training.plan import class_image_seed
 
@@ -48,18 +48,10 @@ def class_requests(request: Finetune, tools: Tools) -> list[JobRequest]:
     ]
     if faults:
         raise InvalidRequest(faults)
-    side = request.resolution
-    plain = [
-        Txt2Img(
-            model=entry.name,
-            prompt=prompts[index % len(prompts)],
-            width=side,
-            height=side,
-            seed=class_image_seed(request.seed or 0, index),
-        )
+    return [
+        picture_request(request, prompts[index % len(prompts)], class_image_seed(request.seed or 0, index), entry)
         for index in range(request.recipe.num_class_images if prompts else 0)
     ]
-    return [resolve(one, {entry.name: entry}, lambda: None).filled for one in plain]
 
 
 def class_images(requests: Sequence[JobRequest], run: Run, steps: int) -> ClassImages | None:

@@ -1,4 +1,4 @@
-"""A training's samples as what they are beside it: pictures of a prompt, made with a LoRA."""
+"""Pictures that a training makes, as what they are beside it: jobs of a prompt; its samples, which have its LoRA."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,15 +10,21 @@ from darkroom.worker.kinds.base import Tools
 
 
 def sample_request(training: Finetune, prompt: int, offer: ModelOffer, *loras: str) -> Txt2Img:
-    """The job that would make this sample, its prompt by its place: all that is not said is the model's default.
+    """The job that would make this sample, its prompt by its place. Raises as `picture_request`."""
+    seed = training.sample_plan.seed_of(prompt)
+    return picture_request(training, training.sample_prompts[prompt], seed, offer, *loras)
+
+
+def picture_request(training: Finetune, prompt: str, seed: int, offer: ModelOffer, *loras: str) -> Txt2Img:
+    """The job that would make a picture of a prompt beside a training: all that is not said is the model's default.
 
     Raises InvalidRequest for what the model does not do.
     """
     wish = {
         "kind": "txt2img",
         "model": offer.name,
-        "prompt": training.sample_prompts[prompt],
-        "seed": training.sample_plan.seed_of(prompt),
+        "prompt": prompt,
+        "seed": seed,
         "width": training.resolution,
         "height": training.resolution,
         "batching": training.batching,
