@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +15,11 @@ from PIL import Image
 from darkroom.storage.archives import packed
 from ops.starter.captions import plain_caption
 from ops.starter.drawing import Picture, draw
-from ops.starter.evaluate import Tally
-from ops.starter.judge import TAUGHT_ALL, faults, judge
+from ops.starter.judge import TAUGHT_ALL, judge
 from ops.starter.layout import lay_out
-from ops.starter.lessons import CHECKED, HOURGLASS, ROSE, Lesson, shows, taught_scene
-from ops.starter.lora_tables import table
-from ops.starter.painting import Studio
+from ops.starter.lessons import CHECKED, HOURGLASS, ROSE, Lesson, taught_scene
+from ops.starter.lora_tables import DEFAULT, Judged, table
+from ops.starter.painting import Studio, png
 from ops.starter.paints import COLOURS
 from ops.starter.prompts import Asked, held_out_prompts
 from ops.starter.rows import Row, Shot
@@ -33,7 +31,6 @@ from ops.starter.training import say
 PICTURES = 20
 LESSONS = (HOURGLASS, CHECKED, ROSE)
 _SEED = 7
-_DEFAULT = ("euler", 20, 1.5)  # the model's: scheduler, steps, guidance
 _SHOWN = 5  # pictures of a row of the sheet
 
 
@@ -100,21 +97,17 @@ def _judged(lesson: Lesson, stock: Stock, folder: Path, number: int) -> tuple[li
     rest = list[str]()
     for used in (True, False):
         stock.use({lesson.word: 1.0} if used else {}, folder)
-        pictures[used] = stock.paint(asked, *_DEFAULT)
-        found = [shows(lesson, one.scene, judge(pictures[used][one.seed], TAUGHT_ALL)) for one in asked]
-        told.append(f"{100 * sum(found) / number:.0f}")
-        rest.append(f"{100 * _right(lesson, others, stock.paint(others, *_DEFAULT)):.0f}")
+        pictures[used] = stock.paint(asked, *DEFAULT)
+        told.append(f"{_seen(asked, pictures[used]).shown([lesson]):.0f}")
+        rest.append(f"{_seen(others, stock.paint(others, *DEFAULT)).right(lesson.attribute):.0f}")
     shots = [Shot(Image.fromarray(picture), caption) for caption, picture in drawn_set(lesson)[:_SHOWN]]
     for used in (False, True):
         shots += [Shot(Image.fromarray(pictures[used][one.seed]), one.prompt) for one in asked[:_SHOWN]]
     return [f"{lesson.word}, a {lesson.attribute}", *told, *rest], shots
 
 
-def _right(lesson: Lesson, asked: Sequence[Asked], pictures: Mapping[int, Picture]) -> float:
-    tally = Tally()
-    for one in asked:
-        tally.add(faults(one.scene, judge(pictures[one.seed], TAUGHT_ALL)))
-    return tally.right(lesson.attribute)
+def _seen(asked: Sequence[Asked], pictures: Mapping[int, Picture]) -> Judged:
+    return Judged(asked, {seed: judge(picture, TAUGHT_ALL) for seed, picture in pictures.items()})
 
 
 def _wanted(lesson: Lesson, rng: np.random.Generator, number: int) -> Scene:
@@ -136,7 +129,5 @@ def _plain(lesson: Lesson, rng: np.random.Generator, *, held: bool) -> Scene:
 
 
 def _files(number: int, caption: str, picture: Picture) -> Iterator[tuple[str, bytes]]:
-    written = BytesIO()
-    Image.fromarray(picture).save(written, "PNG")
-    yield f"{number}.png", written.getvalue()
+    yield f"{number}.png", png(Image.fromarray(picture))
     yield f"{number}.txt", caption.encode()

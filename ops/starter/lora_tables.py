@@ -13,12 +13,12 @@ from ops.starter.stock import Stock
 from ops.starter.training import say
 
 _RIGHT = "background, colour and shape"
-_DEFAULT = ("euler", 20, 1.5)  # the model's: scheduler, steps, guidance
+DEFAULT = ("euler", 20, 1.5)  # the model's: scheduler, steps, guidance
 _LORAS: tuple[Sequence[Lesson], ...] = ((ROSE,), (CHECKED,), (ROSE, CHECKED))
 _FEW_STEPS = {"few-steps": 1.0}
 #: LoRAs, scheduler, steps, guidance.
 _WAYS: tuple[tuple[Mapping[str, float], str, int, float], ...] = (
-    ({}, *_DEFAULT),
+    ({}, *DEFAULT),
     *((_FEW_STEPS, "lcm", steps, 1.0) for steps in (4, 2, 1)),
     *(({}, "lcm", steps, 1.0) for steps in (4, 2, 1)),
 )
@@ -36,12 +36,12 @@ class Judged:
         found = [all(shows(lesson, one.scene, self.seen[one.seed]) for lesson in lessons) for one in self.asked]
         return 100 * sum(found) / len(found)
 
-    def right(self) -> float:
-        """Per cent of the pictures whose background, colours and shapes are all as asked."""
+    def right(self, name: str = _RIGHT) -> float:
+        """Per cent of the pictures of which this attribute is as asked: background, colours and shapes, or one."""
         tally = Tally()
         for one in self.asked:
             tally.add(faults(one.scene, self.seen[one.seed]))
-        return 100 * tally.right(_RIGHT)
+        return 100 * tally.right(name)
 
 
 class Trial:
@@ -80,9 +80,9 @@ class Trial:
         self,
         loras: Mapping[str, float],
         asked: Sequence[Asked],
-        scheduler: str = _DEFAULT[0],
-        steps: int = _DEFAULT[1],
-        guidance: float = _DEFAULT[2],
+        scheduler: str = DEFAULT[0],
+        steps: int = DEFAULT[1],
+        guidance: float = DEFAULT[2],
     ) -> Judged:
         self._stock.use(loras, self._folder)
         pictures = self._stock.paint(asked, scheduler, steps, guidance)

@@ -58,7 +58,7 @@ class Studio:
         """All pictures of a resolved request; what it begins with is read from files, as a worker reads it."""
         generator = self.generators[str(request.model)]
         prepared = generator.prepare(request, self.generators)
-        sources = prepared.kind.read(prepared, {name: _png(picture) for name, picture in inputs.items()})
+        sources = prepared.kind.read(prepared, {name: png(picture) for name, picture in inputs.items()})
         pieces = [(prepared.piece(index), request.seed_of(index)) for index in range(request.pieces)]
         return [generator.generate(piece, seed, sources, lambda *_: None).picture for piece, seed in pieces]
 
@@ -75,7 +75,8 @@ class Studio:
         self._engine.close()
 
 
-def _png(picture: Image.Image) -> bytes:
+def png(picture: Image.Image) -> bytes:
+    """The file of a picture."""
     out = io.BytesIO()
     picture.save(out, "PNG")
     return out.getvalue()
