@@ -3,6 +3,11 @@
 At the sizes of small models a row keeps its bits where at these it does not.
 """
 
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -50,9 +55,20 @@ def convolution(kernel: int, dtype: torch.dtype, rank: int = RANK) -> Layer:
     return Layer(nn.Conv2d(320, 320, kernel, padding=kernel // 2), given, 320 * kernel**2, 320, rank)
 
 
-def cases(rank: int = RANK, dtypes: list[torch.dtype] = DTYPES) -> list[Layer]:
-    found = [linear(*size, dtype, rank) for size in LINEARS for dtype in dtypes]
-    return found + [convolution(kernel, dtype, rank) for kernel in (1, 3) for dtype in dtypes]
+def cases(dtype: torch.dtype) -> list[Layer]:
+    return [*(linear(*size, dtype) for size in LINEARS), *(convolution(kernel, dtype) for kernel in (1, 3))]
+
+
+def each() -> list[Any]:
+    """All of them; where bfloat16 is emulated the large ones of it take a minute, and are for the thorough run."""
+    small, found = (1280, 640, 1), list[Any]()
+    for dtype, size in product(DTYPES, LINEARS):
+        marks = [pytest.mark.thorough] if dtype == torch.bfloat16 and size != small else []
+        found.append(pytest.param(partial(linear, *size, dtype), id=f"{'-'.join(map(str, size))}-{dtype}", marks=marks))
+    for dtype, kernel in product(DTYPES, (1, 3)):
+        marks = [pytest.mark.thorough] if dtype == torch.bfloat16 and kernel != 1 else []
+        found.append(pytest.param(partial(convolution, kernel, dtype), id=f"kernel {kernel}-{dtype}", marks=marks))
+    return found
 
 
 def wider(delta: Delta, pages: int) -> Delta:
@@ -66,7 +82,7 @@ def wider(delta: Delta, pages: int) -> Delta:
 
 
 def test_what_is_added_is_the_product() -> None:
-    for layer in cases(dtypes=[torch.float64]):
+    for layer in cases(torch.float64):
         plain, found = layer.run(None), layer.run(layer.delta)
         down, weight, up = layer.delta
         for row in range(ROWS):
@@ -81,23 +97,25 @@ def test_what_is_added_is_the_product() -> None:
         assert (found - plain).abs().max() > 0.1
 
 
-def test_a_row_of_the_empty_page_has_the_bits_of_the_plain_layer() -> None:
-    for layer in cases():
-        for pages in (1, 4):
-            nothing = Delta(*(torch.zeros_like(one) for one in wider(layer.delta, pages)))
-            assert torch.equal(layer.run(nothing), layer.run(None)), layer.slot
+@pytest.mark.parametrize("made", each())
+def test_a_row_of_the_empty_page_has_the_bits_of_the_plain_layer(made: Callable[[], Layer]) -> None:
+    layer = made()
+    for pages in (1, 4):
+        nothing = Delta(*(torch.zeros_like(one) for one in wider(layer.delta, pages)))
+        assert torch.equal(layer.run(nothing), layer.run(None)), layer.slot
 
 
-def test_a_row_does_not_depend_on_the_others_nor_on_its_place() -> None:
-    for layer in cases():
-        for pages in (1, 4):
-            delta = wider(layer.delta, pages)
-            found = layer.run(delta)
-            others = Delta(*(torch.cat([one[:1], one[1:].flip(1) * 2]) for one in delta))
-            beside = torch.cat([layer.given[:1], layer.given[1:].flip(1)])
-            assert torch.equal(layer.run(others, beside)[0], found[0]), layer.slot
-            rolled = layer.run(Delta(*(one.roll(1, 0) for one in delta)), layer.given.roll(1, 0))
-            assert torch.equal(rolled, found.roll(1, 0)), layer.slot
+@pytest.mark.parametrize("made", each())
+def test_a_row_does_not_depend_on_the_others_nor_on_its_place(made: Callable[[], Layer]) -> None:
+    layer = made()
+    for pages in (1, 4):
+        delta = wider(layer.delta, pages)
+        found = layer.run(delta)
+        others = Delta(*(torch.cat([one[:1], one[1:].flip(1) * 2]) for one in delta))
+        beside = torch.cat([layer.given[:1], layer.given[1:].flip(1)])
+        assert torch.equal(layer.run(others, beside)[0], found[0]), layer.slot
+        rolled = layer.run(Delta(*(one.roll(1, 0) for one in delta)), layer.given.roll(1, 0))
+        assert torch.equal(rolled, found.roll(1, 0)), layer.slot
 
 
 def test_how_wide_the_call_is_and_the_order_of_pages_may_count() -> None:
@@ -116,7 +134,7 @@ def test_how_wide_the_call_is_and_the_order_of_pages_may_count() -> None:
 
 
 def test_one_row_stands_for_all() -> None:
-    for layer in cases(dtypes=[torch.float32]):
+    for layer in cases(torch.float32):
         one = Delta(layer.delta.down[:1], layer.delta.weight[:1], layer.delta.up[:1])
         same = Delta(*(part.expand(ROWS, *part.shape[1:]) for part in one))
         assert torch.equal(layer.run(one), layer.run(same))
