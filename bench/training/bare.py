@@ -28,7 +28,7 @@ def stock(folder: Path) -> Any:
 
 
 def stock_batches(pipeline: Any, asked: TrainingOptions) -> Batches:
-    """From latents and captions that its modules encode before the first step."""
+    """Of latents and captions that its modules encode as they come, each once, as a job's do."""
 
     def latents(picture: Image.Image) -> torch.Tensor:
         pixels = pipeline.image_processor.preprocess(picture)

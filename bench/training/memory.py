@@ -57,18 +57,19 @@ def _ours(batch_size: int, steps: int) -> int:
 def _bare(batch_size: int, steps: int) -> int:
     from bench.training.bare import BareLoop, stock, stock_batches
     from bench.training.subject import folder, options
-    from darkroom.worker.batching.threads import cores, set_threads
+    from darkroom.worker.batching.engine import Engine
+    from darkroom.worker.batching.threads import cores
 
-    set_threads(cores())
-    model = stock(folder())
-    asked = options(steps, batch_size=batch_size)
+    with Engine(cores()) as engine:  # a thread has a heap of its own
+        model = stock(folder())
+        asked = options(steps, batch_size=batch_size)
 
-    def train() -> None:
-        loop = BareLoop(model.unet, model.scheduler, asked, stock_batches(model, asked))
-        for _ in range(steps):
-            loop.advance()
+        def train() -> None:
+            loop = BareLoop(model.unet, model.scheduler, asked, stock_batches(model, asked))
+            for _ in range(steps):
+                engine.call(loop.advance)
 
-    return growth(train)
+        return growth(train)
 
 
 def growth(train: Callable[[], object]) -> int:

@@ -15,7 +15,7 @@ APART = 1e-5
 
 
 def pace(rounds: int, batch_size: int, each: int = EACH) -> list[Row]:
-    """Rounds of both in turn, on the same thread; the first one, in which all is encoded, does not count."""
+    """Rounds of both in turn, on the same thread; the first one does not count."""
     asked = options((rounds + 1) * each, batch_size=batch_size)
     with starter() as (engine, load):
         generator = Generator(load(), engine)

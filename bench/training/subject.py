@@ -53,13 +53,10 @@ def session(generator: Generator, engine: Engine, asked: TrainingOptions) -> Ses
 
 
 def examples(asked: TrainingOptions, latents: Latents, read: Encode) -> Examples:
-    """What a session of these options learns from, each picture and caption encoded already."""
+    """What a session of these options learns from."""
     found = dataset()
     plan = Plan(sizes_of(found, SIDE, GRID), asked.batch_size, asked.gradient_accumulation, asked.seed)
-    made = Examples(found, plan, latents, read, sized=True)
-    for step in range(plan.epoch_batches):
-        made(step, 0)
-    return made
+    return Examples(found, plan, latents, read, sized=True)
 
 
 def latents(generator: Generator) -> Latents:
