@@ -1,7 +1,5 @@
 """Everything goes wrong at once, as a seed says, while jobs come in: what became of them, and how long it took."""
 
-import base64
-import io
 import random
 import signal
 import threading
@@ -9,16 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID, uuid4
 
 import redis
-from PIL import Image
 
 from darkroom.tasks import Darkroom, Event, QueueUnavailable
-from tests.unit.worker.training.files import zipped
 
-from .adapters import FEW_STEPS, LORAS
+from .mix import finished_latents, pictures, request, shows, trains
 from .place import IMAGES, JOBS, Place
 from .verdict import faults
 from .workers import until
@@ -37,6 +32,7 @@ class Plan:
     restart_lasts: float = 2.0
     storage_away: tuple[float, float] = (20.0, 40.0)
     cut_every: float = 1.5
+    wish_every: float = 0.5  # of a training
     lasting: float = 180.0
     longest: float = 900.0
 
@@ -53,6 +49,7 @@ class Outcome:
     kills: int = 0
     cuts: int = 0
     claims: int = 0
+    wishes: int = 0  # for what a training has learned so far
     wrong: list[str] = field(default_factory=list)
 
 
@@ -64,6 +61,7 @@ def run(plan: Plan, place: Place) -> Outcome:
     with (
         _producer(plan, place) as ids,
         _reader(place) as seen,
+        _wishes(plan, place, ids, outcome),
         _weather(plan, place, chance, outcome, lambda: len(_ended(seen))),
         suppress(AssertionError),  # the reckoning tells what has not ended
     ):
@@ -116,78 +114,38 @@ def _beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
 @contextmanager
 def _producer(plan: Plan, place: Place) -> Iterator[list[str]]:
     """Submits the jobs one after the other, each again under its id until it is taken in."""
-    chance, latents, dataset = random.Random(plan.seed), _latents(place), place.client.upload(_dataset())
+    chance, latents, dataset = random.Random(plan.seed), finished_latents(place), place.client.upload(pictures())
     ids = [str(UUID(int=chance.getrandbits(128), version=4)) for _ in range(plan.jobs)]
 
     def submit(over: threading.Event) -> None:
         with Darkroom(place.settings) as client:
             for number, job_id in enumerate(ids):
-                request = _request(number, place.model, latents, dataset)
+                asked = request(number, place.model, latents, dataset)
                 while not over.wait(plan.submitting / plan.jobs):
                     with suppress(QueueUnavailable):
-                        client.submit(request, job_id=job_id)
+                        client.submit(asked, job_id=job_id)
                         break
 
     with _beside(submit):
         yield ids
 
 
-def _latents(place: Place) -> str:
-    """The key of a finished image's, made before the storm."""
-    job = place.client.submit({"model": place.model, "prompt": "a fox", "output": ["latents"]}).wait(120)
-    return job.raise_for_state().files[0].key
+@contextmanager
+def _wishes(plan: Plan, place: Place, ids: list[str], outcome: Outcome) -> Iterator[None]:
+    """Asks trainings for their LoRAs and samples as they are: such as wait, run or have ended, or are yet to come."""
+    chance = random.Random(plan.seed)
+    trainings = [(number, job_id) for number, job_id in enumerate(ids) if trains(number)]
 
+    def wish(over: threading.Event) -> None:
+        with Darkroom(place.settings) as client:
+            while not over.wait(plan.wish_every):
+                number, job_id = chance.choice(trainings)
+                asked = client.sample_now if shows(number) and chance.random() < 1 / 2 else client.save_now
+                with suppress(QueueUnavailable):
+                    outcome.wishes += asked(job_id) == "requested"
 
-def _dataset() -> bytes:
-    """Of four pictures, with captions."""
-    files = {}
-    for number, colour in enumerate(("red", "green", "blue", "white")):
-        file = io.BytesIO()
-        Image.new("RGB", (64, 48 + 16 * number), colour).save(file, "PNG")
-        files |= {f"{number}.png": file.getvalue(), f"{number}.txt": f"a {colour} fox".encode()}
-    return zipped(files).getvalue()
-
-
-def _request(number: int, model: str, latents: str, dataset: str) -> dict[str, Any]:
-    """The kinds and what they may make, in turn; `latents` and `dataset`: keys of some of the model's, of pictures."""
-    lane, steps = ("interactive", "bulk")[number % 2], 4 + number % 9
-    common = {"model": model, "lane": lane}
-    wish = {"prompt": "a fox", "seed": number, "num_inference_steps": steps, **common}
-    white = _data_url(Image.new("L", (64, 48), 255))
-    turns: tuple[dict[str, Any], ...] = (
-        wish,
-        {**wish, "kind": "img2img", "image": _data_url(Image.new("RGB", (64, 48), "red")), "strength": 0.7},
-        {**wish, "kind": "inpaint", "image": _data_url(Image.new("RGB", (64, 48), "red")), "mask": white},
-        {**wish, "output": ["image", "latents"], "num_images": 2},
-        {**wish, "hires": {"scale": 1.5}, "width": 64, "height": 64},
-        {**wish, "kind": "inpaint", "image": white, "extend": {"right": 16}},
-        {**wish, "kind": "interpolate", "prompt_to": "the sea", "frames": 3},
-        {**common, "kind": "encode", "image": white},
-        {**common, "kind": "embed", "prompt": "a fox"},
-        {**common, "kind": "decode", "image": latents},
-        {**wish, "prompt": "a very red fox, " * 30},
-        {**wish, "loras": [LORAS[number % len(LORAS)]], "num_images": 2},
-        {**wish, "loras": [f"{name}:0.4" for name in (LORAS[number % 3], LORAS[3])], "hires": {"scale": 1.5}},
-        {**wish, "model": f"{model}{FEW_STEPS}", "loras": [LORAS[1 + number % 3]]},
-        {
-            "kind": "finetune",
-            "model": model,
-            "dataset": dataset,
-            "name": f"trained-{number}",
-            "seed": number,
-            "num_train_steps": 12,
-            "checkpoint_every": 2,
-            "rank": 2,
-            "resolution": 64,
-        },
-    )
-    return turns[number % len(turns)]
-
-
-def _data_url(picture: Image.Image) -> str:
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    with _beside(wish):
+        yield
 
 
 @contextmanager

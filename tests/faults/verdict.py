@@ -5,7 +5,7 @@ from collections import Counter
 from itertools import pairwise
 
 from darkroom.storage import StorageError
-from darkroom.tasks import Event, Job, State
+from darkroom.tasks import Event, Finetune, Job, State
 from darkroom.tasks.objects import leftovers
 
 from .place import Place
@@ -59,8 +59,20 @@ def _of_the_objects(place: Place, job: Job) -> list[str]:
             wrong.append(f"{job.result.manifest} is not there")
     except StorageError as error:
         wrong.append(f"{job.id}: {error}")
+    if isinstance(job.request, Finetune):
+        return wrong + _of_the_training(job, job.request)
     made = (len(job.images), len(job.files))
     return wrong + ([] if made == _wanted(job) else [f"{job.id}, {job.kind}, has {made} images and files"])
+
+
+def _of_the_training(job: Job, request: Finetune) -> list[str]:
+    """What was wished for on the way comes on top: snapshots, and whole rounds of samples."""
+    roles = {file.role for file in job.files if not file.role.startswith("snapshot_")}
+    wanted = {"lora", "loss"} | ({"prior"} if request.class_prompts else set())  # and no checkpoint any more
+    wrong = [] if roles == wanted else [f"{job.id}, a training, has the files {roles}"]
+    prompts, planned, made = len(request.sample_prompts), request.sample_plan.count, {one.index for one in job.images}
+    whole = made == set(range(len(made))) and len(made) >= planned and not (prompts and len(made) % prompts)
+    return wrong + ([] if whole else [f"{job.id}, a training, has the samples {made}, and {planned} were planned"])
 
 
 def _wanted(job: Job) -> tuple[int, int]:
@@ -68,8 +80,6 @@ def _wanted(job: Job) -> tuple[int, int]:
     pieces, output = job.request.pieces, getattr(job.request, "output", ["image"])
     if job.kind in ("encode", "embed"):
         return 0, pieces
-    if job.kind == "finetune":
-        return 0, 2  # the LoRA and the curve of its loss, and no checkpoint any more
     return pieces * ("image" in output), pieces * ("latents" in output)
 
 
