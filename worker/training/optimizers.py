@@ -1,6 +1,6 @@
 """Optimizers by name, their state as tensors and numbers, and the learning rate of each step."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -40,7 +40,9 @@ class Optimizer:
     def __init__(self, named: Mapping[str, nn.Parameter], options: TrainingOptions) -> None:
         """Raises TrainingUnavailable where its package is not installed."""
         self._named = dict(named)
-        self.inner: Any = _class_of(options.optimizer)(list(named.values()), lr=options.learning_rate)
+        parameters = list(named.values())
+        more = {"fused": True} if options.optimizer == "adamw" and _on_cpu(parameters) else {}
+        self.inner: Any = _class_of(options.optimizer)(parameters, lr=options.learning_rate, **more)
         self._group["weight_decay"] = options.weight_decay  # Prodigy prints what it is given of it at first
 
     def set_rate(self, rate: float) -> None:
@@ -90,6 +92,11 @@ def _class_of(name: str) -> Any:
             f"the optimizer {name} needs the package {package}, which this worker lacks ({error})",
             hint=f"use the optimizer adamw, or install {package} beside the worker",
         ) from error
+
+
+def _on_cpu(parameters: Iterable[nn.Parameter]) -> bool:
+    """There AdamW takes a quarter of the time if it goes over all parameters at once; elsewhere it does so anyway."""
+    return all(one.device.type == "cpu" for one in parameters)
 
 
 def _placed(key: str, value: torch.Tensor, parameter: nn.Parameter) -> torch.Tensor:
