@@ -27,7 +27,7 @@ def measure() -> list[Row]:
     return [
         *pace(ROUNDS, 1),
         *pace(ROUNDS, LARGE),
-        *(memory(3, pictures) for pictures in (1, LARGE, LARGEST)),
+        *(memory(4, pictures) for pictures in (1, LARGE, LARGEST)),
         *beside(ROUNDS, 1),
     ]
 
