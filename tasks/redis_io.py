@@ -75,11 +75,16 @@ def command(*args: Any, blocks: bool = False, alone: bool = False) -> Call:
 _REFUSED_WHEN_FULL = frozenset({"submit", "progress"})
 
 
+#: Put before each script, in this order.
+_SHARED = ("keys", "records", "life")
+
+
 @cache
 def _source(name: str) -> str:
     folder = files("darkroom.tasks").joinpath("scripts")
     flags = "" if name in _REFUSED_WHEN_FULL else "#!lua flags=allow-oom\n"
-    return flags + folder.joinpath("prelude.lua").read_text() + folder.joinpath(f"{name}.lua").read_text()
+    parts = [*(f"shared/{shared}" for shared in _SHARED), name]
+    return flags + "\n".join(folder.joinpath(f"{part}.lua").read_text() for part in parts)
 
 
 @cache

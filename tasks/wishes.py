@@ -12,7 +12,7 @@ from darkroom.tasks.records import get
 from darkroom.tasks.redis_io import Key, Operation, command, script
 from darkroom.tasks.results import no_store
 
-WISHES = ("save", "sample")  # as in `scripts/prelude.lua`
+WISHES = ("save", "sample")  # as in `scripts/shared/records.lua`
 WishAnswer = Literal["requested", "not_begun", "cancellation_requested", "already_finished", "not_found"]
 
 _DONE = {"save": "saved", "sample": "sampled"}
