@@ -9,7 +9,22 @@ from typing import Annotated
 import typer
 import typer.main
 
-from darkroom.cli import cancel, dead, fetch, finetune, gc, jobs, loras, models, store, styles, submit, wishes, worker
+from darkroom.cli import (
+    cancel,
+    dead,
+    fetch,
+    finetune,
+    gc,
+    jobs,
+    loras,
+    models,
+    store,
+    styles,
+    submit,
+    tenants,
+    wishes,
+    worker,
+)
 from darkroom.cli.demo import demo
 from darkroom.cli.doctor import doctor, health
 from darkroom.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Report, help_was_shown, report
@@ -40,6 +55,10 @@ app.command("list", epilog="Example: darkroom list --state queued --state runnin
 app.command("cancel", epilog=cancel.EXAMPLES)(cancel.cancel)
 app.command("save", epilog="Example: darkroom save ID")(wishes.save)
 app.command("sample", epilog="Example: darkroom sample ID")(wishes.sample)
+app.command("move", epilog="Example: darkroom move ID --front")(tenants.move)
+app.command("pause", epilog="Example: darkroom pause sdxl")(tenants.pause)
+app.command("resume", epilog="Example: darkroom resume sdxl")(tenants.resume)
+app.add_typer(tenants.app, name="tenants")
 app.command("delete", epilog="Example: darkroom delete ID1 ID2")(jobs.delete)
 app.add_typer(dead.app, name="dead")
 app.command("worker", epilog=worker.EXAMPLES)(worker.worker)

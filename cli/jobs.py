@@ -9,10 +9,11 @@ from rich.console import RenderableType
 
 from darkroom.cli.follow import Teller, events, goes_on, interruptible, sample_in_words
 from darkroom.cli.options import AsJson, Before, JobId, JobIds
-from darkroom.cli.screen import Screen, pairs, some, table
+from darkroom.cli.screen import Screen, duration, pairs, some, table
 from darkroom.cli.several import Done, one_by_one
 from darkroom.tasks import Darkroom, Job, JobFailed, State, TaskSettings
 from darkroom.tasks.job import Jobs
+from darkroom.tasks.operations import Position
 from darkroom.tasks.redis_io import BlockingIO
 
 PAGE = 100
@@ -55,7 +56,8 @@ def status(job_id: JobId, *, as_json: AsJson = False) -> None:
     with Darkroom() as client:
         job = client.get(job_id)
         position = client.position(job_id) if job.state is State.QUEUED else None
-    screen.result({**as_document(job), "position": position}, _details(job, position))
+    place = position._asdict() if position else None
+    screen.result({**as_document(job), "position": place}, _details(job, position))
 
 
 def list_jobs(
@@ -137,7 +139,7 @@ def _row(job: Job) -> tuple[object, ...]:
     return job.id, job.state, job.model, job.kind, _age(job.created_at), made, prompt
 
 
-def _details(job: Job, position: int | None) -> RenderableType:
+def _details(job: Job, position: Position | None) -> RenderableType:
     request, result = job.request, job.result
     asked = request.model_dump(exclude={"prompt", "seeds", "seed", "model", "kind", "metadata", "tenant", "lane"})
     rows: list[tuple[str, object]] = [
@@ -179,10 +181,11 @@ def results_in_words(job: Job) -> Iterator[str]:
         yield f"{file.role}{of}  {file.bytes} bytes"
 
 
-def _state(job: Job, position: int | None) -> str:
+def _state(job: Job, position: Position | None) -> str:
     words = str(job.state)
     if position is not None:
-        words += f", {position} before it"
+        words += f", about {position.jobs} before it"
+        words += f", {duration(position.seconds)}" if position.seconds else ""
     if job.state is State.RUNNING and job.progress:
         words += f", image {job.progress.image}: step {job.progress.step} of {job.progress.of}"
     return f"{words}, to be canceled" if job.cancel_requested and not job.state.final else words

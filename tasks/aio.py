@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from darkroom.tasks import dead, operations, own_loras, own_versions, records, streams
+from darkroom.tasks import dead, operations, own_loras, own_versions, records, streams, tenancy
 from darkroom.tasks.adapters import OwnLora
 from darkroom.tasks.client import BATCH, BATCH_SECONDS
 from darkroom.tasks.errors import DarkroomError, InvalidRequest, QueueError, WaitTimeout
@@ -18,11 +18,12 @@ from darkroom.tasks.following import AsyncSharedReader
 from darkroom.tasks.job import Job, Jobs, State, canonical_id
 from darkroom.tasks.models import Market, read_market
 from darkroom.tasks.objects import StoreFinder, delete_objects, upload
-from darkroom.tasks.operations import Asked, CancelAnswer, Draft, Handle, Outcome
+from darkroom.tasks.operations import Asked, CancelAnswer, Draft, Handle, Outcome, Position
 from darkroom.tasks.own_loras import Belongings
 from darkroom.tasks.redis_io import AsyncIO
 from darkroom.tasks.results import ObjectStore, stored
 from darkroom.tasks.settings import TaskSettings, read_settings
+from darkroom.tasks.tenancy import MoveAnswer, Paused, TenantUse
 from darkroom.tasks.wishes import WishAnswer, wish
 
 
@@ -56,7 +57,7 @@ class AsyncJobHandle(Handle):
         """As AsyncDarkroom.sample_now."""
         return await self.client.sample_now(self.id)
 
-    async def position(self) -> int | None:
+    async def position(self) -> Position | None:
         """As AsyncDarkroom.position."""
         return await self.client.position(self.id)
 
@@ -154,9 +155,29 @@ class AsyncDarkroom:
         chosen = operations.states(state)
         return await self._io.run(records.jobs(tenant, chosen, limit, before, self._store.open))
 
-    async def position(self, job_id: str) -> int | None:
+    async def position(self, job_id: str) -> Position | None:
         """As Darkroom.position."""
         return await self._io.run(operations.position(job_id))
+
+    async def move_to_front(self, job_id: str, *, tenant: str | None = None) -> MoveAnswer:
+        """As Darkroom.move_to_front."""
+        return await self._io.run(tenancy.move_to_front(job_id, tenant))
+
+    async def tenants(self) -> list[TenantUse]:
+        """As Darkroom.tenants."""
+        return await self._io.run(tenancy.list_tenants())
+
+    async def set_limits(self, tenant: str, **limits: Any) -> None:
+        """As Darkroom.set_limits."""
+        await self._io.run(tenancy.set_limits(tenant, tenancy.limits(**limits)))
+
+    async def pause(self, what: Paused, name: str) -> None:
+        """As Darkroom.pause."""
+        await self._io.run(tenancy.pause(what, name))
+
+    async def resume(self, what: Paused, name: str) -> None:
+        """As Darkroom.resume."""
+        await self._io.run(tenancy.resume(what, name))
 
     async def delete(self, job_id: str) -> None:
         """As Darkroom.delete."""

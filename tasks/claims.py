@@ -13,15 +13,15 @@ from uuid import uuid4
 from darkroom.tasks.catalogue import ModelName, ModelOffer
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.job import JobError, JobResult, State
-from darkroom.tasks.message import knock
 from darkroom.tasks.offers import released
 from darkroom.tasks.places import Has, Place
-from darkroom.tasks.redis_io import Key, Operation, command, script
+from darkroom.tasks.redis_io import Operation, script
 from darkroom.tasks.requests import Request, parse_request
 from darkroom.tasks.results import StoredFile, StoredImage, StoredResult
 from darkroom.tasks.settings import TaskSettings
 
 LONGEST_BACKOFF_SECONDS = 300.0
+SHARE = 0.05  # of a class of lanes beside those that go before it
 _NO_WISH = ("", 0)
 
 
@@ -51,15 +51,11 @@ class Claim:
     failures: int
     waited: float
 
-    @property
-    def queue(self) -> str:
-        """The Celery queue that the job's messages go to."""
-        return Place.of(self.request).queue
-
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a knock was dropped: the job's state, `missing`, `not_served`, or `unreadable`.
+    """Why a knock led to nothing: no job may start (`nothing`); or, of just one, its state, `missing`, `not_served`, or
+    `unreadable`.
 
     An unreadable job was failed, unless its record lacks what even that needs.
     """
@@ -85,28 +81,62 @@ def claim(
     has: Has | None = None,
     token: str | None = None,
 ) -> Operation[Claim | Refusal]:
-    """Takes the job if it waits, or if its lease is over, and if the worker serves its model and has all that it needs.
+    """Takes just this job if it waits, or if its lease is over, and if the worker serves its model and has its needs.
 
-    `has`: what the worker has for each model that it serves; None: for any, whatever a job needs.
-
-    After a QueueError, asking again under the same token takes the job once.
+    `has`: what the worker has for each model that it serves; None: for any, whatever a job needs. After a QueueError,
+    asking again under the same token takes the job once.
     """
+    return (yield from _claim(job_id, "", worker, lease_seconds, rules, has, token))
+
+
+def claim_next(
+    places: Sequence[Place],
+    worker: str,
+    lease_seconds: float,
+    rules: TaskSettings,
+    has: Has,
+    *,
+    token: str | None = None,
+    named: str = "",
+    share: float = SHARE,
+) -> Operation[Claim | Refusal]:
+    """Takes the job whose turn it is in these lanes (`scripts/shared/turns.lua`); a Refusal where there is none.
+
+    `named`: the job that a knock names, for those whom a producer of before put into the lane. `share` of the service
+    goes to bulk beside interactive jobs, and likewise to trainings. After a QueueError, asking again under the same
+    token has the job that it took.
+    """
+    lanes = json.dumps([str(place) for place in places])
+    return (yield from _claim(named, lanes, worker, lease_seconds, rules, has, token, share))
+
+
+def _claim(
+    job_id: str,
+    lanes: str,
+    worker: str,
+    lease_seconds: float,
+    rules: TaskSettings,
+    has: Has | None,
+    token: str | None,
+    share: float = SHARE,
+) -> Operation[Claim | Refusal]:
     token = token or uuid4().hex
     lease_ms = round(lease_seconds * 1000)
     mine = "" if has is None else json.dumps({model: sorted(found) for model, found in has.items()})
-    reply = yield script("claim", job_id, token, worker, lease_ms, rules.max_losses, rules.record_ttl, mine)
-    verdict = reply[0].decode()
-    if verdict != "claimed":
-        return Refusal(job_id, verdict)
+    asked = (job_id, token, worker, lease_ms, rules.max_losses, rules.record_ttl, mine, lanes, share)
+    verdict, *found = yield script("claim", *asked)
+    taken = found[0].decode(errors="replace")
+    if verdict != b"claimed":
+        return Refusal(taken, verdict.decode())
     try:
-        return _claimed(job_id, token, reply[1:])
+        return _claimed(taken, token, found[1:])
     except (DarkroomError, ValueError, TypeError, RecursionError) as error:
         # Of a newer producer, say; left alone it would be claimed for ever.
         hint = "give the workers the producers' version of darkroom"
         message = f"the worker cannot read it: {error}".encode(errors="replace").decode()[:500]
         failure = JobError(code="request_unreadable", message=message, hint=hint)
-        yield script("retry", job_id, token, failure.model_dump_json(), 0, 0, rules.record_ttl)
-        return Refusal(job_id, "unreadable")
+        yield script("retry", taken, token, failure.model_dump_json(), 0, 0, rules.record_ttl)
+        return Refusal(taken, "unreadable")
 
 
 def _claimed(job_id: str, token: str, fields: Sequence[bytes]) -> Claim:
@@ -192,8 +222,7 @@ def hand_back(held: Claim, rules: TaskSettings, reason: str = "drained") -> Oper
 
     False where the claim was lost.
     """
-    message = knock(held.job_id, held.queue)
-    reply = yield script("hand_back", held.job_id, held.token, message, rules.record_ttl, reason)
+    reply = yield script("hand_back", held.job_id, held.token, rules.record_ttl, reason)
     return bool(reply == b"done")
 
 
@@ -214,28 +243,25 @@ def _finish(
     return bool(reply == b"done")
 
 
-def overdue(patience_seconds: float, most: int) -> Operation[list[Overdue]]:
-    """Jobs whose lease or deadline is over, whose next try is due, or whose message was lost."""
-    flat = yield script("overdue", round(patience_seconds * 1000), most)
+def overdue(most: int) -> Operation[list[Overdue]]:
+    """Jobs whose lease or deadline is over, or whose next try is due; knocks at lanes whose knocks were lost."""
+    flat = yield script("overdue", most)
     text = [part.decode() for part in flat]
     return [Overdue(*three) for three in zip(text[::3], text[1::3], text[2::3], strict=True)]
 
 
 def requeue(found: Overdue, rules: TaskSettings) -> Operation[str]:
-    """Does what is due: `queued`, `knocked`, `canceled`, `expired`, `failed`; `kept` where nothing is.
+    """Does what is due: `queued`, `let_in`, `canceled`, `expired`, `failed`; `kept` where nothing is.
 
     `unreadable`, once, for a record that lacks what the scripts need: nobody looks after that job any more.
     """
-    message = knock(found.job_id, Place.parse(found.lane).queue) if found.lane else ""
-    reply = yield script("requeue", found.job_id, found.lane, found.reason, message, rules.max_losses, rules.record_ttl)
+    reply = yield script("requeue", found.job_id, found.lane, found.reason, rules.max_losses, rules.record_ttl)
     return str(reply.decode())
 
 
-def knock_again(job_id: str, rules: TaskSettings) -> Operation[None]:
-    """Puts back a knock that was not followed, before all others of its lane; nothing for a job that needs none."""
-    lane = yield command("HGET", Key(f"job:{job_id}"), "lane")
-    if lane:
-        yield from requeue(Overdue(job_id, lane.decode(), "not_taken"), rules)
+def knock_again(places: Sequence[Place]) -> Operation[None]:
+    """Puts back a knock that was not followed: one for each lane in which a job may start."""
+    yield script("knock", *map(str, places))
 
 
 def serve(

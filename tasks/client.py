@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from darkroom.tasks import dead, operations, own_loras, own_versions, records, streams
+from darkroom.tasks import dead, operations, own_loras, own_versions, records, streams, tenancy
 from darkroom.tasks.adapters import OwnLora
 from darkroom.tasks.errors import DarkroomError, InvalidRequest, QueueError, WaitTimeout
 from darkroom.tasks.events import Event
@@ -16,11 +16,12 @@ from darkroom.tasks.following import SharedReader
 from darkroom.tasks.job import Job, Jobs, State, canonical_id
 from darkroom.tasks.models import Market, read_market
 from darkroom.tasks.objects import StoreFinder, delete_objects, upload
-from darkroom.tasks.operations import Asked, CancelAnswer, Draft, Handle, Outcome
+from darkroom.tasks.operations import Asked, CancelAnswer, Draft, Handle, Outcome, Position
 from darkroom.tasks.own_loras import Belongings
 from darkroom.tasks.redis_io import BlockingIO
 from darkroom.tasks.results import ObjectStore, stored
 from darkroom.tasks.settings import TaskSettings, read_settings
+from darkroom.tasks.tenancy import MoveAnswer, Paused, TenantUse
 from darkroom.tasks.wishes import WishAnswer, wish
 
 BATCH = 128  # requests that submit_many writes in one pipeline
@@ -57,7 +58,7 @@ class JobHandle(Handle):
         """As Darkroom.sample_now."""
         return self.client.sample_now(self.id)
 
-    def position(self) -> int | None:
+    def position(self) -> Position | None:
         """As Darkroom.position."""
         return self.client.position(self.id)
 
@@ -170,9 +171,29 @@ class Darkroom:
         chosen = operations.states(state)
         return self._io.run(records.jobs(tenant, chosen, limit, before, self._store.open))
 
-    def position(self, job_id: str) -> int | None:
-        """How many jobs go before it; None where it does not wait. Raises JobNotFound."""
+    def position(self, job_id: str) -> Position | None:
+        """What goes before it: about how many jobs, and seconds; None where it does not wait. Raises JobNotFound."""
         return self._io.run(operations.position(job_id))
+
+    def move_to_front(self, job_id: str, *, tenant: str | None = None) -> MoveAnswer:
+        """Lets a job that waits go before all others of its tenant. `tenant`: jobs of others are not found."""
+        return self._io.run(tenancy.move_to_front(job_id, tenant))
+
+    def tenants(self) -> list[TenantUse]:
+        """Those of which something is set, and those with jobs that wait or run."""
+        return self._io.run(tenancy.list_tenants())
+
+    def set_limits(self, tenant: str, **limits: Any) -> None:
+        """Of a tenant, as the fields of `tenancy.Limits`; those left out are no more. Raises InvalidRequest."""
+        self._io.run(tenancy.set_limits(tenant, tenancy.limits(**limits)))
+
+    def pause(self, what: Paused, name: str) -> None:
+        """Starts nothing of a `tenant`, or with a `model`, until `resume`; what runs goes on."""
+        self._io.run(tenancy.pause(what, name))
+
+    def resume(self, what: Paused, name: str) -> None:
+        """Takes a pause back."""
+        self._io.run(tenancy.resume(what, name))
 
     def delete(self, job_id: str) -> None:
         """Forgets a job that has ended, or whose record cannot be read: objects, events, record.

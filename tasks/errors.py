@@ -18,6 +18,7 @@ DarkroomError
 │   │   └── QueueBusy         queue_busy         (r)   it answers, but this client makes more calls than it can send
 │   ├── QueueAuthFailed       queue_auth_failed        wrong password, or the ACL user lacks a right
 │   ├── QueueFull             queue_full         (r)   Redis is out of memory, or as many jobs wait as may
+│   ├── QuotaExceeded         quota_exceeded       (r)   as many jobs of the tenant, or of its user, wait as may
 │   └── QueueBroken           queue_broken             any other refusal of Redis
 ├── StorageNotConfigured      storage_not_configured   results were asked for, but no store is named
 └── StorageFailed             storage_failed           the store did not do as asked; its own code in `.reason`
@@ -199,6 +200,15 @@ class QueueFull(QueueError):
     code = "queue_full"
     retryable = True
     hint = "wait until jobs have been worked off, or raise maxmemory or DARKROOM_QUEUE_LIMIT"
+
+
+class QuotaExceeded(QueueError):
+    """As many jobs of the tenant, or of one of its users, wait as may; `retry_after`: seconds, about."""
+
+    code = "quota_exceeded"
+    retryable = True
+    hint = "wait until some have been worked off; `darkroom tenants list` shows the limits, `tenants set` changes them"
+    retry_after: float = 1.0
 
 
 class QueueBroken(QueueError):

@@ -115,6 +115,8 @@ Side = Annotated[int, Field(ge=8, le=16_384, multiple_of=8, description="pixels"
 Listed = BeforeValidator(_listed)
 Extent = Annotated[list[Annotated[int, Field(ge=1, le=16_384)]], Field(min_length=2, max_length=2), Listed]
 Corner = Annotated[list[Annotated[int, Field(ge=0, le=16_384)]], Field(min_length=2, max_length=2), Listed]
-Tenant = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+Tenant = Annotated[str, Field(pattern=f"^{TENANT.pattern}$")]
+User = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_printable)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]  # in JSON a text
 Metadata = Annotated[dict[str, JsonValue], BeforeValidator(_json_object)]

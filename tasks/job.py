@@ -197,7 +197,7 @@ def canonical_id(job_id: str | UUID) -> str:
         return str(job_id)
 
 
-#: As the scripts have them (`is_whole` in `scripts/shared/records.lua`): what they cannot read is looked after by nobody.
+#: As the scripts have them (`is_whole` in `scripts/shared/records.lua`): what they cannot read nobody looks after.
 _FORMS = {
     **dict.fromkeys(("created", "claims", "failures", "lost"), re.compile(r"[0-9]+")),
     "tenant": re.compile(r"[A-Za-z0-9._-]+"),

@@ -1,4 +1,7 @@
-"""The message that wakes a worker: Celery's, protocol 2, carrying a job's id and nothing else.
+"""The message that wakes a worker: Celery's, protocol 2. It says that one more job waits in the lane, and no more.
+
+Which job that is the claim decides (`scripts/shared/turns.lua`). One that comes with a submit names its job, for
+workers of before, which take that one.
 
 It is written by the submit script together with the record, so there is no moment with one and without the other;
 kombu's client would send it on its own. The form: docs.celeryq.dev, "Message Protocol", and kombu's virtual transport
@@ -10,6 +13,7 @@ import json
 import uuid
 
 TASK_NAME = "darkroom.run"
+NO_JOB = str(uuid.UUID(int=0))
 TRAINING = "training"
 LANES = ("interactive", "bulk", TRAINING)  # in the order in which workers read them
 
@@ -19,8 +23,13 @@ def queue_name(model: str, lane: str) -> str:
     return f"queue:{model}:{lane}"
 
 
+def bare_knock(lane: str) -> str:
+    """A message that names no job."""
+    return knock(NO_JOB, f"queue:{lane}")
+
+
 def knock(job_id: str, queue: str) -> str:
-    """One message for the job, as the list of the queue holds it."""
+    """One message, as the list of the queue holds it."""
     embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
     body = json.dumps([[job_id], {}, embed]).encode()
     return json.dumps(

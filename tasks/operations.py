@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from uuid_utils import uuid7
@@ -20,6 +20,7 @@ from darkroom.tasks.errors import (
     QueueBroken,
     QueueError,
     QueueFull,
+    QuotaExceeded,
 )
 from darkroom.tasks.job import Job, State, canonical_id
 from darkroom.tasks.message import knock
@@ -34,6 +35,8 @@ from darkroom.tasks.settings import TaskSettings
 from darkroom.tasks.validate import canonical, digest, resolve
 
 Asked = Request | Mapping[str, Any]
+LEAST_RETRY_SECONDS = 1.0  # after a refusal
+
 _NOTHING: Belongings = MappingProxyType({})
 CancelAnswer = Literal["canceled", "cancellation_requested", "already_finished", "not_found"]
 
@@ -79,6 +82,16 @@ class Handle:
     def warnings(self) -> list[str]:
         """`no_worker`, `prompt_truncated`, `negative_prompt_ignored`, `guidance_rescale_ignored`."""
         return self.submitted.warnings
+
+
+class Position(NamedTuple):
+    """An estimate of what goes before a job that waits: how many jobs, and how many seconds they take.
+
+    As if nobody else submitted anything. `seconds` is None until a job of the model has ended.
+    """
+
+    jobs: int
+    seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +150,9 @@ def draft(
         settings.queue_limit,
         settings.job_ttl,
         json.dumps(place.needs) if place.needs else "",
+        filled.cost(offer),
+        filled.priority,
+        filled.user or "",
     )
     return Draft(identity, call, lasting if market.can(offer.name, place.needs) else ["no_worker", *lasting])
 
@@ -183,11 +199,20 @@ def _submitted(drafted: Draft, reply: list[bytes] | QueueError) -> Submitted:
     verdict = reply[0].decode()
     if verdict == "full":
         raise QueueFull(f"{int(reply[1])} jobs wait in this lane already")
+    if verdict == "quota":
+        raise _over_quota(reply)
     job_id, request = reply[1].decode(), json.loads(reply[2])
     if verdict == "conflict":
         raise IdempotencyConflict(f"job {job_id} was submitted with another request under this key or id")
     seeds = request["seeds"] if "seeds" in request else parse_request(request, kept=True).all_seeds
     return Submitted(job_id, seeds, request["model"], drafted.warnings, repeated=verdict == "repeated")
+
+
+def _over_quota(reply: list[Any]) -> QuotaExceeded:
+    whose, waiting, most, after_ms = reply[1].decode(), int(reply[2]), float(reply[3]), int(reply[4])
+    found = QuotaExceeded(f"{waiting} jobs of this {whose} wait already, and {most:g} may")
+    found.retry_after = max(LEAST_RETRY_SECONDS, after_ms / 1000)
+    return found
 
 
 def cancel(job_id: str, record_ttl: int) -> Operation[CancelAnswer]:
@@ -197,12 +222,12 @@ def cancel(job_id: str, record_ttl: int) -> Operation[CancelAnswer]:
     return answer
 
 
-def position(job_id: str) -> Operation[int | None]:
-    """How many jobs go before it; None where it does not wait. Raises JobNotFound."""
-    state, rank = yield script("position", canonical_id(job_id))
+def position(job_id: str) -> Operation[Position | None]:
+    """What goes before it, about; None where it does not wait. Raises JobNotFound."""
+    state, jobs, milliseconds = yield script("position", canonical_id(job_id))
     if not state:
         raise JobNotFound(f"no job {job_id}")
-    return None if rank < 0 else int(rank)
+    return None if jobs < 0 else Position(int(jobs), None if milliseconds < 0 else milliseconds / 1000)
 
 
 def forget(job_id: str) -> Operation[None]:
@@ -228,7 +253,7 @@ def ended(job_id: str) -> Operation[Ended]:
 def _refuse_active(job_id: str) -> Operation[None]:
     """Raises JobNotFinished unless the job has ended, or the scripts cannot read it: then nobody looks after it."""
     try:
-        state, _ = yield script("position", canonical_id(job_id))
+        state, *_ = yield script("position", canonical_id(job_id))
     except QueueBroken:
         return
     if state and not State(state.decode()).final:

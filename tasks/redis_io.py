@@ -33,6 +33,7 @@ from darkroom.tasks.addresses import is_sentinels
 from darkroom.tasks.connections import BLOCK_SECONDS, connect, sentinels_behind
 from darkroom.tasks.errors import QueueAuthFailed, QueueBroken, QueueError, QueueFull, QueueUnavailable
 from darkroom.tasks.limiter import AsyncLimiter, Limiter
+from darkroom.tasks.message import bare_knock
 from darkroom.tasks.patience import Patience
 from darkroom.tasks.settings import TaskSettings
 
@@ -76,7 +77,7 @@ _REFUSED_WHEN_FULL = frozenset({"submit", "progress"})
 
 
 #: Put before each script, in this order.
-_SHARED = ("keys", "records", "life")
+_SHARED = ("keys", "records", "turns", "life")
 
 
 @cache
@@ -84,7 +85,11 @@ def _source(name: str) -> str:
     folder = files("darkroom.tasks").joinpath("scripts")
     flags = "" if name in _REFUSED_WHEN_FULL else "#!lua flags=allow-oom\n"
     parts = [*(f"shared/{shared}" for shared in _SHARED), name]
-    return flags + "\n".join(folder.joinpath(f"{part}.lua").read_text() for part in parts)
+    texts = [
+        f"local KNOCK = [==[{bare_knock('LANE')}]==]",
+        *(folder.joinpath(f"{part}.lua").read_text() for part in parts),
+    ]
+    return flags + "\n".join(texts)
 
 
 @cache

@@ -70,6 +70,9 @@ class WorkerSettings(Settings):
     lanes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_lanes)] = Field(
         default=LANES, min_length=1, description="whose jobs are taken: interactive, bulk, training"
     )
+    bulk_share: float = Field(
+        default=0.05, ge=0, lt=1, description="of what is started, that bulk has while interactive jobs wait"
+    )
     training_share: float = Field(
         default=0.1, ge=0, lt=1, description="of the model's time, that a training has while pictures are made"
     )

@@ -10,7 +10,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from darkroom.tasks.catalogue import Catalogue, ModelName, ModelOffer
 from darkroom.tasks.errors import Fault
-from darkroom.tasks.fields import Metadata, Moment, Tenant
+from darkroom.tasks.fields import Metadata, Moment, Tenant, User
 from darkroom.tasks.references import (
     ReferenceFault,
     check_archive_reference,
@@ -22,6 +22,8 @@ from darkroom.tasks.requests.checked import Checked
 
 Lane = Literal["interactive", "bulk"]
 Batching = Literal["auto", "solo"]
+
+LEAST_MEGAPIXELS = 0.01  # of the cost of what has no size, or a tiny one
 
 KEPT = object()  # the context in which requests of records are validated
 
@@ -77,7 +79,11 @@ class JobRequest(Checked):
     start_by: Moment | None = Field(default=None, description="not started by then, the job expires")
     finish_by: Moment | None = Field(default=None, description="not done by then, the job expires, at its next step")
     lane: Lane = Field(default="interactive", description="where it waits: interactive goes before bulk")
+    priority: int = Field(default=3, ge=1, le=5, description="5 is started before 1, among jobs of the same user")
     tenant: Tenant = Field(default="default", description="whose job it is")
+    user: User | None = Field(
+        default=None, description="whose it is among the tenant's own users, in words of yours: they take turns"
+    )
     idempotency_key: str | None = Field(
         default=None, min_length=1, max_length=200, description="the same key makes no second job"
     )
@@ -115,6 +121,13 @@ class JobRequest(Checked):
     def result_size(self, _offer: ModelOffer) -> tuple[int, int]:
         """Width and height of the pictures that are made, in pixels; 0 where nobody knows before they are."""
         return 0, 0
+
+    def cost(self, offer: ModelOffer) -> float:
+        """What a filled request takes of a worker, about, in denoiser calls of one row of a megapixel: tenants are
+        served by it, not by the number of their jobs.
+        """
+        width, height = self.result_size(offer)
+        return self.pieces * max(megapixels(width, height), LEAST_MEGAPIXELS)
 
     def rules(self, offer: ModelOffer) -> Iterator[Rule]:
         """What the model does not do. Each rule is a generator of its own, and looks at as few fields as it can."""
@@ -194,6 +207,11 @@ class JobRequest(Checked):
             check_file_reference(reference, tenant, role="latents")
         else:
             check_reference(reference, tenant)
+
+
+def megapixels(width: int, height: int) -> float:
+    """Of so many pixels."""
+    return width * height / 1e6
 
 
 def references_in(place: str, value: Any) -> Iterator[tuple[str, str]]:

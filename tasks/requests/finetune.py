@@ -10,7 +10,7 @@ from darkroom.tasks.adapters import AdapterName, OwnOffer, ranks_over
 from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import MAX_SEED, Listed, Prompt, Reference, Seed, one_or_several
-from darkroom.tasks.requests.base import Rule, length_faults
+from darkroom.tasks.requests.base import Rule, length_faults, megapixels
 from darkroom.tasks.requests.prior import Preserving
 from darkroom.tasks.requests.samples import MOST_PROMPTS, MOST_SAMPLES, SamplePlan, usual_every
 from darkroom.tasks.sizes import side_faults, square_faults
@@ -25,6 +25,8 @@ from darkroom.tasks.training import (
     TrainSteps,
 )
 
+PASSES = 3  # of a picture of a step, in forward ones: back takes about twice as long
+REHEARSED = 6  # steps of a dry run
 LEAST_PRODIGY, PRODIGY = 0.1, 1.0  # with a learning rate below it Prodigy learns next to nothing
 
 
@@ -117,6 +119,16 @@ class Finetune(Preserving):
     def seed_of(self, _piece: int) -> int:
         """That of the training."""
         return self.seed or 0
+
+    def cost(self, offer: ModelOffer) -> float:
+        """Of all pictures of all steps, forward and back, and of those that are made on the way."""
+        side, recipe = self.resolution or offer.defaults.width, self.recipe
+        steps = REHEARSED if self.dry_run else recipe.num_train_steps
+        learned = PASSES * steps * recipe.batch_size * self.gradient_accumulation
+        made = 0 if self.dry_run else self.sample_plan.count
+        if self.class_prompts:
+            learned, made = 2 * learned, made + (self.num_class_images or 0)
+        return (learned + 2 * made * offer.defaults.num_inference_steps) * megapixels(side, side)
 
     def rules(self, offer: ModelOffer) -> Iterator[Rule]:
         """More than the model allows."""

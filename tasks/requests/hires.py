@@ -8,10 +8,11 @@ from pydantic import ConfigDict, Field
 from darkroom.tasks.catalogue import NOT_OF_FAMILY, Catalogue, ModelName, ModelOffer
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.needs import FurtherModel
-from darkroom.tasks.requests.base import Rule
+from darkroom.tasks.requests.base import Rule, megapixels
 from darkroom.tasks.requests.checked import Checked
 from darkroom.tasks.requests.further import Further
 from darkroom.tasks.requests.parts import Sampled, Sized
+from darkroom.tasks.requests.sampled import DECODING
 from darkroom.tasks.sizes import enlarged, enlargement_faults
 from darkroom.tasks.steps import step_faults, steps_left
 
@@ -78,6 +79,14 @@ class Enlarged(Sampled, Sized):
             yield "no_hires_steps"
         if self.hires and self.hires.strength == 1:
             yield "hires_from_noise"
+
+    def cost(self, offer: ModelOffer) -> float:
+        """With the steps of the second pass, at its size."""
+        first = super().cost(offer)
+        if not self.hires:
+            return first
+        steps = steps_left(self.second_steps(offer), self.hires.strength) + DECODING
+        return first + self.pieces * self.rows(offer) * steps * megapixels(*self.result_size(offer))
 
     def second_steps(self, offer: ModelOffer) -> int:
         """Of which the second pass's strength leaves a part."""

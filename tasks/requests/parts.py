@@ -8,11 +8,12 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from darkroom.tasks.catalogue import NOT_OF_FAMILY, ModelOffer
 from darkroom.tasks.errors import Fault
-from darkroom.tasks.fields import MAX_SEED, Listed, Reference, Seed, Side
+from darkroom.tasks.fields import MAX_SEED, Listed, Reference, Seed
 from darkroom.tasks.requests.base import JobRequest, Rule, defaults
+from darkroom.tasks.requests.measured import Measured
 from darkroom.tasks.requests.prompted import Prompted
 from darkroom.tasks.requests.sampled import Output, Sampled
-from darkroom.tasks.sizes import area_faults, format_faults, side_faults
+from darkroom.tasks.sizes import format_faults
 
 __all__ = ["FromPicture", "Output", "OutputFormat", "Prompted", "Sampled", "Seeded", "Sized"]
 
@@ -76,40 +77,7 @@ class Seeded(JobRequest):
         return seeds
 
 
-class Extent(JobRequest):
-    """The size of what is made."""
-
-    about: ClassVar[str] = "size and file"
-
-    width: Side | None = Field(default=None, description="pixels, a multiple of 8")
-    height: Side | None = Field(default=None, description="pixels, a multiple of 8")
-
-    def rules(self, offer: ModelOffer) -> Iterator[Rule]:
-        """Sizes that the model does not make."""
-        yield from super().rules(offer)
-        yield from (self._side_rule(side, offer) for side in ("width", "height"))
-        yield self._area_rule(offer)
-
-    def extent(self, offer: ModelOffer) -> tuple[int, int]:
-        """Width and height, 0 where they are the source picture's."""
-        return self.width or offer.defaults.width, self.height or offer.defaults.height
-
-    def result_size(self, offer: ModelOffer) -> tuple[int, int]:
-        """As asked for."""
-        return self.extent(offer)
-
-    def filled(self, offer: ModelOffer) -> dict[str, Any]:
-        """The model's size."""
-        return super().filled(offer) | defaults(self, offer, "width", "height")
-
-    def _side_rule(self, side: str, offer: ModelOffer) -> Rule:
-        yield from side_faults(side, getattr(self, side), offer)
-
-    def _area_rule(self, offer: ModelOffer) -> Rule:
-        yield from area_faults(self.width, self.height, offer)
-
-
-class Sized(Extent):
+class Sized(Measured):
     """The size of a picture, and the format of its file."""
 
     output_format: OutputFormat = Field(default="png", description="the pictures' files")
@@ -132,7 +100,7 @@ class Sized(Extent):
             yield Fault("output_format", "no_picture", "is the pictures', and none are kept: add image to output")
 
 
-class OfPicture(Extent):
+class OfPicture(Measured):
     """A picture to begin with. Without width and height the result has its size, scaled into the model's limits."""
 
     about: ClassVar[str] = "a picture to begin with"

@@ -8,11 +8,15 @@ from pydantic import Field, field_validator
 from darkroom.tasks.catalogue import SCHEDULERS, ModelOffer, scheduler_id
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import Corner, Extent, Listed, SchedulerName, one_or_several
-from darkroom.tasks.requests.base import JobRequest, Rule, defaults
+from darkroom.tasks.requests.base import LEAST_MEGAPIXELS, JobRequest, Rule, defaults, megapixels
+from darkroom.tasks.requests.measured import Measured
 from darkroom.tasks.steps import step_faults, steps_left
 
 #: Fields that only families with SDXL's size conditioning read (arXiv:2307.01952, 2.2).
 SIZE_CONDITIONS = ("original_size", "crop", "target_size")
+
+#: What a picture costs beside its steps, in steps: its text, and its decoding.
+DECODING = 1
 
 Output = Literal["image", "latents"]
 
@@ -73,6 +77,19 @@ class Sampled(JobRequest):
         if len(set(output)) < len(output):
             raise ValueError("names one of them twice")
         return sorted(output)  # the order says nothing
+
+    def cost(self, offer: ModelOffer) -> float:
+        """Of all steps of all pictures, by their size, twice with guidance."""
+        width, height = self.extent(offer) if isinstance(self, Measured) else (0, 0)
+        if not width or not height:  # that of a source picture, which nobody has looked at yet
+            width, height = offer.defaults.width, offer.defaults.height
+        steps = steps_left(self.asked_steps(offer), getattr(self, "strength", None) or 1.0)
+        return self.pieces * self.rows(offer) * (steps + DECODING) * max(megapixels(width, height), LEAST_MEGAPIXELS)
+
+    def rows(self, offer: ModelOffer) -> int:
+        """Of a denoiser call, for one picture."""
+        scale = getattr(self, "guidance_scale", None)
+        return 2 if (offer.defaults.guidance_scale if scale is None else scale) > 1 else 1
 
     def asked_steps(self, offer: ModelOffer) -> int:
         """As many as were asked for; else the model's own number."""

@@ -1,7 +1,6 @@
--- What the janitor must look at. A lost message is known by this: its lane's list is empty, or a job submitted later
--- in the same lane was claimed over `patience` ago.
--- ARGV: prefix, patience in ms, most ids to return  -> {id, lane, reason, id, lane, reason ...}
-local patience, most = tonumber(ARGV[2]), tonumber(ARGV[3])
+-- What the janitor must look at. Lanes in which a job may start and no knock lies are knocked at here.
+-- ARGV: prefix, most ids to return  -> {id, lane, reason, id, lane, reason ...}
+local most = tonumber(ARGV[2])
 local at, found = now(), {}
 
 local function lane_of(id)
@@ -25,19 +24,17 @@ for name, reason in pairs({leases = "lease_expired", delayed = "retry", deadline
   add(key(name), try("ZRANGEBYSCORE", key(name), "-inf", at, "LIMIT", 0, most), nil, reason)
 end
 
+local MOST_SEATED = 20
+
+-- A limit that nobody is at any more: its job ended with a worker of before, or by hand.
 local function look_at(lane)
-  local queued = key("queued", lane)
-  if (try("ZCARD", queued) or 0) > 0 and try("LLEN", key("queue", lane)) == 0 then
-    return add(queued, redis.call("ZRANGE", queued, 0, most - 1), lane, "message_lost")
+  for _, tenant in ipairs(try("ZRANGEBYSCORE", key("turn", lane), "+inf", "+inf", "LIMIT", 0, MOST_SEATED) or {}) do
+    local limits = limits_of(tenant)
+    local users = try("ZRANGEBYSCORE", key("turn", lane, tenant), "+inf", "+inf", "LIMIT", 0, MOST_SEATED) or {}
+    for _, user in ipairs(users) do seat(lane, tenant, string.sub(user, 2), limits) end
+    seat(lane, tenant, nil, limits)
   end
-  local marks = try("HMGET", key("marks"), lane .. "/high", lane .. "/seen", lane .. "/at") or {}
-  local high, seen, looked = tonumber(marks[1]), tonumber(marks[2]), tonumber(marks[3])
-  if high and at - (looked or 0) > patience then
-    if seen then
-      add(queued, try("ZRANGEBYSCORE", queued, "-inf", "(" .. marks[2], "LIMIT", 0, most), lane, "message_lost")
-    end
-    redis.call("HSET", key("marks"), lane .. "/seen", marks[1], lane .. "/at", at)
-  end
+  wake(lane)
 end
 
 -- Whether a job of the lane runs, or waits for its next try: it may come back into it.
@@ -60,7 +57,7 @@ local function tidy(lane)
   local since = tonumber(try("HGET", key("marks"), lane .. "/idle")) or at
   if at - since < IDLE_MS or in_use(lane) then return end
   redis.call("SREM", key("lanes"), lane)
-  for _, mark in ipairs({"/high", "/seen", "/at", "/idle"}) do try("HDEL", key("marks"), lane .. mark) end
+  try("HDEL", key("marks"), lane .. "/idle")
 end
 
 for _, lane in ipairs(try("SMEMBERS", key("lanes")) or {}) do

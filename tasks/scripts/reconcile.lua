@@ -24,7 +24,9 @@ local function is_final(job) return job.state ~= "queued" and job.state ~= "runn
 local function lacks(name, id) return try("ZSCORE", key(name), id) == false end
 
 local function check_indexes(job)
-  for _, name in ipairs({"index:" .. job.state, "index:" .. job.state .. ":" .. job.tenant}) do
+  local names = {"index:" .. job.state, "index:" .. job.state .. ":" .. job.tenant}
+  if job.user ~= "" and not is_final(job) then table.insert(names, names[2] .. ":" .. job.user) end
+  for _, name in ipairs(names) do
     if lacks(name, job.id) then
       redis.call("ZADD", key(name), job.created, job.id)
       mended(job.id, "index_missing")
@@ -35,10 +37,13 @@ end
 
 local function check_queued(job)
   local delayed, placed = not lacks("delayed", job.id), not lacks("queued:" .. job.lane, job.id)
-  if not delayed and not placed then  -- the janitor finds that it has no message
-    redis.call("ZADD", key("queued", job.lane), job.created, job.id)
+  local waits = score(wait_key(job), job.id) and score(key("turn", job.lane, job.tenant), member(job.user))
+    and score(key("turn", job.lane), job.tenant) and try("SISMEMBER", key("waits", job.tenant), job.lane) == 1
+  if not delayed and not (placed and waits) then  -- the janitor knocks
+    enter(job)
     mended(job.id, "place_missing")
-  elseif delayed and placed and try("ZREM", key("queued", job.lane), job.id) == 1 then
+  elseif delayed and placed then
+    leave(job)
     mended(job.id, "place_stale")
   end
   if try("SADD", key("lanes"), job.lane) == 1 then mended(job.id, "lane_missing") end
@@ -148,9 +153,17 @@ end
 -- Sets: what their members must be, and what it is called where they are not.
 
 local function demands_of(name)
-  local state, tenant = string.match(name, "^index:(%a+):?(.*)$")
+  local state, tenant, user = string.match(name, "^index:(%a+):?([^:]*):?(.*)$")
   if state then
-    return "index_stale", function(job) return job.state == state and (tenant == "" or job.tenant == tenant) end
+    return "index_stale", function(job)
+      return job.state == state and (tenant == "" or job.tenant == tenant) and (user == "" or job.user == user)
+    end
+  end
+  local place, whose = string.match(name, "^wait:([^:]+:[^:]+):(.+)$")
+  if place then
+    return "place_stale", function(job)
+      return job.state == "queued" and job.lane == place and job.tenant .. ":" .. job.user == whose
+    end
   end
   local lane = string.match(name, "^queued:(.+)$")
   if lane then return "place_stale", function(job) return job.state == "queued" and job.lane == lane end end

@@ -1,8 +1,8 @@
--- The janitor looks after one job: its lease is over, its message was lost, its next try is due, its deadline is over.
--- ARGV: prefix, id, lane or "", reason, message, most attempts without a word, seconds that the record is kept if it
+-- The janitor looks after one job: its lease is over, its next try is due, its deadline is over.
+-- ARGV: prefix, id, lane or "", reason, most attempts without a word, seconds that the record is kept if it
 -- ends here
--- -> "queued" | "knocked" | "canceled" | "expired" | "failed" | "kept", or, once, "unreadable"
-local _, id, lane, reason, message, most_lost, record_ttl = unpack(ARGV)
+-- -> "queued" | "let_in" | "canceled" | "expired" | "failed" | "kept", or, once, "unreadable"
+local _, id, lane, reason, most_lost, record_ttl = unpack(ARGV)
 local job, unreadable = load(id)
 local ended = job and job.state ~= "queued" and job.state ~= "running"
 -- Places that it should not have are taken back: it would be looked after in every round.
@@ -19,18 +19,16 @@ local over = overtaken(job, record_ttl)
 if over then return over end
 if job.state == "running" then
   if not survives_loss(job, tonumber(most_lost), record_ttl) then return "failed" end
-  queue_again(job, message, 0, {reason = reason})
+  queue_again(job, 0, {reason = reason})
   return "queued"
 end
 if reason == "deadline" then
   set_deadline(job)
   return "kept"
 end
-local due = try("ZSCORE", key("delayed"), id)
-if due then
-  if tonumber(due) > now() then return "kept" end
-  redis.call("ZREM", key("delayed"), id)
-  try("ZADD", key("queued", job.lane), job.created, id)
-end
-push(job.lane, message)
-return "knocked"
+local due = tonumber(try("ZSCORE", key("delayed"), id) or nil)
+if not due or due > now() then return "kept" end
+redis.call("ZREM", key("delayed"), id)
+enter(job)
+wake(job.lane)
+return "let_in"

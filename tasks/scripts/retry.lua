@@ -14,6 +14,6 @@ if failures >= tonumber(most) then
   return "dead"
 end
 local found = cjson.decode(error)
-queue_again(job, "", tonumber(delay_ms), {reason = "retry", code = found.code, failures = failures,
-                                          delay_s = tonumber(delay_ms) / 1000})
+queue_again(job, tonumber(delay_ms), {reason = "retry", code = found.code, failures = failures,
+                                      delay_s = tonumber(delay_ms) / 1000})
 return "retried"

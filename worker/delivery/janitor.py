@@ -1,4 +1,4 @@
-"""The janitor knocks again for jobs that nobody looks after: their lease is over, or their message was lost.
+"""The janitor looks after jobs that nobody else does: their lease is over, or the knocks of their lane were lost.
 
 A duty of every worker, done by one at a time under a lock in Redis. Beside it records are reconciled, slice by slice.
 """
@@ -18,20 +18,18 @@ from darkroom.worker.delivery.duty import Duty
 from darkroom.worker.delivery.leftovers import Sweep
 
 ROUND_SECONDS = 2.0
-PATIENCE_SECONDS = 30.0  # after a later job of the lane was claimed, a message counts as lost
 MOST = 200  # jobs a round
 WALK_SECONDS = 0.1  # of a round, for the reconciler: some dozen slices
 GRACE_SECONDS = 5.0  # after Redis was away, so that workers renew what they hold before it is given to others
 ENDS = frozenset({"canceled", "expired", "failed"})  # outcomes
 
 
-def sweep(worker: str, rules: TaskSettings, patience: float = PATIENCE_SECONDS) -> Operation[dict[str, str] | None]:
+def sweep(worker: str, rules: TaskSettings) -> Operation[dict[str, str] | None]:
     """One round: what was done, by job id; None where somebody else has the duty."""
     if not (yield script("duty", worker, round(ROUND_SECONDS * 900))):
         return None
     done = {}
-    # Each knock goes before all others of its lane, hence the oldest job's last.
-    for found in reversed((yield from overdue(patience, MOST))):
+    for found in (yield from overdue(MOST)):
         try:
             done[found.job_id] = yield from requeue(found, rules)
         except QueueBroken as error:  # it must not keep the others from being looked after
@@ -78,7 +76,7 @@ class Janitor(Duty):
             elif what.startswith("refused"):
                 self._say_refused(job_id, what)
             elif what != "kept":
-                self._log.info("janitor.knocked", job_id=job_id, outcome=what)
+                self._log.info("janitor.done", job_id=job_id, outcome=what)
             if what in ENDS:
                 self._ended(job_id)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,11 +13,12 @@ import torch
 
 from darkroom.storage import StorageError, StorageSettings
 from darkroom.tasks import claims
-from darkroom.tasks.claims import Claim, Refusal
+from darkroom.tasks.claims import SHARE, Claim, Refusal
 from darkroom.tasks.errors import QueueError
 from darkroom.tasks.job import JobResult
+from darkroom.tasks.message import NO_JOB
 from darkroom.tasks.operations import owner
-from darkroom.tasks.places import Has
+from darkroom.tasks.places import Has, Place
 from darkroom.tasks.redis_io import BlockingIO, Operation
 from darkroom.tasks.requests import JobRequest
 from darkroom.tasks.settings import TaskSettings
@@ -67,7 +68,8 @@ class Ending:
 class Surroundings:
     """What all jobs of a process share. Times in seconds; `leave` ends the process.
 
-    `generators` by model name, `has` what each has beyond the first release. `running` a job of a lane, where it may.
+    `generators` by model name, `has` what each has beyond the first release. `places`: the lanes that are served
+    now, of which those behind others have the `share` of a class. `running` a job of a lane, where it may.
     """
 
     io: BlockingIO
@@ -84,22 +86,27 @@ class Surroundings:
     patience: float
     leave: Callable[[DeviceBroken], None]
     own_files: OwnFiles
+    places: Callable[[], Sequence[Place]]
+    share: float = SHARE
     has: Has = field(default_factory=dict)
     running: Callable[[str], AbstractContextManager[bool]] = lambda _: nullcontext(enter_result=True)
 
 
 class JobRunner:
-    """Runs jobs by id, on any number of threads. Whatever a job raises ends that job alone."""
+    """Runs jobs, on any number of threads. Whatever a job raises ends that job alone."""
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         self._log = structlog.get_logger()
 
-    def __call__(self, job_id: str) -> None:
-        """One knock, to its end. While the store cannot be used it is put back: the job may have another worker."""
+    def __call__(self, named: str) -> None:
+        """One knock, to its end: the job whose turn it is. `named`: the job that the knock names.
+
+        While the store cannot be used it is put back: the job may have another worker.
+        """
         if trouble := self._around.keeper.trouble:
-            return self._put_back(job_id, trouble.code)
-        claim = self._claim(job_id)
+            return self._put_back(trouble.code)
+        claim = self._claim("" if named == NO_JOB else named)
         if claim is None:
             return None
         log = self._log.bind(job_id=claim.job_id, model=claim.request.model, tenant=claim.request.tenant)
@@ -123,26 +130,29 @@ class JobRunner:
             lambda: claims.hand_back(attempt.claim, self._around.rules, "busy"), "job.handed_back", {"reason": "busy"}
         )
 
-    def _put_back(self, job_id: str, reason: str) -> None:
+    def _put_back(self, reason: str) -> None:
         try:
-            self._around.leases.persist(lambda: claims.knock_again(job_id, self._around.rules))
+            self._around.leases.persist(lambda: claims.knock_again(self._around.places()))
         except LeaseLost as error:  # the janitor will knock again
             reason = str(error)
-        self._log.info("job.not_taken", job_id=job_id, reason=reason)
+        self._log.info("job.not_taken", reason=reason)
 
-    def _claim(self, job_id: str) -> Claim | None:
-        around = self._around
+    def _claim(self, named: str) -> Claim | None:
+        around, places = self._around, self._around.places()
         has = {name: around.has.get(name, ()) for name in around.generators}
         token = uuid4().hex  # one token: a claim whose answer was lost is ours
         try:
             found = around.leases.persist(
-                lambda: claims.claim(str(job_id), around.worker, around.lease_seconds, around.rules, has, token)
-            )
+                lambda: claims.claim_next(
+                    places, around.worker, around.lease_seconds, around.rules, has, token=token, named=named,
+                    share=around.share,
+                )
+            )  # fmt: skip
         except LeaseLost as error:  # the janitor will knock again
-            self._log.error("job.not_claimed", job_id=str(job_id)[:64], error=str(error))
+            self._log.error("job.not_claimed", error=str(error))
             return None
         if isinstance(found, Refusal):
-            self._log.info("job.knock_dropped", job_id=str(job_id)[:64], reason=found.reason)
+            self._log.info("job.knock_dropped", job_id=found.job_id or None, reason=found.reason)
             return None
         return found
 

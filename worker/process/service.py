@@ -110,6 +110,8 @@ class Service:
                 patience=self._settings.storage_patience,
                 leave=drain.leave,
                 own_files=OwnFiles.of(self._settings),
+                places=turns.places,
+                share=self._settings.bulk_share,
                 has=has,
                 running=turns.running,
             )

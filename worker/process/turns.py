@@ -1,4 +1,6 @@
-"""The order in which a worker reads its lanes: every interactive one before any bulk one, and within these by turns.
+"""The lanes whose knocks a worker reads: every interactive one before any bulk one, and within these by turns.
+
+Which job is started the claim decides, among those of all lanes that are read.
 
 One training at a time is enough for a model: while it goes on no other is taken.
 
@@ -36,11 +38,15 @@ class Turns:
             self._order += sorted(wanted - {*before}, key=str)
             return len(self._order) != len(before) or {*before} != wanted
 
-    def consume(self, _count: int) -> list[str]:
-        """All queues; the first that has a message gives it."""
+    def places(self) -> list[Place]:
+        """Those from which a job can be started now."""
         with self._lock:
             able = [place for place in self._order if not (self._training and place.lane == TRAINING)]
-            return [place.queue for place in sorted(able, key=lambda place: LANES.index(place.lane))]
+            return sorted(able, key=lambda place: LANES.index(place.lane))
+
+    def consume(self, _count: int) -> list[str]:
+        """All queues; the first that has a message gives it."""
+        return [place.queue for place in self.places()]
 
     @contextmanager
     def running(self, lane: str) -> Iterator[bool]:

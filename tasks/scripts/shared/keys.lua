@@ -11,13 +11,24 @@
 --   clock                    string  the last event id that was given out
 --   index:{state}            zset    ids of all tenants in the state, by time of submission
 --   index:{state}:{tenant}   zset    the same of one tenant
---   queued:{lane}            zset    ids that wait, by time of submission: the rank is the place in the queue
---   queue:{lane}             list    the messages that Celery reads: knocks on the door
+--   index:{state}:{tenant}:{user}  zset  the same of one user who is named, of those that wait or run
+--   queued:{lane}            zset    ids that wait, by time of submission
+--   queue:{lane}             list    the messages that Celery reads: knocks on the door, "one more job waits"
+--   wait:{lane}:{tenant}:{user}  zset  ids of one user that wait, by priority and time of submission
+--   turn:{lane}:{tenant}     zset    users that wait ("u" before their names), by when they are due; +inf: not now
+--   turn:{lane}              zset    tenants that wait, likewise
+--   service:{model}          zset    when the next job of a tenant is due, in cost by weight; "=clock": the time itself
+--   service:{model}:{tenant} zset    the same of its users
+--   waits:{tenant}           set     lanes in which it waits
+--   tenants                  hash    name -> what was set of a tenant (JSON): weight, limits
+--   paused                   set     model:{model} and tenant:{tenant} of which nothing is started
+--   paces                    hash    {model}: milliseconds that a cost of one takes; {model}/turn: its newest start;
+--                                    {models}/{class}: cost that is owed to a class behind others
+--   token:{token}            string  id of the job that a claim under this token took; as long as its first lease
 --   lanes                    set     every {lane} that was ever used: {model}:interactive or {model}:bulk. Jobs that need
 --                                    something have lanes of their own, {model}.NEEDS.{need}.NEEDS.{need}:bulk
 --                                    (tasks/places.py); such a one goes when it was empty for an hour
---   marks                    hash    {lane}/high: newest submission claimed; {lane}/seen and /at: what the janitor saw;
---                                    {lane}/idle: since when one with needs is empty
+--   marks                    hash    {lane}/idle: since when one with needs is empty
 --   leases                   zset    ids that run, by the end of their lease
 --   delayed                  zset    ids that wait for their next try, by when it is due; they have no message
 --   deadlines                zset    ids that have a deadline ahead, by when it is: start_by while queued, finish_by
@@ -72,7 +83,7 @@ local JOB_EVENTS = 20000           -- entries that a job's own stream has at mos
 local JOB_STEPS = 1000             -- of these steps
 local FEED_MS = 24 * 3600 * 1000   -- how long the feed keeps a state change
 
--- A knock; where the lane's key is of another type the job waits without one, for the janitor.
+-- A knock, before all others; where the lane's key is of another type its jobs wait without one, for the janitor.
 local function push(lane, message) redis.pcall("RPUSH", key("queue", lane), message) end
 
 local function tell(stream, trim, threshold, event, fields)

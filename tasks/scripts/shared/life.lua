@@ -3,8 +3,10 @@
 -- The one way into a terminal state. `field` and `payload`: what the record keeps of it ("result", "error" or "").
 local function finish(job, state, field, payload, event_data, record_ttl)
   for _, name in ipairs({"leases", "delayed", "deadlines"}) do try("ZREM", key(name), job.id) end
-  try("ZREM", key("queued", job.lane), job.id)
+  local ran = job.state == "running"
+  leave(job)
   move(job, state)
+  if ran then let_others(job, state == "succeeded") end
   redis.call("HSET", job_key(job.id), "ended", now())
   if field ~= "" then redis.call("HSET", job_key(job.id), field, payload) end
   emit(job.id, job.tenant, "job." .. state, event_data, true)
@@ -63,8 +65,8 @@ local function set_deadline(job)
   if next then try("ZADD", key("deadlines"), next, job.id) else try("ZREM", key("deadlines"), job.id) end
 end
 
--- Back into its lane, with the place of its submission. A job with `delay_ms` has no message yet: the janitor knocks.
-local function queue_again(job, message, delay_ms, event)
+-- Back into its lane, with the place of its submission. A job with `delay_ms` waits aside: the janitor lets it in.
+local function queue_again(job, delay_ms, event)
   redis.call("HDEL", job_key(job.id), "token", "worker", "progress")
   redis.call("HSET", job_key(job.id), "queued", now())
   try("ZREM", key("leases"), job.id)
@@ -72,11 +74,12 @@ local function queue_again(job, message, delay_ms, event)
   set_deadline(job)
   if delay_ms > 0 then
     try("ZADD", key("delayed"), now() + delay_ms, job.id)
+    try("SADD", key("lanes"), job.lane)
   else
-    try("ZADD", key("queued", job.lane), job.created, job.id)
-    push(job.lane, message)
+    enter(job)
   end
-  try("SADD", key("lanes"), job.lane)
+  let_others(job)
+  wake(job.lane)
   emit(job.id, job.tenant, "job.queued", cjson.encode(event), true)
 end
 

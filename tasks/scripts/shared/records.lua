@@ -30,7 +30,8 @@ local function is_whole(fields)
 end
 
 local FIELDS = {"state", "tenant", "lane", "created", "token", "cancel", "claims", "start_by", "finish_by", "worker",
-                "canceled_at", "failures", "lost", "needs", "wish/save", "wish/sample"}
+                "canceled_at", "failures", "lost", "needs", "wish/save", "wish/sample", "cost", "priority", "user",
+                "started", "charged"}
 
 -- The record's fields that most scripts need; nil where there is no record, nil and true where it cannot be read.
 local function load(id)
@@ -39,7 +40,9 @@ local function load(id)
   local job = {id = id}
   for i, name in ipairs(FIELDS) do job[name] = values[i] or nil end
   if not is_whole(job) then return nil, redis.call("EXISTS", job_key(id)) == 1 end
-  job.cancel, job.worker = job.cancel == "1", job.worker or ""
+  job.cancel, job.worker, job.user = job.cancel == "1", job.worker or "", job.user or ""
+  -- Producers of before say nothing of these.
+  job.cost, job.priority = math.max(tonumber(job.cost) or 1, 1e-9), tonumber(job.priority) or 3
   for _, name in ipairs({"start_by", "finish_by", "canceled_at"}) do job[name] = tonumber(job[name]) end
   return job
 end
@@ -58,6 +61,12 @@ local function move(job, state)
   try("ZREM", key("index", job.state, job.tenant), job.id)
   try("ZADD", key("index", state), job.created, job.id)
   try("ZADD", key("index", state, job.tenant), job.created, job.id)
+  if job.user ~= "" then
+    try("ZREM", key("index", job.state, job.tenant, job.user), job.id)
+    if state == "queued" or state == "running" then
+      try("ZADD", key("index", state, job.tenant, job.user), job.created, job.id)
+    end
+  end
   redis.call("HSET", job_key(job.id), "state", state)
   job.state = state
 end
