@@ -35,7 +35,7 @@ end
 local function start(job)
   local started = now()
   redis.call("ZADD", key("leases"), started + lease_ms, job.id)  -- first: without a lease nothing is taken
-  redis.call("SET", key("token", token), job.id, "PX", lease_ms)
+  redis.call("SET", key("token", token), job.id, "PX", math.max(1, lease_ms))
   local claims = redis.call("HINCRBY", job_key(job.id), "claims", 1)
   redis.call("HSET", job_key(job.id), "token", token, "worker", worker, "started", started)
   redis.call("HDEL", job_key(job.id), "progress")
@@ -102,7 +102,7 @@ end
 -- The tenant whose turn it is in a class of lanes, and of its jobs there the one with the highest priority; models take
 -- turns. nil where nobody may start one.
 local function first_of(class)
-  local tenant, least
+  local tenant, least, dropped
   for _, lane in ipairs(lanes) do
     local head = class_of(lane) == class and heads[lane]
     if head and (not least or head.ahead < least) then tenant, least = head.tenant, head.ahead end
@@ -111,7 +111,8 @@ local function first_of(class)
   for _, lane in ipairs(tenant and lanes or {}) do
     local due = class_of(lane) == class and heads[lane] and score(key("turn", lane), tenant)
     local user = due and due ~= NEVER and try("ZRANGE", key("turn", lane, tenant), 0, 0, "WITHSCORES")
-    local job = user and user[1] and try("ZRANGE", key("wait", lane, tenant, string.sub(user[1], 2)), 0, 0, "WITHSCORES")
+    local able = user and user[1] and user[2] ~= NEVER
+    local job = able and try("ZRANGE", key("wait", lane, tenant, string.sub(user[1], 2)), 0, 0, "WITHSCORES")
     if job and job[1] then
       local rank, turn = tonumber(job[2]), tonumber(try("HGET", key("paces"), model_of(lane) .. "/turn") or nil) or 0
       local order = {math.floor(rank / 1e13), turn, rank}
@@ -119,11 +120,14 @@ local function first_of(class)
         best = {id = job[1], lane = lane, starts = {tonumber(due), tonumber(user[2])}, order = order, tenant = tenant,
                 user = string.sub(user[1], 2)}
       end
-    elseif user then  -- of a place that was left half-way
-      try("ZREM", key("turn", lane, tenant), user[1])
+    elseif due and due ~= NEVER then  -- a place that was left half-way, or a key of another type
+      if able then try("ZREM", key("turn", lane, tenant), user[1]) end
       seat(lane, tenant, nil, limits_of(tenant))
+      look(lane)
+      dropped = true
     end
   end
+  if not best and dropped then return first_of(class) end
   return best
 end
 
@@ -140,7 +144,8 @@ local function choose()
     if found and not first then
       first = found
     elseif found then
-      local debt, cost = tonumber(try("HGET", key("paces"), debt_of(class)) or nil) or 0, tonumber(redis.call("HGET", job_key(found.id), "cost") or nil) or 1
+      local debt = tonumber(try("HGET", key("paces"), debt_of(class)) or nil) or 0
+      local cost = tonumber(try("HGET", job_key(found.id), "cost") or nil) or 1
       if debt >= cost then
         try("HINCRBYFLOAT", key("paces"), debt_of(class), -cost)
         return found, {}

@@ -34,7 +34,7 @@ local function look_at(lane)
     for _, user in ipairs(users) do seat(lane, tenant, string.sub(user, 2), limits) end
     seat(lane, tenant, nil, limits)
   end
-  wake(lane)
+  if try("LLEN", key("queue", lane)) == 0 then wake(lane) end
 end
 
 -- Whether a job of the lane runs, or waits for its next try: it may come back into it.

@@ -37,8 +37,10 @@ end
 
 local function check_queued(job)
   local delayed, placed = not lacks("delayed", job.id), not lacks("queued:" .. job.lane, job.id)
-  local waits = score(wait_key(job), job.id) and score(key("turn", job.lane, job.tenant), member(job.user))
-    and score(key("turn", job.lane), job.tenant) and try("SISMEMBER", key("waits", job.tenant), job.lane) == 1
+  local turn = "turn:" .. job.lane
+  local waits = not lacks(table.concat({"wait", job.lane, job.tenant, job.user}, ":"), job.id)
+    and not lacks(turn .. ":" .. job.tenant, member(job.user)) and not lacks(turn, job.tenant)
+    and try("SISMEMBER", key("waits", job.tenant), job.lane) ~= 0
   if not delayed and not (placed and waits) then  -- the janitor knocks
     enter(job)
     mended(job.id, "place_missing")
@@ -189,14 +191,35 @@ local function check_member(name, id, repair, belongs)
     return
   end
   redis.call("ZREM", key(name), id)
+  local lane, tenant, user = string.match(name, "^wait:([^:]+:[^:]+):([^:]*):(.*)$")
+  if lane then unseat(lane, tenant, user) end
   mended(id, not job and is_swept(name) and "swept" or repair)
+end
+
+local function turn_of(name) return string.match(name, "^turn:([^:]+:[^:]+):?(.*)$") end
+
+-- The turn of a tenant, or of its user, who waits no more.
+local function check_turn(name, who)
+  local lane, tenant = turn_of(name)
+  local waits = tenant == "" and key("turn", lane, who) or key("wait", lane, tenant, string.sub(who, 2))
+  if redis.call("EXISTS", waits) == 1 then return end
+  redis.call("ZREM", key(name), who)
+  if tenant == "" then try("SREM", key("waits", who), lane) else seat(lane, tenant, nil, limits_of(tenant)) end
+  mended(name, "turn_stale")
 end
 
 local function walk_set(name)
   local repair, belongs = demands_of(name)
   local page = try("ZSCAN", key(name), cursor, "COUNT", count)
-  if not repair or not page then return "0" end
-  for i = 1, #page[2], 2 do each_alone(page[2][i], check_member, name, page[2][i], repair, belongs) end
+  if not page then return "0" end
+  for i = 1, #page[2], 2 do
+    local one = page[2][i]
+    if repair then
+      each_alone(one, check_member, name, one, repair, belongs)
+    elseif turn_of(name) then
+      each_alone(name, check_turn, name, one)
+    end
+  end
   return page[1]
 end
 
@@ -216,6 +239,17 @@ local function check_idempotency(name)
   end
 end
 
+-- Lanes in which the tenant has no turn.
+local function check_waits(name)
+  local tenant = string.sub(name, #"waits:" + 1)
+  for _, lane in ipairs(try("SMEMBERS", P .. name) or {}) do
+    if redis.call("EXISTS", key("turn", lane, tenant)) == 0 then
+      redis.call("SREM", P .. name, lane)
+      mended(name, "turn_stale")
+    end
+  end
+end
+
 local function check_key(name)
   local kind, id = string.match(name, "^(%a+):([%w-]+)$")
   if kind == "job" then
@@ -224,7 +258,9 @@ local function check_key(name)
     check_part(name, kind, id)
   elseif string.match(name, "^idempotency:") then
     check_idempotency(name)
-  elseif demands_of(name) then
+  elseif string.match(name, "^waits:") then
+    check_waits(name)
+  elseif demands_of(name) or turn_of(name) then
     table.insert(sets, name)
   end
 end

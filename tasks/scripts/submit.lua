@@ -54,7 +54,15 @@ local told  -- the event's id
 
 local MOST_MESSAGES = 1000
 
+-- `enter` passes over keys of another type: nothing is written where one is in the way.
+local function check_place()
+  for _, set in ipairs({wait_key(job), key("turn", queue, tenant), key("turn", queue)}) do redis.call("ZCARD", set) end
+  for _, set in ipairs({key("waits", tenant), key("lanes")}) do redis.call("SCARD", set) end
+  return redis.call("LLEN", key("queue", queue))
+end
+
 local function create()
+  local lying = check_place()
   redis.call("HSET", job_key(id), "id", id, "tenant", tenant, "model", model, "lane", queue, "kind", kind,
              "request", request, "digest", digest, "warnings", warnings, "state", "queued", "created", created,
              "queued", created, "claims", 0, "failures", 0, "finish_by", finish_by, "cost", cost,
@@ -75,7 +83,7 @@ local function create()
   told = emit(id, tenant, "job.queued", event, true)
   if not told then error(redis.error_reply("the event cannot be told: a stream is no stream, or ends in the future")) end
   -- A worker of before takes the job that the message names; no other needs more of them than it has lanes.
-  if redis.call("LLEN", key("queue", queue)) < MOST_MESSAGES then redis.call("LPUSH", key("queue", queue), message) end
+  if lying < MOST_MESSAGES then redis.call("LPUSH", key("queue", queue), message) end
 end
 
 local function take_back()

@@ -97,14 +97,17 @@ local function enter(job)
   seat(job.lane, job.tenant, job.user, limits_of(job.tenant))
 end
 
+-- Takes the turn of a user of whom no job waits in the lane.
+local function unseat(lane, tenant, user)
+  if redis.call("EXISTS", key("wait", lane, tenant, user)) == 1 then return end
+  if try("ZREM", key("turn", lane, tenant), member(user)) == 1 then seat(lane, tenant, nil, limits_of(tenant)) end
+end
+
 -- Out of its lane.
 local function leave(job)
   try("ZREM", key("queued", job.lane), job.id)
   try("ZREM", wait_key(job), job.id)
-  if redis.call("EXISTS", wait_key(job)) == 1 then return end
-  if try("ZREM", key("turn", job.lane, job.tenant), member(job.user)) == 1 then
-    seat(job.lane, job.tenant, nil, limits_of(job.tenant))
-  end
+  unseat(job.lane, job.tenant, job.user)
 end
 
 -- A job of the tenant ended, or its limits were changed: what may start by that gets its turn, and a knock.

@@ -161,7 +161,7 @@ def test_an_id_is_found_however_it_is_written(client: Darkroom, submit: Submit, 
     job_id = submit()
     for written in (job_id.upper(), f"{{{job_id}}}", f"urn:uuid:{job_id}", job_id.replace("-", "")):
         assert client.get(written).id == job_id
-        assert client.position(written) == 0
+        assert client.position(written) == (0, None)
         assert next(client.watch(written)).job_id == job_id
     assert client.cancel(job_id.upper()) == "canceled"
     assert client.wait(job_id.upper(), 5).state is State.CANCELED

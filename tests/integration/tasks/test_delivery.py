@@ -8,7 +8,8 @@ import redis
 
 from darkroom.tasks import Darkroom, Job, JobError, JobNotFound, QueueFull, State, TaskSettings
 from darkroom.tasks import claims as c
-from darkroom.tasks.claims import Claim, Overdue
+from darkroom.tasks.claims import Claim, Overdue, Refusal
+from darkroom.tasks.places import Place
 from darkroom.tasks.reconcile import walk_all
 from darkroom.worker.delivery.janitor import sweep
 from tests.integration.hand import RESULT, RULES, Hand
@@ -43,8 +44,14 @@ class Counter:
         self.raw.zadd(f"{self.prefix}{key}", {job_id: 1})
 
     def janitor(self) -> dict[str, str]:
-        found = self.hand.io.run(c.overdue(30, 100))
+        found = self.hand.io.run(c.overdue(100))
         return {one.job_id: self.hand.io.run(c.requeue(one, RULES)) for one in found}
+
+    def take(self) -> str | None:
+        """A job is taken by turn, and done; its id."""
+        places = [Place("sdxl", "interactive"), Place("sdxl", "bulk")]
+        found = self.hand.io.run(c.claim_next(places, "w", 60, RULES, {"sdxl": ()}))
+        return found.job_id if isinstance(found, Claim) and self.hand.succeed(found) else None
 
     def lose(self, job_id: str, worker: str) -> str:
         """A worker takes the job and is never heard of again; what the janitor makes of it."""
@@ -68,7 +75,7 @@ def test_what_may_pass_is_tried_three_times_and_its_story_is_told(counter: Count
         assert counter.hand.refused(job_id) == "delayed"  # a knock of before does not make it sooner
         assert counter.janitor() == {}
         counter.come_due("delayed", job_id)
-        assert counter.janitor() == {job_id: "knocked"}
+        assert counter.janitor() == {job_id: "let_in"}
     job = counter.fail(job_id, PASSING)
     assert (job.state, job.failures, job.error) == (State.FAILED, 3, PASSING)
     assert [(note.claim, note.worker, note.error) for note in job.attempts] == [(n, "w", PASSING) for n in (1, 2, 3)]
@@ -156,8 +163,8 @@ def test_a_job_that_is_handed_back_goes_first_and_lost_nothing(counter: Counter)
     held = counter.hand.claim(job_id)
     assert counter.hand.io.run(c.hand_back(held, RULES)) is True
     assert counter.hand.io.run(c.hand_back(held, RULES)) is False
-    assert counter.client.position(job_id) == 0
-    assert counter.client.position(other) == 1
+    assert counter.client.position(job_id) == (0, None)
+    assert counter.client.position(other) == (1, None)
     again = counter.hand.claim(job_id)
     assert (again.number, again.failures) == (2, 0)
 
@@ -239,13 +246,14 @@ def test_no_job_waits_for_ever(task_settings: TaskSettings, counter: Counter) ->
 
 def test_a_full_lane_refuses_and_says_so(task_settings: TaskSettings, counter: Counter) -> None:
     with Darkroom(task_settings.model_copy(update={"queue_limit": 2})) as client:
-        ids = [client.submit({"prompt": "a cat", "model": "sdxl"}).id for _ in range(2)]
+        ids = [client.submit({"prompt": "a cat", "model": "sdxl", "tenant": tenant}).id for tenant in "ab"]
         with pytest.raises(QueueFull, match="2 jobs wait"):
             client.submit({"prompt": "a cat", "model": "sdxl"})
-        client.cancel(ids[0])  # its message is still there
+        client.cancel(ids[0])
+        client.submit({"prompt": "a cat", "model": "sdxl"})
         with pytest.raises(QueueFull):
             client.submit({"prompt": "a cat", "model": "sdxl"})
-        client.submit({"prompt": "a cat", "model": "sdxl", "lane": "bulk"})
+        client.submit({"prompt": "a cat", "model": "sdxl", "lane": "bulk", "tenant": "c"})
 
 
 def test_jobs_that_need_something_count_with_those_of_their_lane(
@@ -256,15 +264,15 @@ def test_jobs_that_need_something_count_with_those_of_their_lane(
     raw.sadd(f"{task_settings.redis_prefix}lanes", "sdxl.NEEDS.garbage:interactive")
     with Darkroom(task_settings.model_copy(update={"queue_limit": 2})) as client:
         client.submit({**plain, "hires": {"scale": 1.5}})
-        client.submit({**plain, "clip_skip": 1})
+        client.submit({**plain, "clip_skip": 1, "tenant": "b"})
         for fields in (plain, {**plain, "hires": {"scale": 1.5}}, {**plain, "kind": "embed"}):
             with pytest.raises(QueueFull, match="2 jobs wait"):
                 client.submit(fields)
-        client.submit({**plain, "lane": "bulk", "clip_skip": 1})
-        client.submit({**plain, "model": "playground-v2.5"})
+        client.submit({**plain, "lane": "bulk", "clip_skip": 1, "tenant": "c"})
+        client.submit({**plain, "model": "playground-v2.5", "tenant": "d"})
 
 
-LASTING = {"offers", "clock", "marks", "lanes", "models"}  # a few fields each, however many jobs there were
+LASTING = {"offers", "clock", "marks", "lanes", "models", "paces"}  # a few fields each, however many jobs there were
 
 
 def test_every_key_of_a_job_that_ended_has_a_lifetime(counter: Counter) -> None:
@@ -355,7 +363,8 @@ def test_a_key_of_another_type_in_a_lanes_place_harms_that_lane_alone(counter: C
     assert counter.hand.io.run(c.hand_back(again, RULES))
     assert counter.janitor() == {}
     counter.raw.delete(lane)
-    assert counter.janitor() == {first: "knocked"}  # as any lost message
+    assert counter.janitor() == {}
+    assert counter.raw.llen(lane) == 1  # as where all messages were lost
     assert counter.hand.succeed(held[0]) is False
 
 
@@ -391,11 +400,38 @@ def test_a_worker_that_is_heard_again_is_not_dead(counter: Counter) -> None:
     assert counter.raw.zrange(f"{counter.prefix}deaths", 0, -1) == ["other"]
 
 
-def test_a_record_that_vanished_holds_no_place_in_its_lane(counter: Counter) -> None:
+@pytest.mark.parametrize("whoever", ["claim", "reconciler"])
+def test_a_record_that_vanished_holds_no_place_in_its_lane(counter: Counter, whoever: str) -> None:
     job_id = counter.submit()
     counter.raw.delete(f"{counter.prefix}job:{job_id}", f"{counter.prefix}queue:sdxl:interactive")
-    assert counter.janitor() == {job_id: "kept"}
-    assert not counter.raw.exists(f"{counter.prefix}queued:sdxl:interactive")
+    assert counter.janitor() == {}
+    assert counter.raw.llen(f"{counter.prefix}queue:sdxl:interactive") == 1  # who takes it finds that nobody waits
+    if whoever == "claim":
+        claiming = c.claim_next([Place("sdxl", "interactive")], "w", 60, RULES, {"sdxl": ()})
+        assert counter.hand.io.run(claiming) == Refusal("", "nothing")
+    else:
+        counter.hand.io.run(walk_all(RULES.record_ttl))
+    for left in ("queued:*", "wait:*", "turn:*", "waits:*"):
+        assert list(counter.raw.scan_iter(f"{counter.prefix}{left}")) == []
+
+
+def test_a_place_of_another_type_harms_nobody_elses_turn(counter: Counter) -> None:
+    names = ("turn:sdxl:interactive:default", "wait:sdxl:interactive:default:", "turn:sdxl:bulk", "waits:default",
+             "service:sdxl", "service:sdxl:default", "paces", "paused", "tenants")  # fmt: skip
+    for name in names:
+        own, bulk = counter.submit(), counter.submit(lane="bulk")
+        others = [counter.submit(tenant="other") for _ in range(2)]
+        counter.raw.delete(f"{counter.prefix}{name}")
+        counter.raw.set(f"{counter.prefix}{name}", "of another type")
+        started = [counter.take() for _ in range(4)]
+        assert set(others) <= {*started}, name
+        counter.janitor()
+        counter.hand.io.run(walk_all(RULES.record_ttl))  # it says nothing of what it cannot mend
+        counter.raw.delete(f"{counter.prefix}{name}")
+        counter.hand.io.run(walk_all(RULES.record_ttl))
+        started += [counter.take() for _ in range(4)]
+        assert {*started} - {None} == {own, bulk, *others}, name
+        assert [job.state for job in counter.client.jobs(state=State.QUEUED)] == []
 
 
 def test_a_request_that_no_worker_can_read_is_a_dead_letter(counter: Counter) -> None:

@@ -65,7 +65,7 @@ def test_an_id_that_is_a_uuid_is_as_good_as_its_text(client: Darkroom) -> None:
     job_id: Any = uuid4()
     assert client.submit(REQUEST, job_id=job_id).id == str(job_id)
     assert client.get(job_id).id == str(job_id)
-    assert client.position(job_id) == 0
+    assert client.position(job_id) == (0, None)
     assert client.jobs(before=job_id) == []
     assert client.cancel(job_id) == "canceled"
     client.delete(job_id)

@@ -114,12 +114,16 @@ def _paged(client: Darkroom, size: int) -> list[str]:
 
 def test_the_place_in_the_queue(client: Darkroom, hand: Hand) -> None:
     bulk, interactive = submitted(client, 2, lane="bulk"), submitted(client, 3)
-    assert [client.position(job_id) for job_id in interactive] == [0, 1, 2]
-    assert [client.position(job_id) for job_id in bulk] == [3, 4]  # behind the whole other lane
+    assert [client.position(job_id) for job_id in interactive] == [(0, None), (1, None), (2, None)]
+    assert [client.position(job_id) for job_id in bulk] == [(3, None), (4, None)]  # behind the whole other lane
     hand.run(interactive[0])
     client.cancel(interactive[1])
-    assert [client.position(job_id) for job_id in interactive] == [None, None, 0]
-    assert [client.position(job_id) for job_id in bulk] == [1, 2]
+    assert [client.position(job_id) for job_id in interactive] == [None, None, (0, 0.0)]
+    places = [position for position in map(client.position, bulk) if position]
+    assert [position.jobs for position in places] == [1, 2]
+    paces = [position.seconds / position.jobs for position in places if position.seconds]
+    assert len(paces) == 2  # as long as the one that ran took, each
+    assert paces[0] == pytest.approx(paces[1], abs=0.002)
 
 
 def test_cancel_in_every_state(client: Darkroom, hand: Hand) -> None:

@@ -37,7 +37,11 @@ class Lanes:
         return self.raw.llen(f"{self.prefix}queue:{lane}")
 
     def overdue(self) -> list[Overdue]:
-        return self.hand.io.run(c.overdue(30, 100))
+        return self.hand.io.run(c.overdue(100))
+
+    def before(self, job_id: str) -> int | None:
+        position = self.client.position(job_id)
+        return position and position.jobs
 
     def lanes(self) -> set[str]:
         return self.raw.smembers(f"{self.prefix}lanes")
@@ -80,7 +84,7 @@ def test_a_worker_that_has_more_than_is_needed_is_given_the_job(lanes: Lanes) ->
     job_id = lanes.submit(glow=0.5, tags=["a"])
     held = lanes.claim(job_id, {"other": (), "sdxl": ["kind:toy", "tags", "glow"]})
     assert isinstance(held, Claim)
-    assert held.queue == "queue:sdxl.NEEDS.glow.NEEDS.tags:interactive"
+    assert Place.of(held.request).queue == "queue:sdxl.NEEDS.glow.NEEDS.tags:interactive"
 
 
 @pytest.mark.parametrize("needs", ["", "[", "{", "7", '"glow"', None])
@@ -105,15 +109,15 @@ def test_a_job_comes_back_into_its_own_lane(lanes: Lanes) -> None:
     assert lanes.hand.io.run(c.hand_back(held, RULES))
     assert lanes.knocks() == 1
     lanes.raw.delete(f"{lanes.prefix}queue:{GLOW}")
-    assert lanes.overdue() == [Overdue(job_id, GLOW, "message_lost")]
-    assert lanes.hand.io.run(c.requeue(lanes.overdue()[0], RULES)) == "knocked"
+    assert lanes.overdue() == []
     assert lanes.knocks() == 1
     assert isinstance(lanes.hand.io.run(c.claim(job_id, "w", 0, RULES, has)), Claim)
     (found,) = lanes.overdue()
     assert (found.lane, found.reason) == (GLOW, "lease_expired")
     assert lanes.hand.io.run(c.requeue(found, RULES)) == "queued"
     lanes.raw.delete(f"{lanes.prefix}queue:{GLOW}")
-    lanes.hand.io.run(c.knock_again(job_id, RULES))
+    lanes.hand.io.run(c.knock_again([Place("sdxl", "interactive", ("glow",)), Place("sdxl", "interactive")]))
+    assert lanes.knocks("sdxl:interactive") == 0  # nobody waits there
     assert lanes.knocks() == 1
 
 
@@ -139,8 +143,8 @@ def test_lanes_of_a_class_take_turns_and_interactive_ones_go_before_bulk(lanes: 
         lanes.submit()
     last = [lanes.submit(glow=1) for _ in range(5)]
     bulk = lanes.submit(lane="bulk")
-    assert [lanes.client.position(job_id) for job_id in last] == [0, 2, 4, 6, 7]
-    assert lanes.client.position(bulk) == 8
+    assert [lanes.before(job_id) for job_id in last] == [0, 2, 4, 6, 7]
+    assert lanes.before(bulk) == 8
 
 
 def test_a_lane_with_needs_that_nobody_uses_is_forgotten(lanes: Lanes) -> None:

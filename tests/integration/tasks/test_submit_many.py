@@ -37,7 +37,7 @@ def test_jobs_come_out_in_the_order_in_which_they_went_in(client: Darkroom) -> N
     jobs = [outcome.job for outcome in outcomes if outcome.job]
     assert [outcome.index for outcome in outcomes] == list(range(2 * BATCH + 10))
     assert [job.seeds for job in jobs] == [[number] for number in range(2 * BATCH + 10)]
-    assert [client.position(job.id) for job in (jobs[0], jobs[150])] == [0, 150]
+    assert [client.position(job.id) for job in (jobs[0], jobs[150])] == [(0, None), (150, None)]
     newest = client.jobs(limit=3)
     assert [job.request.prompt for job in newest] == ["cat 265", "cat 264", "cat 263"]
 

@@ -128,7 +128,10 @@ def test_what_only_the_worker_cannot_read_ends_with_its_reason(
 
 
 @pytest.mark.parametrize("name", ["deadlines", "delayed", "dead", "deaths", "marks", "lanes", "feed", "clock",
-                                  "index:running", "index:queued:default", "queued:sdxl:interactive"])  # fmt: skip
+                                  "index:running", "index:queued:default", "queued:sdxl:interactive", "waits:default",
+                                  "wait:sdxl:interactive:default:", "turn:sdxl:interactive", "service:sdxl",
+                                  "turn:sdxl:interactive:default", "service:sdxl:default", "paces", "paused",
+                                  "tenants"])  # fmt: skip
 def test_a_key_of_another_type_keeps_no_job_from_its_end(
     name: str, client: Darkroom, hand: Hand, server: Server
 ) -> None:
@@ -163,11 +166,11 @@ def test_a_part_of_a_job_of_another_type_keeps_it_not_from_its_end(
 
 
 def test_lanes_that_are_none_of_ours_are_struck_off(client: Darkroom, hand: Hand, server: Server) -> None:
-    job_id = client.submit(REQUEST).id
+    client.submit(REQUEST)
     server.raw.sadd(server.key("lanes"), b"\xff:bulk", b"no lane")
-    server.raw.hset(server.key("marks"), "sdxl:interactive/high", "soon")
     server.raw.delete(server.key("queue:sdxl:interactive"))
-    assert server.round(hand.io) == {job_id: "knocked"}
+    assert server.round(hand.io) == {}
+    assert server.raw.llen(server.key("queue:sdxl:interactive")) == 1
     assert server.raw.smembers(server.key("lanes")) == {b"sdxl:interactive"}
 
 
@@ -180,19 +183,22 @@ def test_a_model_whose_workers_are_not_known_is_still_one_that_can_be_asked_for(
 
 
 IN_THE_WAY = ["index:queued", "index:queued:default", "queued:sdxl:interactive", "lanes", "deadlines", "feed",
-              "queue:sdxl:interactive"]  # fmt: skip
+              "queue:sdxl:interactive", "wait:sdxl:interactive:default:", "turn:sdxl:interactive",
+              "turn:sdxl:interactive:default", "waits:default", "index:queued:default:ann",
+              "wait:sdxl.NEEDS.user:interactive:default:ann"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", IN_THE_WAY)
 def test_a_submit_that_cannot_be_written_to_its_end_writes_nothing(name: str, client: Darkroom, server: Server) -> None:
+    request = {**REQUEST, "idempotency_key": "k", "user": "ann" if name.endswith(":ann") else None}
     server.another_type(name)
     before = server.dump()
     with pytest.raises(QueueBroken) as caught:
-        client.submit({**REQUEST, "idempotency_key": "k"})
+        client.submit(request)
     assert caught.value.job_id
     assert_only_the_lane_is_new(server, before)
     server.raw.delete(server.key(name))
-    assert not client.submit({**REQUEST, "idempotency_key": "k"}).submitted.repeated
+    assert not client.submit(request).submitted.repeated
 
 
 def assert_only_the_lane_is_new(server: Server, before: dict[bytes, bytes | None]) -> None:

@@ -14,6 +14,8 @@ from darkroom.cli.demo.server import LocalServer
 from darkroom.storage import ObjectStore, StorageSettings, StoredObject, open_store
 from darkroom.tasks import Darkroom, Job, TaskSettings, claims
 from darkroom.tasks.catalogue import ModelEntry
+from darkroom.tasks.message import LANES
+from darkroom.tasks.places import Has, Place, beside
 from darkroom.tasks.redis_io import BlockingIO
 from darkroom.worker.adapters.own_files import OwnFiles
 from darkroom.worker.batching.engine import Engine
@@ -122,6 +124,11 @@ def store(tmp_path: Path) -> ObjectStore:
     return open_store(StorageSettings(storage_url=(tmp_path / "store").as_uri()))
 
 
+def places_of(io: BlockingIO, has: Has) -> Callable[[], list[Place]]:
+    """The lanes that a worker of these models reads."""
+    return lambda: [*(Place(model, lane) for lane in LANES for model in has), *io.run(beside(has))]
+
+
 @contextmanager
 def open_desk(settings: TaskSettings, generator: Generator, store: ObjectStore) -> Iterator[Desk]:
     """A desk on the server that the settings name."""
@@ -146,6 +153,7 @@ def open_desk(settings: TaskSettings, generator: Generator, store: ObjectStore) 
         preview_every=0,
         leave=lambda cause: pytest.fail(f"nothing is broken here: {cause}"),
         own_files=OwnFiles.of(WorkerSettings()),
+        places=places_of(io, has),
         has=has,
     )
     with Darkroom(settings, storage=store) as client:

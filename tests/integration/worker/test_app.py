@@ -85,7 +85,7 @@ def test_sigterm_lets_the_running_task_end(start: Start, client: Darkroom) -> No
     assert app.end() == 0
     assert [line["action"] for line in app.lines if line["action"] in ("ended", "stopped")] == ["ended", "stopped"]
     assert begun(app) == [first]
-    assert client.position(second) == 1  # nobody took it; the first one was never claimed here
+    assert client.position(second) == (1, None)  # nobody took it; the first one was never claimed here
 
 
 def test_a_second_signal_ends_at_once(start: Start, client: Darkroom) -> None:

@@ -99,7 +99,7 @@ def test_a_worker_that_stops_hands_back_what_is_not_near_its_end(desk: Desk) -> 
     drain.begin()
     job = stopping.run()
     assert (job.state, job.claims, job.failures, job.attempts) == (State.QUEUED, 1, 0, [])
-    assert desk.client.position(job.id) == 0
+    assert desk.client.position(job.id) == (0, None)
     JobRunner(desk.around)(job.id)
     assert desk.client.get(job.id).state is State.SUCCEEDED
     assert [event.type for event in desk.client.watch(job.id)].count("job.queued") == 2

@@ -21,7 +21,7 @@ from darkroom.worker.settings import WorkerSettings
 from tests.conftest import TinyModels
 from tests.nursery import nursery
 
-from .conftest import TTL, Desk, open_desk
+from .conftest import TTL, Desk, open_desk, places_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -43,7 +43,8 @@ def both(task_settings: TaskSettings, generator: Generator, refiner: Generator, 
     has = abilities_of(offers)
     with open_desk(task_settings, generator, store) as desk:
         desk.io.run(claims.serve("here", {}, TTL, offers, has))
-        yield replace(desk, around=replace(desk.around, generators=generators, has=has))
+        places = places_of(desk.io, has)
+        yield replace(desk, around=replace(desk.around, generators=generators, has=has, places=places))
 
 
 def test_one_job_by_two_models_is_made_again_by_the_command(

@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 from darkroom.tasks import InvalidRequest, Job, State
 from darkroom.worker.delivery.runner import JobRunner
 
-from .conftest import Desk
+from .conftest import Desk, places_of
 from .processes import Process
 from .studio import Studio
 
@@ -70,7 +70,8 @@ def test_a_job_without_steps_is_canceled_before_it_makes_anything(desk: Desk) ->
         desk.client.cancel(job_id)
 
     desk.store.before_put = cancel
-    JobRunner(replace(desk.around, has={"tiny-sdxl": ["kind:encode"]}))(job_id)
+    has = {"tiny-sdxl": ["kind:encode"]}
+    JobRunner(replace(desk.around, has=has, places=places_of(desk.io, has)))(job_id)
     job = desk.client.get(job_id)
     assert (job.state, job.result) == (State.CANCELED, None)
 

@@ -51,7 +51,7 @@ from tests.styles import in_processors
 from tests.unit.worker.adapters.stocked import stocked
 from tests.unit.worker.conftest import photo
 
-from .conftest import TTL, Desk, open_desk
+from .conftest import TTL, Desk, open_desk, places_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
@@ -160,7 +160,8 @@ def bench(redis_server: Any, tiny_models: TinyModels, tmp_path_factory: pytest.T
         has = abilities_of(offers)
         with open_desk(settings, next(iter(made.values())), store) as desk:
             desk.io.run(serve("here", {}, TTL, offers, has))
-            desk = replace(desk, around=replace(desk.around, generators=made, has=has))
+            around = replace(desk.around, generators=made, has=has, places=places_of(desk.io, has))
+            desk = replace(desk, around=around)
             yield Bench(desk, inputs(desk))
 
 

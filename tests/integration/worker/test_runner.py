@@ -21,6 +21,7 @@ from darkroom.storage import ObjectStore, StorageSettings, open_store
 from darkroom.storage.errors import StorageDenied
 from darkroom.tasks import Job, State, TaskSettings
 from darkroom.tasks.marks import adopt
+from darkroom.tasks.message import NO_JOB
 from darkroom.tasks.streams import first
 from darkroom.worker.delivery.image_threads import ImageThreads
 from darkroom.worker.delivery.runner import JobRunner
@@ -107,7 +108,7 @@ def test_disk_full(desk: Desk) -> None:
         assert desk.trouble == "storage_full"
         assert desk.around.keeper.look()  # there is no room for as much, though there is for a small probe
     assert list(desk.store.list("")) == []
-    assert desk.client.position(job.id) == 0
+    assert desk.client.position(job.id) == (0, None)
     told = [event for event in desk.io.run(first(job.id, None)).events if event.type in ("job.queued", "job.waiting")]
     assert [(event.type, event.data["reason"]) for event in told] == [
         ("job.queued", "submitted"),
@@ -127,10 +128,12 @@ def changed(desk: Desk, settings: StorageSettings, **change: object) -> Desk:
 
 def test_bucket_missing(desk: Desk, s3_settings: StorageSettings) -> None:
     without = changed(desk, s3_settings, storage_url="s3://not-made-yet/prefix")
-    assert handed_back(without.run())
+    job = without.run()
+    assert handed_back(job)
     assert without.trouble == "bucket_missing"
     desk.io.run(adopt(open_store(s3_settings)))  # until now it was the desk's own folder
-    assert changed(desk, s3_settings).run().state is State.SUCCEEDED
+    JobRunner(changed(desk, s3_settings).around)(job.id)
+    assert desk.client.get(job.id).state is State.SUCCEEDED
 
 
 def test_credentials_wrong(desk: Desk, s3_settings: StorageSettings) -> None:
@@ -150,16 +153,19 @@ def test_storage_away(desk: Desk, s3_settings: StorageSettings) -> None:
 def test_no_job_is_taken_while_the_store_cannot_be_used(
     desk: Desk, s3_settings: StorageSettings, raw: "redis.Redis[str]", task_settings: TaskSettings
 ) -> None:
-    """A knock that came all the same goes back to the head of its lane: the job may have another worker."""
+    """A knock that came all the same goes back into its lane: the jobs may have another worker."""
     away = changed(desk, s3_settings, storage_url="s3://not-made-yet/prefix")
     assert away.around.keeper.look()
     lane = f"{task_settings.redis_prefix}queue:tiny-sdxl:interactive"
-    older, newer = desk.submit(), desk.submit()
-    assert older in str(raw.rpop(lane))
-    JobRunner(away.around)(older)
-    job = desk.client.get(older)
-    assert (job.state, job.claims) == (State.QUEUED, 0)
-    assert [older in str(raw.rpop(lane)), newer in str(raw.rpop(lane))] == [True, True]
+    jobs = [desk.submit(), desk.submit()]
+    assert jobs[0] in str(raw.rpop(lane))
+    JobRunner(away.around)(jobs[0])
+    for job in map(desk.client.get, jobs):
+        assert (job.state, job.claims) == (State.QUEUED, 0)
+    assert [jobs[1] in str(message) for message in raw.lrange(lane, 0, -1)] == [True, False]
+    assert NO_JOB in str(raw.rpop(lane))
+    JobRunner(desk.around)(NO_JOB)
+    assert [desk.client.get(job_id).state for job_id in jobs] == [State.SUCCEEDED, State.QUEUED]
 
 
 def test_an_input_that_is_gone_is_the_callers(desk: Desk) -> None:

@@ -23,6 +23,7 @@ CODES = {
     "queue_busy": 3,
     "queue_auth_failed": 3,
     "queue_full": 3,
+    "quota_exceeded": 3,
     "queue_broken": 3,
     "storage_not_configured": 5,
     "storage_failed": 5,

@@ -57,6 +57,7 @@ def test_public_names() -> None:
         "QueueError",
         "QueueFull",
         "QueueUnavailable",
+        "QuotaExceeded",
         "Refiner",
         "Request",
         "SettingsInvalid",
