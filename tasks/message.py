@@ -23,13 +23,13 @@ def queue_name(model: str, lane: str) -> str:
     return f"queue:{model}:{lane}"
 
 
-def bare_knock(lane: str) -> str:
-    """A message that names no job."""
-    return knock(NO_JOB, f"queue:{lane}")
+def bare_knock() -> str:
+    """A message that names no job, for a script to put `<lane>` and `<tag>` in; the same in every process."""
+    return knock(NO_JOB, "queue:<lane>", "<tag>")
 
 
-def knock(job_id: str, queue: str) -> str:
-    """One message, as the list of the queue holds it."""
+def knock(job_id: str, queue: str, tag: str = "") -> str:
+    """One message, as the list of the queue holds it. `tag`: what the worker knows it by, of no other message."""
     embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
     body = json.dumps([[job_id], {}, embed]).encode()
     return json.dumps(
@@ -58,7 +58,7 @@ def knock(job_id: str, queue: str) -> str:
                 "delivery_info": {"exchange": "", "routing_key": queue},
                 "priority": 0,
                 "body_encoding": "base64",
-                "delivery_tag": str(uuid.uuid4()),
+                "delivery_tag": tag or str(uuid.uuid4()),
             },
         }
     )

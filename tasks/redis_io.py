@@ -86,7 +86,7 @@ def _source(name: str) -> str:
     flags = "" if name in _REFUSED_WHEN_FULL else "#!lua flags=allow-oom\n"
     parts = [*(f"shared/{shared}" for shared in _SHARED), name]
     texts = [
-        f"local KNOCK = [==[{bare_knock('LANE')}]==]",
+        f"local KNOCK = [==[{bare_knock()}]==]",
         *(folder.joinpath(f"{part}.lua").read_text() for part in parts),
     ]
     return flags + "\n".join(texts)

@@ -24,11 +24,14 @@ from hypothesis.stateful import (
 
 from darkroom.tasks import Darkroom, JobError, JobResult, State, TaskSettings, claims
 from darkroom.tasks.claims import Claim, Hold, Overdue, Refusal
+from darkroom.tasks.message import NO_JOB
+from darkroom.tasks.places import Place
 from darkroom.tasks.reconcile import walk_all
 from darkroom.tasks.redis_io import BlockingIO, Operation
 from tests.integration.hand import Hand
 
-QUEUE = "queue:sdxl:interactive"
+LANE = "sdxl:interactive"
+QUEUE = f"queue:{LANE}"
 LEASE, WORKERS = 30.0, ("w1", "w2", "w3")
 TERMINAL = {f"job.{state}" for state in State if state.final}
 ERRORS = {
@@ -37,7 +40,8 @@ ERRORS = {
     "theirs": JobError(code="input_missing", message="no such picture", callers_fault=True),
 }
 
-PLACES = ("leases", "delayed", "deadlines", "queued:sdxl:interactive", "index:{state}", "index:{state}:default")
+WAIT = "wait:sdxl:interactive:default:"
+PLACES = ("leases", "delayed", "deadlines", "queued:sdxl:interactive", WAIT, "index:{state}", "index:{state}:default")
 
 any_job = st.integers(0, 5)
 any_claim = st.integers(0, 11)
@@ -168,7 +172,8 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def the_janitor_looks(self) -> None:
-        self.overdue = self.io.run(claims.overdue(30, 200))
+        self.overdue = self.io.run(claims.overdue(200))
+        assert self.raw.llen(self._key(QUEUE)) or not self.raw.exists(self._key(WAIT))
 
     @rule()
     def the_janitor_acts(self) -> None:
@@ -186,7 +191,9 @@ class Life(RuleBasedStateMachine):
         job_id = self._job(number)
         lost = self.raw.zrem(self._key(place.format(state=self._state(job_id))), job_id)
         found = self.io.run(walk_all(self.rules.record_ttl))
+        turns = found.pop("turn_stale", 0)  # where the walk comes to them before it comes to the record
         assert found.total() == lost
+        assert not turns or place == WAIT
 
     # What must hold at any time
 
@@ -222,6 +229,10 @@ class Life(RuleBasedStateMachine):
         """Somebody looks after each job that has not ended, and nobody after one that has."""
         places = {name: set(self.raw.zrange(self._key(name), 0, -1)) for name in ("leases", "delayed", "deadlines")}
         places["waiting"] = set(self.raw.zrange(self._key("queued:sdxl:interactive"), 0, -1))
+        assert set(self.raw.zrange(self._key(WAIT), 0, -1)) == places["waiting"]
+        turns = [self.raw.zrange(self._key(name), 0, -1) for name in (f"turn:{LANE}", f"turn:{LANE}:default")]
+        assert turns == ([["default"], ["u"]] if places["waiting"] else [[], []])
+        assert self.raw.smembers(self._key("waits:default")) == ({LANE} if places["waiting"] else set())
         for job_id in self.ids:
             job = self.client.get(job_id)
             found = {name for name, members in places.items() if job_id in members} - {"deadlines"}
@@ -258,12 +269,20 @@ class Life(RuleBasedStateMachine):
 
     # How it is done
 
-    def _claim(self, job_id: str, worker: str, token: str | None = None) -> None:
-        before = self.client.get(job_id)
-        found = self.io.run(claims.claim(job_id, worker, LEASE, self.rules, token=token))
-        if isinstance(found, Refusal) or (before.state is State.RUNNING and self.newest[job_id].token == token):
+    def _claim(self, named: str, worker: str, token: str | None = None) -> None:
+        """The job whose turn it is. `named` by the knock."""
+        all_before = {job_id: self.client.get(job_id) for job_id in self.ids}
+        has = {"sdxl": ()}
+        taking = claims.claim_next(
+            [Place.parse(LANE)], worker, LEASE, self.rules, has, token=token, named="" if named == NO_JOB else named
+        )
+        found = self.io.run(taking)
+        if isinstance(found, Refusal):
             return
-        assert before.state in (State.QUEUED, State.RUNNING)
+        job_id, before = found.job_id, all_before[found.job_id]
+        if before.state is State.RUNNING and self.newest[job_id].token == token:
+            return
+        assert before.state is State.QUEUED
         asked = before.request
         assert asked.finish_by is None or asked.finish_by > self.clock
         assert before.claims or asked.start_by is None or asked.start_by > self.clock

@@ -84,13 +84,16 @@ def _wanted(job: Job) -> tuple[int, int]:
 
 
 def _left_behind(place: Place) -> list[str]:
-    """Leases, places in queues, messages."""
+    """Leases, places in queues, turns, messages."""
     admin = place.server.admin
     lanes = admin.smembers(place.key("lanes"))  # those of jobs with needs among them
     sets = ["leases", "delayed", "deadlines", "index:running", "index:queued", *(f"queued:{lane}" for lane in lanes)]
     left = {name: admin.zcard(place.key(name)) for name in sets}
     left |= {f"queue:{lane}": admin.llen(place.key(f"queue:{lane}")) for lane in lanes}
-    return [f"{count} left in {name}" for name, count in left.items() if count]
+    waiting = [name for kind in ("wait", "turn", "waits") for name in admin.scan_iter(place.key(f"{kind}:*"))]
+    return [f"{count} left in {name}" for name, count in left.items() if count] + [
+        f"{name} is left" for name in waiting
+    ]
 
 
 def _orphans(place: Place) -> list[str]:

@@ -76,13 +76,15 @@ local function is_open(lane)
   return head[2] and head[2] ~= NEVER and not is_paused("model", model_of(lane))
 end
 
+local function knock(lane) push(lane, (string.gsub(KNOCK, "<(%a+)>", {lane = lane, tag = next_event_id(now())}))) end
+
 -- Knocks where a job may start and few knocks lie: whoever takes one does so again while there are more.
 local function wake(lane)
   if not is_open(lane) then return end
   local lying = try("LLEN", key("queue", lane))
   if not lying or lying >= KNOCKS then return end
-  push(lane, (string.gsub(KNOCK, "LANE", lane)))
-  if lying == 0 and (try("ZCARD", key("queued", lane)) or 0) > 1 then push(lane, (string.gsub(KNOCK, "LANE", lane))) end
+  knock(lane)
+  if lying == 0 and (try("ZCARD", key("queued", lane)) or 0) > 1 then knock(lane) end
 end
 
 -- Lowest first: priority 5 before 4, then by submission; milliseconds of a date have 13 digits.

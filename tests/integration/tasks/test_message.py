@@ -12,7 +12,10 @@ from kombu import Exchange, Queue
 
 from darkroom.cli.demo.server import LocalServer
 from darkroom.tasks import Darkroom, TaskSettings, Txt2Img
-from darkroom.tasks.message import LANES, TASK_NAME, queue_name
+from darkroom.tasks.claims import knock_again
+from darkroom.tasks.message import LANES, NO_JOB, TASK_NAME, bare_knock, queue_name
+from darkroom.tasks.places import Place
+from tests.integration.hand import Hand
 
 LIST = "queue:sdxl:interactive"
 
@@ -54,6 +57,23 @@ def test_it_says_what_celery_says(
         assert shared == {name: theirs[part][name] for name in shared}
     assert ours["properties"]["delivery_info"]["routing_key"] == LIST
     assert ours["properties"]["delivery_tag"] != theirs["properties"]["delivery_tag"]
+
+
+def test_a_knock_of_a_script_is_such_a_message_that_names_no_job(
+    job_id: str, raw: "redis.Redis[str]", task_settings: TaskSettings, hand: Hand
+) -> None:
+    assert bare_knock() == bare_knock()  # it is part of the scripts, which have one digest for all processes
+    (submitted,) = messages(raw, task_settings)
+    for _ in range(3):
+        hand.io.run(knock_again([Place("sdxl", "interactive")]))
+    _, *knocks = messages(raw, task_settings)
+    whole = json.loads(json.dumps(submitted).replace(job_id, NO_JOB))
+    for each in knocks:
+        assert decoded(each) == [[NO_JOB], *decoded(submitted)[1:]]
+        wanted = {**whole["properties"], "delivery_tag": each["properties"]["delivery_tag"]}
+        assert each == {**whole, "body": each["body"], "properties": wanted}
+    tags = [message["properties"]["delivery_tag"] for message in messages(raw, task_settings)]
+    assert len({*tags}) == len(tags) == 4
 
 
 def decoded(message: dict[str, Any]) -> Any:
