@@ -130,8 +130,8 @@ def test_knocks_that_lead_nowhere(at_work: Studio, worker: Process, raw: "redis.
     missing = "00000000-0000-7000-8000-000000000000"
     for job_id in (missing, done.id, done.id):
         raw.lpush(f"studio:{queue}", knock(job_id, queue))
-    worker.wait_for("job.knock_dropped", job_id=missing, reason="missing")
-    worker.wait_for("job.knock_dropped", count=2, job_id=done.id, reason="succeeded")
+    worker.wait_for("job.knock_dropped", job_id=missing, reason="nothing")
+    worker.wait_for("job.knock_dropped", count=2, job_id=done.id, reason="nothing")
     assert done.get() == before
     assert at_work.run().state is State.SUCCEEDED
 
