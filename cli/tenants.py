@@ -9,7 +9,7 @@ from darkroom.cli.options import AsJson, JobIds
 from darkroom.cli.screen import Screen, table
 from darkroom.cli.several import Done, one_by_one
 from darkroom.tasks import Darkroom, JobNotFound
-from darkroom.tasks.tenancy import Limits, TenantUse
+from darkroom.tasks.tenancy import Limits, Paused, TenantUse
 
 app = typer.Typer(help="Shares and limits of tenants.", no_args_is_help=True)
 
@@ -46,7 +46,7 @@ def set_one(
              "user_max_running": user_max_running, "user_max_queued": user_max_queued}  # fmt: skip
     with Darkroom() as client:
         client.set_limits(name, **given)
-    Screen(as_json=as_json).result({"tenant": name, **given}, f"{name}: {_words(Limits(**given))}")  # type: ignore[arg-type]
+    Screen(as_json=as_json).result({"tenant": name, **given}, f"{name}: {_words(Limits(**given))}")
 
 
 def pause(
@@ -97,7 +97,7 @@ def _switch(verb: str, names: list[str], *, tenant: bool, model: bool, as_json: 
     with Darkroom() as client:
         served = {offer.name for offer in client.models().offers.values()} if not (tenant or model) else set()
         for name in names:
-            what = "model" if model or (not tenant and name in served) else "tenant"
+            what: Paused = "model" if model or (not tenant and name in served) else "tenant"
             client.pause(what, name) if verb == "pause" else client.resume(what, name)
             told.append({"what": what, "name": name})
     words = ", ".join(f"{one['what']} {one['name']}" for one in told)

@@ -75,7 +75,6 @@ def command(*args: Any, blocks: bool = False, alone: bool = False) -> Call:
 # A full server must still let jobs be worked off; only what adds to it is refused.
 _REFUSED_WHEN_FULL = frozenset({"submit", "progress"})
 
-
 #: Put before each script, in this order.
 _SHARED = ("keys", "records", "turns", "life")
 
@@ -85,11 +84,8 @@ def _source(name: str) -> str:
     folder = files("darkroom.tasks").joinpath("scripts")
     flags = "" if name in _REFUSED_WHEN_FULL else "#!lua flags=allow-oom\n"
     parts = [*(f"shared/{shared}" for shared in _SHARED), name]
-    texts = [
-        f"local KNOCK = [==[{bare_knock()}]==]",
-        *(folder.joinpath(f"{part}.lua").read_text() for part in parts),
-    ]
-    return flags + "\n".join(texts)
+    texts = (folder.joinpath(f"{part}.lua").read_text() for part in parts)
+    return f"{flags}local KNOCK = [==[{bare_knock()}]==]\n" + "\n".join(texts)
 
 
 @cache

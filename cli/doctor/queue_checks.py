@@ -12,7 +12,7 @@ from darkroom.tasks.redis_io import BlockingIO, Key, Operation, command
 
 _TYPES = dict.fromkeys(("leases", "delayed", "deadlines", "dead", "deaths", "unreadable"), "zset")
 _TYPES |= {f"index:{state}": "zset" for state in State} | {"lanes": "set", "marks": "hash", "models": "hash"}
-_TYPES |= {"offers": "hash"}
+_TYPES |= {"offers": "hash", "tenants": "hash", "paces": "hash", "paused": "set"}
 _TYPES |= {"feed": "stream", "clock": "string", "garbage": "list"}
 _LATE_MS = 10_000  # after its end, a lease or a retry should have been seen to: the janitor looks every two seconds
 
@@ -110,7 +110,7 @@ def _strange() -> Operation[list[str]]:
     """What is of another type than the scripts need it, in words."""
     wanted = dict(_TYPES)
     for lane in (yield from _lanes()):
-        wanted |= {f"queued:{lane}": "zset", f"queue:{lane}": "list"}
+        wanted |= {f"queued:{lane}": "zset", f"queue:{lane}": "list", f"turn:{lane}": "zset"}
     types = [found.decode() for found in (yield [command("TYPE", Key(name)) for name in wanted])]
     return [
         f"the key {name} is a {found}, not a {right}"

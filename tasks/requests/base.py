@@ -118,6 +118,10 @@ class JobRequest(Checked):
         """The seed of a piece, once the request is resolved; 0 where nothing is drawn by lot."""
         return 0
 
+    def extent(self, _offer: ModelOffer) -> tuple[int, int]:
+        """Width and height of what is made; 0 where they are the source picture's, or there is none."""
+        return 0, 0
+
     def result_size(self, _offer: ModelOffer) -> tuple[int, int]:
         """Width and height of the pictures that are made, in pixels; 0 where nobody knows before they are."""
         return 0, 0

@@ -9,7 +9,6 @@ from darkroom.tasks.catalogue import SCHEDULERS, ModelOffer, scheduler_id
 from darkroom.tasks.errors import Fault
 from darkroom.tasks.fields import Corner, Extent, Listed, SchedulerName, one_or_several
 from darkroom.tasks.requests.base import LEAST_MEGAPIXELS, JobRequest, Rule, defaults, megapixels
-from darkroom.tasks.requests.measured import Measured
 from darkroom.tasks.steps import step_faults, steps_left
 
 #: Fields that only families with SDXL's size conditioning read (arXiv:2307.01952, 2.2).
@@ -80,7 +79,7 @@ class Sampled(JobRequest):
 
     def cost(self, offer: ModelOffer) -> float:
         """Of all steps of all pictures, by their size, twice with guidance."""
-        width, height = self.extent(offer) if isinstance(self, Measured) else (0, 0)
+        width, height = self.extent(offer)
         if not width or not height:  # that of a source picture, which nobody has looked at yet
             width, height = offer.defaults.width, offer.defaults.height
         steps = steps_left(self.asked_steps(offer), getattr(self, "strength", None) or 1.0)

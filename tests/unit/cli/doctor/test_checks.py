@@ -156,12 +156,16 @@ def test_keys_of_another_type_and_records_that_cannot_be_read_are_told_of(own_se
     with redis.Redis(port=own_server.port) as raw:
         raw.zadd("darkroom:unreadable", {"one": 1})
         raw.sadd("darkroom:lanes", "sdxl:bulk")
-        raw.set("darkroom:queue:sdxl:bulk", "x")
+        for name in ("queue:sdxl:bulk", "turn:sdxl:bulk", "tenants"):
+            raw.set(f"darkroom:{name}", "x")
         strange = [check.message for check in queue_checks.jobs() if check.state == "broken"]
+        raw.delete("darkroom:tenants")
         for name in ("leases", "lanes"):
             raw.set(f"darkroom:{name}", "x")
         found = list(queue_checks.jobs())
-    assert strange == ["the key queue:sdxl:bulk is a string, not a list"]
+    assert strange == [
+        "the key tenants is a string, not a hash", "the key queue:sdxl:bulk is a string, not a list",
+        "the key turn:sdxl:bulk is a string, not a zset"]  # fmt: skip
     assert state(found, "1 have records that cannot be read: one") == "warning"
     assert [check.message for check in found if check.state == "broken"] == [
         "the key leases is a string, not a zset", "the key lanes is a string, not a set"]  # fmt: skip
