@@ -24,14 +24,21 @@ for name, reason in pairs({leases = "lease_expired", delayed = "retry", deadline
   add(key(name), try("ZRANGEBYSCORE", key(name), "-inf", at, "LIMIT", 0, most), nil, reason)
 end
 
-local MOST_SEATED = 20
+local MOST_SEATED, ROUND_MS = 20, 2000
+
+-- Some of those that have no turn; others in the next round.
+local function seatless(set)
+  local count = try("ZCOUNT", set, NEVER, NEVER) or 0
+  if count == 0 then return {} end
+  local from = math.floor(at / ROUND_MS) * MOST_SEATED % count
+  return try("ZRANGEBYSCORE", set, NEVER, NEVER, "LIMIT", from, MOST_SEATED) or {}
+end
 
 -- A limit that nobody is at any more: its job ended with a worker of before, or by hand.
 local function look_at(lane)
-  for _, tenant in ipairs(try("ZRANGEBYSCORE", key("turn", lane), "+inf", "+inf", "LIMIT", 0, MOST_SEATED) or {}) do
+  for _, tenant in ipairs(seatless(key("turn", lane))) do
     local limits = limits_of(tenant)
-    local users = try("ZRANGEBYSCORE", key("turn", lane, tenant), "+inf", "+inf", "LIMIT", 0, MOST_SEATED) or {}
-    for _, user in ipairs(users) do seat(lane, tenant, string.sub(user, 2), limits) end
+    for _, user in ipairs(seatless(key("turn", lane, tenant))) do seat(lane, tenant, string.sub(user, 2), limits) end
     seat(lane, tenant, nil, limits)
   end
   if try("LLEN", key("queue", lane)) == 0 then wake(lane) end

@@ -1,5 +1,7 @@
 """The life of a job when things go wrong: retries, losses, deadlines, limits, and how long keys live."""
 
+import math
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -432,6 +434,22 @@ def test_a_place_of_another_type_harms_nobody_elses_turn(counter: Counter) -> No
         started += [counter.take() for _ in range(4)]
         assert {*started} - {None} == {own, bulk, *others}, name
         assert [job.state for job in counter.client.jobs(state=State.QUEUED)] == []
+
+
+def test_of_many_at_their_limits_the_janitor_finds_those_that_are_no_more(counter: Counter) -> None:
+    """As where a worker of before ended their jobs."""
+    names = [f"{number:02}" for number in range(25)]
+    for name in names:
+        counter.submit(tenant=name)
+    for name in names[:20]:
+        counter.client.pause("tenant", name)
+    turns = f"{counter.prefix}turn:sdxl:interactive"
+    counter.raw.zadd(turns, dict.fromkeys(names[20:], math.inf))
+    ends = time.monotonic() + 20
+    while counter.raw.zcount(turns, "-inf", "(+inf") < 5:  # rounds of the next two seconds look at others
+        assert time.monotonic() < ends
+        counter.janitor()
+    assert counter.raw.zrangebyscore(turns, "+inf", "+inf") == names[:20]
 
 
 def test_a_request_that_no_worker_can_read_is_a_dead_letter(counter: Counter) -> None:
