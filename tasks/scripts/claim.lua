@@ -76,19 +76,29 @@ if wanted ~= "" then
   end
 end
 
--- The models of the lanes, each once; and by lane who is first there: {tenant, how far ahead of the model's clock}.
-local models, known, heads = {}, {}, {}
+local CLASSES = {"interactive", "bulk", "training"}
 
-local function look(lane)
-  local head = not is_paused("model", model_of(lane)) and try("ZRANGE", key("turn", lane), 0, 0, "WITHSCORES") or {}
-  heads[lane] = head[2] and head[2] ~= NEVER
-    and {tenant = head[1], ahead = tonumber(head[2]) - clock_of(service(model_of(lane)))} or nil
-end
-
+-- By class the lanes in which something may start, and the pools whose clocks go on with it.
+local open, pools, models, known = {}, {}, {}, {}
+for _, class in ipairs(CLASSES) do open[class], pools[class] = {}, {} end
 for _, lane in ipairs(lanes) do
-  if not known[model_of(lane)] then table.insert(models, model_of(lane)) end
-  known[model_of(lane)] = true
-  look(lane)
+  local class, model, pool = class_of(lane), model_of(lane), pool_of(lane)
+  if not is_paused("model", model) then table.insert(open[class], lane) end
+  if not known[pool] then table.insert(pools[class], pool) end
+  if not known[model] then table.insert(models, model) end
+  known[pool], known[model] = true, true
+end
+table.sort(models)  -- lanes come in any order
+
+-- Who is due first in these lanes, and how far ahead of its pool's clock: a tenant, or of one tenant a user.
+local function first_in(class, tenant)
+  local first, least
+  for _, lane in ipairs(open[class]) do
+    local head = try("ZRANGE", tenant and key("turn", lane, tenant) or key("turn", lane), 0, 0, "WITHSCORES") or {}
+    local ahead = head[2] and head[2] ~= NEVER and tonumber(head[2]) - clock_of(service(pool_of(lane), tenant))
+    if ahead and (not least or ahead < least) then first, least = head[1], ahead end
+  end
+  return first, least
 end
 
 -- Whether one is before the other: by the first pair of values that differ.
@@ -99,29 +109,19 @@ local function precedes(one, other)
   return false
 end
 
--- The tenant whose turn it is in a class of lanes, and of its jobs there the one with the highest priority; models take
--- turns. nil where nobody may start one.
-local function first_of(class)
-  local tenant, least, dropped
-  for _, lane in ipairs(lanes) do
-    local head = class_of(lane) == class and heads[lane]
-    if head and (not least or head.ahead < least) then tenant, least = head.tenant, head.ahead end
-  end
+-- The job of a user that goes before its others: by priority; models take turns; then by submission.
+local function best_of(class, tenant, who)
   local best
-  for _, lane in ipairs(tenant and lanes or {}) do
-    local due = class_of(lane) == class and heads[lane] and score(key("turn", lane), tenant)
-    local user = due and due ~= NEVER and try("ZRANGE", key("turn", lane, tenant), 0, 0, "WITHSCORES")
-    local able = user and user[1] and user[2] ~= NEVER
-    local job = able and try("ZRANGE", key("wait", lane, tenant, string.sub(user[1], 2)), 0, 0, "WITHSCORES")
-    if job and job[1] then
-      local rank, turn = tonumber(job[2]), tonumber(try("HGET", key("paces"), model_of(lane) .. "/turn") or nil) or 0
+  for _, lane in ipairs(open[class]) do
+    local due = score(key("turn", lane, tenant), who)
+    local waiting = key("wait", lane, tenant, string.sub(who, 2))
+    local head = due and due ~= NEVER and (try("ZRANGE", waiting, 0, 0, "WITHSCORES") or {})
+    if head and head[1] then
+      local rank, turn = tonumber(head[2]), tonumber(try("HGET", key("paces"), model_of(lane) .. "/turn") or nil) or 0
       local order = {math.floor(rank / 1e13), turn, rank}
-      if not best or precedes(order, best.order) then
-        best = {id = job[1], lane = lane, starts = {tonumber(due), tonumber(user[2])}, order = order, tenant = tenant,
-                user = string.sub(user[1], 2)}
-      end
-    elseif due and due ~= NEVER then  -- a place that was left half-way, or a key of another type
-      if able then try("ZREM", key("turn", lane, tenant), user[1]) end
+      if not best or precedes(order, best.order) then best = {id = head[1], lane = lane, order = order} end
+    elseif head then  -- a place that was left half-way
+      try("ZREM", key("turn", lane, tenant), who)
       seat(lane, tenant, nil, limits_of(tenant))
       look(lane)
       dropped = true
@@ -131,7 +131,25 @@ local function first_of(class)
   return best
 end
 
-local CLASSES = {"interactive", "bulk", "training"}
+local MOST_LEFT = 64  -- of such places at a time
+
+-- The job whose turn it is in a class of lanes: of the tenant that is due, and of its user. nil where none may start.
+local function first_of(class)
+  for _ = 1, MOST_LEFT do
+    local tenant, tenant_ahead = first_in(class)
+    if not tenant then return nil end
+    local who, user_ahead = first_in(class, tenant)
+    local best = who and best_of(class, tenant, who)
+    if best then
+      best.tenant, best.user, best.aheads = tenant, string.sub(who, 2), {tenant_ahead, user_ahead}
+      return best
+    elseif not who then
+      for _, lane in ipairs(open[class]) do
+        if score(key("turn", lane), tenant) then seat(lane, tenant, nil, limits_of(tenant)) end
+      end
+    end
+  end
+end
 
 local function debt_of(class) return table.concat(models, " ") .. "/" .. class end
 
@@ -169,7 +187,7 @@ for _ = 1, MOST_STALE do
   elseif not overtaken(job, record_ttl) then
     local limits = limits_of(job.tenant)
     local reply = start(job)
-    charge(job, models, found.starts, limits)
+    charge(job, pools[class_of(job.lane)], found.aheads, limits)
     seat_out(job, limits)
     try("HSET", key("paces"), model_of(job.lane) .. "/turn", now())
     for _, class in ipairs(owed) do
@@ -178,7 +196,6 @@ for _ = 1, MOST_STALE do
     for _, lane in ipairs(lanes) do wake(lane) end
     return reply
   end
-  look(found.lane)
 end
 for _, lane in ipairs(lanes) do wake(lane) end
 return {"nothing", wanted}

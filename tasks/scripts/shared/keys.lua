@@ -17,8 +17,9 @@
 --   wait:{lane}:{tenant}:{user}  zset  ids of one user that wait, by priority and time of submission
 --   turn:{lane}:{tenant}     zset    users that wait ("u" before their names), by when they are due; +inf: not now
 --   turn:{lane}              zset    tenants that wait, likewise
---   service:{model}          zset    when the next job of a tenant is due, in cost by weight; "=clock": the time itself
---   service:{model}:{tenant} zset    the same of its users
+--   service:{pool}           zset    when the next job of a tenant is due, in cost by weight; "=clock": the time itself. A
+--                                    pool is a model with a class of lanes, as sdxl:bulk
+--   service:{pool}:{tenant}  zset    the same of its users
 --   waits:{tenant}           set     lanes in which it waits
 --   tenants                  hash    name -> what was set of a tenant (JSON): weight, limits
 --   paused                   set     model:{model} and tenant:{tenant} of which nothing is started

@@ -11,7 +11,11 @@ local NEVER = "inf"          -- as Redis writes it
 local SERVICE_SECONDS = 30 * 24 * 3600
 local KNOCKS = 16            -- that lie in a lane's list where many may start
 
-local function service(model, tenant) return tenant and key("service", model, tenant) or key("service", model) end
+-- Who shares a worker's time: the lanes of a model, by class. What waits behind other classes for a while would else be
+-- far behind the time of the rest, and who comes anew would wait until it had caught up.
+local function pool_of(lane) return model_of(lane) .. ":" .. class_of(lane) end
+
+local function service(pool, tenant) return tenant and key("service", pool, tenant) or key("service", pool) end
 local function wait_key(job) return key("wait", job.lane, job.tenant, job.user) end
 local function member(user) return "u" .. user end
 
@@ -46,14 +50,14 @@ end
 
 -- Gives a tenant that waits in a lane its turn, or takes it away; of `user` too, where one is named.
 local function seat(lane, tenant, user, limits)
-  local model, users, tenants = model_of(lane), key("turn", lane, tenant), key("turn", lane)
+  local pool, users, tenants = pool_of(lane), key("turn", lane, tenant), key("turn", lane)
   if user then
     local kept = score(users, member(user))
     local able = user_may_start(tenant, user, limits)
     if not able then
       try("ZADD", users, NEVER, member(user))
     elseif not kept or kept == NEVER then
-      try("ZADD", users, start_of(service(model, tenant), member(user)), member(user))
+      try("ZADD", users, start_of(service(pool, tenant), member(user)), member(user))
     end
   end
   local head = try("ZRANGE", users, 0, 0, "WITHSCORES") or {}
@@ -66,7 +70,7 @@ local function seat(lane, tenant, user, limits)
   if head[2] == NEVER or not tenant_may_start(tenant, limits) then
     try("ZADD", tenants, NEVER, tenant)
   elseif not kept or kept == NEVER then
-    try("ZADD", tenants, start_of(service(model), tenant), tenant)
+    try("ZADD", tenants, start_of(service(pool), tenant), tenant)
   end
 end
 
@@ -136,20 +140,17 @@ local function seat_out(job, limits)
   end
 end
 
--- Moves the next start of who is served, for all models that share a worker: so one who has jobs for two of them gets no
--- more than one who has jobs for one. `own` is the model that serves, `start` when it was due.
-local function advance(who, tenant, models, own, start, due)
-  for _, model in ipairs(models) do
-    local set = service(model, tenant)
+-- Moves the next start of who is served, for all pools that share a worker: so one who has jobs for two models gets no
+-- more than one who has jobs for one. The clocks of all go on alike, else who waits in one of them would not come nearer.
+-- `ahead` of the clock of the pool that serves its start was due.
+local function advance(who, tenant, pools, own, ahead, due)
+  for _, pool in ipairs(pools) do
+    local set = service(pool, tenant)
     local clock = clock_of(set)
-    local from = model == own and start or math.max(tonumber(score(set, who)) or 0, clock)
-    try("ZADD", set, from + due, who)
-    if model == own and start > clock then
-      try("ZADD", set, start, CLOCK)
-      try("ZREMRANGEBYSCORE", set, "-inf", "(" .. string.format("%.17g", start))
-    elseif clock == 0 then
-      try("ZADD", set, "NX", 0, CLOCK)
-    end
+    local time = clock + math.max(ahead, 0)
+    local from = math.max(pool == own and clock + ahead or time, tonumber(score(set, who)) or -math.huge)
+    try("ZADD", set, from + due, who, time, CLOCK)
+    if ahead > 0 then try("ZREMRANGEBYSCORE", set, "-inf", "(" .. string.format("%.17g", time)) end
     try("EXPIRE", set, SERVICE_SECONDS)
   end
 end
@@ -163,9 +164,9 @@ end
 
 local function reseat(job)
   for _, lane in ipairs(try("SMEMBERS", key("waits", job.tenant)) or {}) do
-    local model = model_of(lane)
-    retime(key("turn", lane), service(model), job.tenant)
-    retime(key("turn", lane, job.tenant), service(model, job.tenant), member(job.user))
+    local pool = pool_of(lane)
+    retime(key("turn", lane), service(pool), job.tenant)
+    retime(key("turn", lane, job.tenant), service(pool, job.tenant), member(job.user))
   end
 end
 
@@ -174,12 +175,12 @@ local function weight_of(limits)
   return weight and weight > 0 and weight or 1
 end
 
--- The job starts: its cost is charged. `starts`: when its tenant and its user were due.
-local function charge(job, models, starts, limits)
-  local own = model_of(job.lane)
-  advance(job.tenant, nil, models, own, starts[1], job.cost / weight_of(limits))
-  advance(member(job.user), job.tenant, models, own, starts[2], job.cost)
-  redis.call("HSET", job_key(job.id), "charged", table.concat(models, " "))
+-- The job starts: its cost is charged. `aheads`: of the clocks, when its tenant and its user were due.
+local function charge(job, pools, aheads, limits)
+  local own = pool_of(job.lane)
+  advance(job.tenant, nil, pools, own, aheads[1], job.cost / weight_of(limits))
+  advance(member(job.user), job.tenant, pools, own, aheads[2], job.cost)
+  redis.call("HSET", job_key(job.id), "charged", table.concat(pools, " "))
   reseat(job)
 end
 
