@@ -1,18 +1,18 @@
 """What fault tests share: servers that may be harmed, and longer runs than `make test` has time for."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
-from darkroom.tasks import State, redis_io
+from darkroom.tasks import State
 from darkroom.tasks.catalogue import ModelEntry
 from tests.conftest import TinyModels
-from tests.integration.conftest import raw, redis_server, task_settings
+from tests.integration.conftest import our_clock, raw, redis_server, task_settings
 
 from .place import Place, Storage, open_place
 
-__all__ = ["raw", "redis_server", "task_settings"]
+__all__ = ["our_clock", "raw", "redis_server", "task_settings"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,26 +48,6 @@ def place(shared: Place) -> Iterator[Place]:
     yield shared
     assert shared.submit().wait(60).state is State.SUCCEEDED
     assert shared.workers.living == pids
-
-
-SERVERS_CLOCK = 'local t = redis.call("TIME")\n  return t[1] * 1000 + math.floor(t[2] / 1000)'
-OUR_CLOCK = 'return tonumber(redis.call("GET", P .. "test-clock"))'
-
-
-@pytest.fixture
-def our_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The scripts read our clock."""
-    source: Callable[[str], str] = redis_io._source.__wrapped__
-
-    def changed(name: str) -> str:
-        text = source(name)
-        assert text.count(SERVERS_CLOCK) == text.count('"TIME"') == 1
-        return text.replace(SERVERS_CLOCK, OUR_CLOCK)
-
-    monkeypatch.setattr(redis_io, "_source", changed)
-    redis_io._sha.cache_clear()
-    yield
-    redis_io._sha.cache_clear()
 
 
 settings.register_profile("short", max_examples=15, stateful_step_count=50, deadline=None, print_blob=True)

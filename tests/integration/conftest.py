@@ -1,7 +1,7 @@
 """Servers for whoever needs one: S3 (moto's, over HTTP, in this process) and a real Redis-compatible one."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from darkroom.cli.demo.server import LocalServer
 from darkroom.storage import StorageSettings
-from darkroom.tasks import TaskSettings
+from darkroom.tasks import TaskSettings, redis_io
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -78,3 +78,23 @@ def raw(redis_server: LocalServer) -> Iterator["redis.Redis[str]"]:
     """A plain client of that server, for looking behind the API's back."""
     with redis.Redis(port=redis_server.port, decode_responses=True) as client:
         yield client
+
+
+SERVERS_CLOCK = 'local t = redis.call("TIME")\n  return t[1] * 1000 + math.floor(t[2] / 1000)'
+OUR_CLOCK = 'return tonumber(redis.call("GET", P .. "test-clock"))'
+
+
+@pytest.fixture
+def our_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The scripts read our clock."""
+    source: Callable[[str], str] = redis_io._source.__wrapped__
+
+    def changed(name: str) -> str:
+        text = source(name)
+        assert text.count(SERVERS_CLOCK) == text.count('"TIME"') == 1
+        return text.replace(SERVERS_CLOCK, OUR_CLOCK)
+
+    monkeypatch.setattr(redis_io, "_source", changed)
+    redis_io._sha.cache_clear()
+    yield
+    redis_io._sha.cache_clear()

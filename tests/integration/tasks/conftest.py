@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+import redis
 from pydantic import SecretStr
 
 from darkroom.cli.demo.server import LocalServer
@@ -14,6 +15,7 @@ from darkroom.tasks.redis_io import BlockingIO
 from tests.integration.hand import Hand
 
 from .faces import blocking, event_loop
+from .floor import Floor
 
 Faces = Callable[..., Darkroom]
 
@@ -62,3 +64,19 @@ def client(face: Faces, task_settings: TaskSettings, hand: Hand) -> Darkroom:
     """Either client; a worker serves `sdxl`."""
     hand.serve()
     return face(task_settings)
+
+
+@pytest.fixture
+def floor(our_clock: None, task_settings: TaskSettings, raw: "redis.Redis[str]") -> Iterator[Floor]:
+    """One worker, of `sdxl`, in virtual time."""
+    floor = Floor(task_settings, raw)
+    yield floor
+    floor.close()
+
+
+@pytest.fixture
+def two_models(our_clock: None, task_settings: TaskSettings, raw: "redis.Redis[str]") -> Iterator[Floor]:
+    """One worker, of `sdxl` and `sd-1.5`."""
+    floor = Floor(task_settings, raw, "sdxl", "sd-1.5")
+    yield floor
+    floor.close()
