@@ -101,6 +101,24 @@ local function first_in(class, tenant)
   return first, least
 end
 
+-- Who comes anew begins at the clock, before those who have been served: were there no end to them, these would never be.
+-- So the clock goes on by what it would in a fair share of time, but no further than just past the first one beyond it.
+local function drift(class, tenant, ahead, due)
+  if ahead > 0 then return end
+  local number, least = 0, nil
+  for _, lane in ipairs(open[class]) do
+    local turns = tenant and key("turn", lane, tenant) or key("turn", lane)
+    local clock = clock_of(service(pool_of(lane), tenant))
+    local beyond = "(" .. string.format("%.17g", clock)
+    local head = try("ZRANGEBYSCORE", turns, beyond, "(" .. NEVER, "WITHSCORES", "LIMIT", 0, 1) or {}
+    if head[2] then least = math.min(least or math.huge, tonumber(head[2]) - clock) end
+    number = number + (try("ZCOUNT", turns, "-inf", "(" .. NEVER) or 0)
+  end
+  if number == 0 then return end
+  local step = math.min(math.max(due / (number + 1), 2 * NEWCOMER), (least or 0) + 2 * NEWCOMER)
+  for _, pool in ipairs(pools[class]) do try("ZINCRBY", service(pool, tenant), step, CLOCK) end
+end
+
 -- Whether one is before the other: by the first pair of values that differ.
 local function precedes(one, other)
   for i, value in ipairs(one) do
@@ -187,8 +205,11 @@ for _ = 1, MOST_STALE do
   elseif not overtaken(job, record_ttl) then
     local limits = limits_of(job.tenant)
     local reply = start(job)
-    charge(job, pools[class_of(job.lane)], found.aheads, limits)
+    local class, due = class_of(job.lane), job.cost / weight_of(limits)
+    charge(job, pools[class], found.aheads, limits)
     seat_out(job, limits)
+    drift(class, nil, found.aheads[1], due)
+    drift(class, job.tenant, found.aheads[2], job.cost)
     try("HSET", key("paces"), model_of(job.lane) .. "/turn", now())
     for _, class in ipairs(owed) do
       try("HINCRBYFLOAT", key("paces"), debt_of(class), job.cost * share / (1 - share))
