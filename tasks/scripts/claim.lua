@@ -127,7 +127,7 @@ local function precedes(one, other)
   return false
 end
 
--- The job of a user that goes before its others: by priority; models take turns; then by submission.
+-- The job of a user that goes before its others: by priority; its models take turns; then by submission.
 local function best_of(class, tenant, who)
   local best
   for _, lane in ipairs(open[class]) do
@@ -135,7 +135,8 @@ local function best_of(class, tenant, who)
     local waiting = key("wait", lane, tenant, string.sub(who, 2))
     local head = due and due ~= NEVER and (try("ZRANGE", waiting, 0, 0, "WITHSCORES") or {})
     if head and head[1] then
-      local rank, turn = tonumber(head[2]), tonumber(try("HGET", key("paces"), model_of(lane) .. "/turn") or nil) or 0
+      local rank = tonumber(head[2])
+      local turn = tonumber(score(service(pool_of(lane), tenant), newest_of(who))) or 0
       local order = {math.floor(rank / 1e13), turn, rank}
       if not best or precedes(order, best.order) then best = {id = head[1], lane = lane, order = order} end
     elseif head then  -- a place that was left half-way
@@ -210,7 +211,6 @@ for _ = 1, MOST_STALE do
     seat_out(job, limits)
     drift(class, nil, found.aheads[1], due)
     drift(class, job.tenant, found.aheads[2], job.cost)
-    try("HSET", key("paces"), model_of(job.lane) .. "/turn", now())
     for _, class in ipairs(owed) do
       try("HINCRBYFLOAT", key("paces"), debt_of(class), job.cost * share / (1 - share))
     end

@@ -19,12 +19,12 @@
 --   turn:{lane}              zset    tenants that wait, likewise
 --   service:{pool}           zset    when the next job of a tenant is due, in cost by weight; "=clock": the time itself. A
 --                                    pool is a model with a class of lanes, as sdxl:bulk
---   service:{pool}:{tenant}  zset    the same of its users
+--   service:{pool}:{tenant}  zset    the same of its users; "=" and a user: when its newest job was started, in ms
 --   waits:{tenant}           set     lanes in which it waits
 --   tenants                  hash    name -> what was set of a tenant (JSON): weight, limits
 --   paused                   set     model:{model} and tenant:{tenant} of which nothing is started
---   paces                    hash    {model}: milliseconds that a cost of one takes; {model}/turn: its newest start;
---                                    {models}/{class}: cost that is owed to a class behind others
+--   paces                    hash    {model}: milliseconds that a cost of one takes; {models}/{class}: cost
+--                                    that is owed to a class behind others
 --   token:{token}            string  id of the job that a claim under this token took; as long as its first lease
 --   lanes                    set     every {lane} that was ever used: {model}:interactive or {model}:bulk. Jobs that need
 --                                    something have lanes of their own, {model}.NEEDS.{need}.NEEDS.{need}:bulk

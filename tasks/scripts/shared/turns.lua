@@ -9,6 +9,7 @@ local CLOCK = "=clock"       -- a member that is nobody's name
 local NEWCOMER = 1e-3        -- of virtual time, by which who begins at the clock goes before who has begun there already
 local NEVER = "inf"          -- as Redis writes it
 local SERVICE_SECONDS = 30 * 24 * 3600
+local NEWEST_MS = 3600 * 1000
 local KNOCKS = 16            -- that lie in a lane's list where many may start
 
 -- Who shares a worker's time: the lanes of a model, by class. What waits behind other classes for a while would else be
@@ -18,6 +19,7 @@ local function pool_of(lane) return model_of(lane) .. ":" .. class_of(lane) end
 local function service(pool, tenant) return tenant and key("service", pool, tenant) or key("service", pool) end
 local function wait_key(job) return key("wait", job.lane, job.tenant, job.user) end
 local function member(user) return "u" .. user end
+local function newest_of(who) return "=" .. who end  -- beside a user: when its newest job of the pool was started, in ms
 
 local function score(set, one) return try("ZSCORE", set, one) or nil end
 
@@ -180,6 +182,9 @@ local function charge(job, pools, aheads, limits)
   local own = pool_of(job.lane)
   advance(job.tenant, nil, pools, own, aheads[1], job.cost / weight_of(limits))
   advance(member(job.user), job.tenant, pools, own, aheads[2], job.cost)
+  local set, at = service(own, job.tenant), now()
+  try("ZADD", set, at, newest_of(member(job.user)))
+  try("ZREMRANGEBYSCORE", set, at / 2, at - NEWEST_MS)
   redis.call("HSET", job_key(job.id), "charged", table.concat(pools, " "))
   reseat(job)
 end
