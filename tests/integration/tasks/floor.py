@@ -12,12 +12,14 @@ import redis
 from darkroom.tasks import Darkroom, JobResult, TaskSettings, claims
 from darkroom.tasks.catalogue import builtin_catalogue
 from darkroom.tasks.claims import Claim, Refusal
+from darkroom.tasks.needs import abilities
 from darkroom.tasks.places import Place, beside
 from darkroom.tasks.redis_io import BlockingIO
+from darkroom.tasks.requests import KINDS
 
 PACE_MS = 50  # that a cost of one takes
 LEASE = 1e6
-NEEDS = ("priority", "user")
+NEEDS = sorted(abilities(KINDS.values()))
 WORKERS_LANES = ("interactive", "bulk", "training")
 
 
