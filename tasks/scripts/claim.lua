@@ -142,11 +142,8 @@ local function best_of(class, tenant, who)
     elseif head then  -- a place that was left half-way
       try("ZREM", key("turn", lane, tenant), who)
       seat(lane, tenant, nil, limits_of(tenant))
-      look(lane)
-      dropped = true
     end
   end
-  if not best and dropped then return first_of(class) end
   return best
 end
 
