@@ -1,4 +1,4 @@
-"""A shop floor in virtual time: tenants submit, workers take the job whose turn it is, and it takes as long as it costs."""
+"""A shop floor in virtual time: tenants submit, workers take whose turn it is, and a job takes what it costs."""
 
 import json
 from collections import Counter
@@ -51,7 +51,7 @@ class Floor:
         self.starts: list[Start] = []
         self.pass_time(0)
         offers = [builtin_catalogue()["sdxl"].offer().model_copy(update={"name": name}) for name in self.models]
-        self.io.run(claims.serve("w", {}, 3600, offers, {name: NEEDS for name in self.models}))
+        self.io.run(claims.serve("w", {}, 3600, offers, dict.fromkeys(self.models, NEEDS)))
 
     def close(self) -> None:
         self.io.close()
@@ -85,12 +85,12 @@ class Floor:
         """Those that a worker of these models reads."""
         models = models or self.models
         home = [Place(model, lane) for lane in lanes for model in models]
-        more = self.io.run(beside({model: NEEDS for model in models}))
+        more = self.io.run(beside(dict.fromkeys(models, NEEDS)))
         return home + [place for place in more if place.lane in lanes]
 
     def ask(self, *models: str, token: str | None = None, **more: Any) -> Claim | Refusal:
         """What a worker of these models has for a knock."""
-        has = {model: NEEDS for model in models or self.models}
+        has = dict.fromkeys(models or self.models, NEEDS)
         places = more.pop("places", None) or self.places(models)
         return self.io.run(claims.claim_next(places, "w", LEASE, self.rules, has, token=token, **more))
 

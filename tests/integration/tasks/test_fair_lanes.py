@@ -1,6 +1,7 @@
-"""Fairness over the lanes that one worker reads: of several models, with needs, and of classes that go before others."""
+"""Fairness over the lanes that one worker reads: of several models, with needs, and of classes before others."""
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
@@ -60,7 +61,7 @@ def test_models_take_turns_for_one_tenant(two_models: Floor) -> None:
     two_models.submit("a", 20, model="sdxl")
     two_models.submit("a", 20, model="sd-1.5")
     models = [start.place.model for start in two_models.serve(20)]
-    assert all(one != other for one, other in zip(models, models[1:], strict=False))
+    assert all(one != other for one, other in pairwise(models))
 
 
 def test_lanes_with_needs_earn_no_more(floor: Floor) -> None:
