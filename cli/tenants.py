@@ -6,7 +6,7 @@ import typer
 
 from darkroom.cli.errors import UsageFault
 from darkroom.cli.options import AsJson, JobIds
-from darkroom.cli.screen import Screen, table
+from darkroom.cli.screen import Screen, pairs, table
 from darkroom.cli.several import Done, one_by_one
 from darkroom.tasks import Darkroom, JobNotFound
 from darkroom.tasks.tenancy import Limits, Paused, TenantUse
@@ -34,19 +34,25 @@ def list_all(*, as_json: AsJson = False) -> None:
 def set_one(
     name: Annotated[str, typer.Argument(metavar="TENANT", help="Its name.")],
     *,
-    weight: Annotated[float, typer.Option(help="Of its share beside others.")] = 1.0,
+    weight: Annotated[float | None, typer.Option(help="Of its share beside others; 1 where nothing is set.")] = None,
     max_running: Annotated[int | None, typer.Option(help="Jobs that run at a time.")] = None,
     max_queued: Annotated[int | None, typer.Option(help="Jobs that wait.")] = None,
     user_max_running: Annotated[int | None, typer.Option(help="Jobs of one of its users that run at a time.")] = None,
     user_max_queued: Annotated[int | None, typer.Option(help="Jobs of one of its users that wait.")] = None,
+    reset: Annotated[bool, typer.Option("--reset", help="Take back what was set and is not named here.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Set a tenant's share and limits; those that are not named are none, or what all have."""
-    given = {"weight": weight, "max_running": max_running, "max_queued": max_queued,
+    """Set a tenant's share and limits; what is not named stays."""
+    named = {"weight": weight, "max_running": max_running, "max_queued": max_queued,
              "user_max_running": user_max_running, "user_max_queued": user_max_queued}  # fmt: skip
+    given = {option: value for option, value in named.items() if value is not None}
+    if not given and not reset:
+        raise UsageFault("say what is to be set: --weight, --max-running, --max-queued and others, or --reset")
     with Darkroom() as client:
-        client.set_limits(name, **given)
-    Screen(as_json=as_json).result({"tenant": name, **given}, f"{name}: {_words(Limits(**given))}")
+        before = {} if reset else client.limits_of(name).model_dump(exclude_defaults=True)
+        client.set_limits(name, **{**before, **given})
+        found = client.limits_of(name)
+    Screen(as_json=as_json).result({"tenant": name, **found.model_dump()}, pairs([(name, _words(found))]))
 
 
 def pause(

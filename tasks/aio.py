@@ -23,7 +23,7 @@ from darkroom.tasks.own_loras import Belongings
 from darkroom.tasks.redis_io import AsyncIO
 from darkroom.tasks.results import ObjectStore, stored
 from darkroom.tasks.settings import TaskSettings, read_settings
-from darkroom.tasks.tenancy import MoveAnswer, Paused, TenantUse
+from darkroom.tasks.tenancy import Limits, MoveAnswer, Paused, TenantUse
 from darkroom.tasks.wishes import WishAnswer, wish
 
 
@@ -166,6 +166,10 @@ class AsyncDarkroom:
     async def tenants(self) -> list[TenantUse]:
         """As Darkroom.tenants."""
         return await self._io.run(tenancy.list_tenants())
+
+    async def limits_of(self, tenant: str) -> Limits:
+        """As Darkroom.limits_of."""
+        return await self._io.run(tenancy.read_limits(tenant))
 
     async def set_limits(self, tenant: str, **limits: Any) -> None:
         """As Darkroom.set_limits."""

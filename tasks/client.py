@@ -21,7 +21,7 @@ from darkroom.tasks.own_loras import Belongings
 from darkroom.tasks.redis_io import BlockingIO
 from darkroom.tasks.results import ObjectStore, stored
 from darkroom.tasks.settings import TaskSettings, read_settings
-from darkroom.tasks.tenancy import MoveAnswer, Paused, TenantUse
+from darkroom.tasks.tenancy import Limits, MoveAnswer, Paused, TenantUse
 from darkroom.tasks.wishes import WishAnswer, wish
 
 BATCH = 128  # requests that submit_many writes in one pipeline
@@ -182,6 +182,10 @@ class Darkroom:
     def tenants(self) -> list[TenantUse]:
         """Those of which something is set, and those with jobs that wait or run."""
         return self._io.run(tenancy.list_tenants())
+
+    def limits_of(self, tenant: str) -> Limits:
+        """What is set of a tenant, with the defaults where nothing is. Raises InvalidRequest."""
+        return self._io.run(tenancy.read_limits(tenant))
 
     def set_limits(self, tenant: str, **limits: Any) -> None:
         """Of a tenant, as the fields of `tenancy.Limits`; those left out are no more. Raises InvalidRequest."""

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from darkroom.tasks.errors import Fault, InvalidRequest
 from darkroom.tasks.fields import TENANT
 from darkroom.tasks.job import canonical_id
-from darkroom.tasks.redis_io import Operation, script
+from darkroom.tasks.redis_io import Key, Operation, command, script
 
 MOST_TENANTS = 1000  # that are listed
 
@@ -65,6 +65,13 @@ def set_limits(tenant: str, found: Limits) -> Operation[None]:
     yield script("limit", "tenant", tenant, json.dumps(kept) if kept else "", "")
 
 
+def read_limits(tenant: str) -> Operation[Limits]:
+    """What is set of a tenant; what cannot be read is as if it were not. Raises InvalidRequest."""
+    _check(tenant)
+    kept = yield command("HGET", Key("tenants"), tenant)
+    return _read(kept or b"{}") or Limits()
+
+
 def list_tenants() -> Operation[list[TenantUse]]:
     """Those of which something is set, and those with jobs that wait or run; by name."""
     rows = yield script("tenants", MOST_TENANTS)
@@ -91,11 +98,15 @@ def move_to_front(job_id: str, tenant: str | None = None) -> Operation[MoveAnswe
 
 
 def _use(name: bytes, kept: bytes, paused: bytes, queued: int, running: int) -> TenantUse:
-    try:
-        found: Limits | None = Limits.model_validate_json(kept or b"{}")
-    except ValidationError:
-        found = None
+    found = _read(kept or b"{}")
     return TenantUse(name.decode(errors="replace"), found, paused == b"1", int(queued), int(running))
+
+
+def _read(kept: bytes) -> Limits | None:
+    try:
+        return Limits.model_validate_json(kept)
+    except ValidationError:
+        return None
 
 
 def _check(tenant: str) -> None:

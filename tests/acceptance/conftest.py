@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import structlog
 
 from darkroom.cli.app import run
 from darkroom.cli.demo.server import LocalServer
 from darkroom.tasks import Darkroom, TaskSettings
+from darkroom.tasks.redis_io import BlockingIO
 from tests.conftest import TinyModels
+from tests.integration.hand import Hand
 from tests.nursery import nursery
 
 MODEL = "tiny-sdxl"
@@ -154,3 +157,43 @@ def call(
     structlog.reset_defaults()  # lines went to this test's standard error
     os.environ.clear()  # options become variables
     os.environ.update(before)
+
+
+@pytest.fixture
+def raw() -> Iterator["redis.Redis[bytes]"]:
+    """A server of the test's own."""
+    with LocalServer() as server, redis.Redis(port=server.port) as client:
+        yield client
+
+
+@pytest.fixture
+def ask(call: Call, raw: "redis.Redis[bytes]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """A command on that server, and on an empty store."""
+    port = raw.connection_pool.connection_kwargs["port"]
+    monkeypatch.setenv("DARKROOM_REDIS_URL", f"redis://127.0.0.1:{port}/0")
+    monkeypatch.setenv("DARKROOM_STORAGE_URL", tmp_path.as_uri())
+    return call
+
+
+@pytest.fixture
+def client(ask: Call) -> Iterator[Darkroom]:
+    with Darkroom() as client:
+        yield client
+
+
+@pytest.fixture
+def hand(ask: Call) -> Iterator[Hand]:
+    io = BlockingIO(TaskSettings())
+    yield Hand(io)
+    io.close()
+
+
+@pytest.fixture
+def submit(client: Darkroom) -> Callable[..., list[str]]:
+    """Takes in so many jobs; their ids, oldest first."""
+
+    def submit(count: int, **fields: object) -> list[str]:
+        request = {"prompt": "a cat", "model": "sdxl", **fields}
+        return [found.job.id for found in client.submit_many([request] * count) if found.job]
+
+    return submit

@@ -1,61 +1,19 @@
 """Several jobs in one command, ids however they are written, and records that cannot be read."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from pathlib import Path
 
 import pytest
 import redis
 
-from darkroom.cli.demo.server import LocalServer
 from darkroom.storage import ObjectStore, open_store
-from darkroom.tasks import Darkroom, JobError, TaskSettings, claims
-from darkroom.tasks.redis_io import BlockingIO
+from darkroom.tasks import JobError, claims
 from tests.acceptance.conftest import Call, Told
 from tests.integration.hand import RULES, Hand
 
 OURS = JobError(code="internal_error", message="oh")
 NEWER = '{"kind": "upscale", "prompt": "of a newer version"}'
-
-
-@pytest.fixture
-def raw() -> Iterator["redis.Redis[bytes]"]:
-    with LocalServer() as server, redis.Redis(port=server.port) as client:
-        yield client
-
-
-@pytest.fixture
-def ask(call: Call, raw: "redis.Redis[bytes]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
-    """A command on that server, and on an empty store."""
-    port = raw.connection_pool.connection_kwargs["port"]
-    monkeypatch.setenv("DARKROOM_REDIS_URL", f"redis://127.0.0.1:{port}/0")
-    monkeypatch.setenv("DARKROOM_STORAGE_URL", tmp_path.as_uri())
-    return call
-
-
-@pytest.fixture
-def client(ask: Call) -> Iterator[Darkroom]:
-    with Darkroom() as client:
-        yield client
-
-
-@pytest.fixture
-def hand(ask: Call) -> Iterator[Hand]:
-    io = BlockingIO(TaskSettings())
-    yield Hand(io)
-    io.close()
-
-
-@pytest.fixture
-def submit(client: Darkroom) -> Callable[..., list[str]]:
-    """Takes in so many jobs; their ids, oldest first."""
-
-    def submit(count: int, **fields: object) -> list[str]:
-        request = {"prompt": "a cat", "model": "sdxl", **fields}
-        return [found.job.id for found in client.submit_many([request] * count) if found.job]
-
-    return submit
 
 
 @pytest.fixture
