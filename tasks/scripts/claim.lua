@@ -90,33 +90,18 @@ for _, lane in ipairs(lanes) do
 end
 table.sort(models)  -- lanes come in any order
 
--- Who is due first in these lanes, and how far ahead of its pool's clock: a tenant, or of one tenant a user.
-local function first_in(class, tenant)
+-- Who is due first in these lanes, and how far ahead of its pool's clock: a tenant, or of one tenant a user. `beyond`: of
+-- those who are due later than a newcomer.
+local function first_in(class, tenant, beyond)
   local first, least
   for _, lane in ipairs(open[class]) do
-    local head = try("ZRANGE", tenant and key("turn", lane, tenant) or key("turn", lane), 0, 0, "WITHSCORES") or {}
-    local ahead = head[2] and head[2] ~= NEVER and tonumber(head[2]) - clock_of(service(pool_of(lane), tenant))
+    local turns, clock = tenant and key("turn", lane, tenant) or key("turn", lane), clock_of(service(pool_of(lane), tenant))
+    local from = beyond and "(" .. string.format("%.17g", clock) or "-inf"
+    local head = try("ZRANGEBYSCORE", turns, from, "(" .. NEVER, "WITHSCORES", "LIMIT", 0, 1) or {}
+    local ahead = head[2] and tonumber(head[2]) - clock
     if ahead and (not least or ahead < least) then first, least = head[1], ahead end
   end
   return first, least
-end
-
--- Who comes anew begins at the clock, before those who have been served: were there no end to them, these would never be.
--- So the clock goes on by what it would in a fair share of time, but no further than just past the first one beyond it.
-local function drift(class, tenant, ahead, due)
-  if ahead > 0 then return end
-  local number, least = 0, nil
-  for _, lane in ipairs(open[class]) do
-    local turns = tenant and key("turn", lane, tenant) or key("turn", lane)
-    local clock = clock_of(service(pool_of(lane), tenant))
-    local beyond = "(" .. string.format("%.17g", clock)
-    local head = try("ZRANGEBYSCORE", turns, beyond, "(" .. NEVER, "WITHSCORES", "LIMIT", 0, 1) or {}
-    if head[2] then least = math.min(least or math.huge, tonumber(head[2]) - clock) end
-    number = number + (try("ZCOUNT", turns, "-inf", "(" .. NEVER) or 0)
-  end
-  if number == 0 then return end
-  local step = math.min(math.max(due / (number + 1), 2 * NEWCOMER), (least or 0) + 2 * NEWCOMER)
-  for _, pool in ipairs(pools[class]) do try("ZINCRBY", service(pool, tenant), step, CLOCK) end
 end
 
 -- Whether one is before the other: by the first pair of values that differ.
@@ -138,7 +123,9 @@ local function best_of(class, tenant, who)
       local rank = tonumber(head[2])
       local turn = tonumber(score(service(pool_of(lane), tenant), newest_of(who))) or 0
       local order = {math.floor(rank / 1e13), turn, rank}
-      if not best or precedes(order, best.order) then best = {id = head[1], lane = lane, order = order} end
+      if not best or precedes(order, best.order) then
+        best = {id = head[1], lane = lane, order = order, user = string.sub(who, 2), turns = {}}
+      end
     elseif head then  -- a place that was left half-way
       try("ZREM", key("turn", lane, tenant), who)
       seat(lane, tenant, nil, limits_of(tenant))
@@ -147,22 +134,45 @@ local function best_of(class, tenant, who)
   return best
 end
 
-local MOST_LEFT = 64  -- of such places at a time
+local MOST_NEW = 4  -- times what its job costs, that newcomers have before who has been served before
+
+-- The job of who is due, as `job_of` finds it. Newcomers go before all others: were there no end to them these would never
+-- be served, so now and then one of them is, out of turn.
+local function in_turn(class, tenant, level, job_of)
+  local who, ahead = first_in(class, tenant)
+  if not who then return nil end
+  local other, beyond
+  if ahead <= 0 then other, beyond = first_in(class, tenant, true) end
+  if other then
+    local found = job_of(other)
+    local new = found and tonumber(score(service(pool_of(found.lane), tenant), NEW))
+    if new and new >= MOST_NEW * (tonumber(try("HGET", job_key(found.id), "cost") or nil) or 1) then
+      found.turns[level] = {ahead = beyond, out = true}
+      return found
+    end
+  end
+  local found = job_of(who)
+  if found then found.turns[level] = {ahead = ahead, others = other ~= nil} end
+  return found
+end
+
+local function job_of_tenant(class, tenant)
+  local found = in_turn(class, tenant, 2, function(who) return best_of(class, tenant, who) end)
+  if found then found.tenant = tenant end
+  return found
+end
+
+local MOST_LEFT = 64  -- places, left half-way, at a time
 
 -- The job whose turn it is in a class of lanes: of the tenant that is due, and of its user. nil where none may start.
 local function first_of(class)
   for _ = 1, MOST_LEFT do
-    local tenant, tenant_ahead = first_in(class)
+    local found = in_turn(class, nil, 1, function(tenant) return job_of_tenant(class, tenant) end)
+    if found then return found end
+    local tenant = first_in(class)
     if not tenant then return nil end
-    local who, user_ahead = first_in(class, tenant)
-    local best = who and best_of(class, tenant, who)
-    if best then
-      best.tenant, best.user, best.aheads = tenant, string.sub(who, 2), {tenant_ahead, user_ahead}
-      return best
-    elseif not who then
-      for _, lane in ipairs(open[class]) do
-        if score(key("turn", lane), tenant) then seat(lane, tenant, nil, limits_of(tenant)) end
-      end
+    for _, lane in ipairs(open[class]) do
+      if score(key("turn", lane), tenant) then seat(lane, tenant, nil, limits_of(tenant)) end
     end
   end
 end
@@ -203,11 +213,8 @@ for _ = 1, MOST_STALE do
   elseif not overtaken(job, record_ttl) then
     local limits = limits_of(job.tenant)
     local reply = start(job)
-    local class, due = class_of(job.lane), job.cost / weight_of(limits)
-    charge(job, pools[class], found.aheads, limits)
+    charge(job, pools[class_of(job.lane)], found.turns, limits)
     seat_out(job, limits)
-    drift(class, nil, found.aheads[1], due)
-    drift(class, job.tenant, found.aheads[2], job.cost)
     for _, class in ipairs(owed) do
       try("HINCRBYFLOAT", key("paces"), debt_of(class), job.cost * share / (1 - share))
     end

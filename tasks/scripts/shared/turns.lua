@@ -7,6 +7,8 @@
 
 local CLOCK = "=clock"       -- a member that is nobody's name
 local NEWCOMER = 1e-3        -- of virtual time, by which who begins at the clock goes before who has begun there already
+local TICK = 1e-6            -- by which the clock goes on with each of them
+local NEW = "=new"           -- a member: what newcomers have had while others who have been served before waited
 local NEVER = "inf"          -- as Redis writes it
 local SERVICE_SECONDS = 30 * 24 * 3600
 local NEWEST_MS = 3600 * 1000
@@ -25,10 +27,12 @@ local function score(set, one) return try("ZSCORE", set, one) or nil end
 
 local function clock_of(set) return tonumber(score(set, CLOCK)) or 0 end
 
--- When somebody who comes now may start.
+-- When somebody who comes now may start. Newcomers go in the order in which they came.
 local function start_of(set, who)
   local clock, own = clock_of(set), tonumber(score(set, who))
-  return own and own > clock and own or clock - NEWCOMER
+  if own and own > clock then return own end
+  try("ZADD", set, "XX", "INCR", TICK, CLOCK)
+  return clock - NEWCOMER
 end
 
 -- What an operator has set of a tenant: weight, max_running, max_queued, user_max_running, user_max_queued.
@@ -144,15 +148,17 @@ end
 
 -- Moves the next start of who is served, for all pools that share a worker: so one who has jobs for two models gets no
 -- more than one who has jobs for one. The clocks of all go on alike, else who waits in one of them would not come nearer.
--- `ahead` of the clock of the pool that serves its start was due.
-local function advance(who, tenant, pools, own, ahead, due)
+-- `turn.ahead` of the clock of the pool that serves its start was due; `out` of turn, it leaves the clocks as they are;
+-- `others`, who have been served before, wait.
+local function advance(who, tenant, pools, own, turn, due, cost)
   for _, pool in ipairs(pools) do
     local set = service(pool, tenant)
     local clock = clock_of(set)
-    local time = clock + math.max(ahead, 0)
-    local from = math.max(pool == own and clock + ahead or time, tonumber(score(set, who)) or -math.huge)
+    local time = turn.out and clock or clock + math.max(turn.ahead, 0)
+    local from = math.max(pool == own and clock + turn.ahead or time, tonumber(score(set, who)) or -math.huge)
     try("ZADD", set, from + due, who, time, CLOCK)
-    if ahead > 0 then try("ZREMRANGEBYSCORE", set, "-inf", "(" .. string.format("%.17g", time)) end
+    if time > clock then try("ZREMRANGEBYSCORE", set, "-inf", "(" .. string.format("%.17g", time)) end
+    if turn.ahead > 0 then try("ZREM", set, NEW) elseif turn.others then try("ZINCRBY", set, cost, NEW) end
     try("EXPIRE", set, SERVICE_SECONDS)
   end
 end
@@ -177,11 +183,11 @@ local function weight_of(limits)
   return weight and weight > 0 and weight or 1
 end
 
--- The job starts: its cost is charged. `aheads`: of the clocks, when its tenant and its user were due.
-local function charge(job, pools, aheads, limits)
+-- The job starts: its cost is charged. `turns`: that of its tenant, and that of its user.
+local function charge(job, pools, turns, limits)
   local own = pool_of(job.lane)
-  advance(job.tenant, nil, pools, own, aheads[1], job.cost / weight_of(limits))
-  advance(member(job.user), job.tenant, pools, own, aheads[2], job.cost)
+  advance(job.tenant, nil, pools, own, turns[1], job.cost / weight_of(limits), job.cost)
+  advance(member(job.user), job.tenant, pools, own, turns[2], job.cost, job.cost)
   local set, at = service(own, job.tenant), now()
   try("ZADD", set, at, newest_of(member(job.user)))
   try("ZREMRANGEBYSCORE", set, at / 2, at - NEWEST_MS)
