@@ -1,4 +1,4 @@
-"""A shop floor in virtual time: tenants submit, workers take whose turn it is, and a job takes what it costs."""
+"""A shop floor in virtual time: tenants submit, workers take whose turn it is, and jobs take what they cost."""
 
 import json
 from collections import Counter
@@ -98,6 +98,10 @@ class Floor:
         """A job is started."""
         claim = self.ask(*models, **more)
         assert isinstance(claim, Claim), claim
+        return self.started(claim)
+
+    def started(self, claim: Claim) -> Start:
+        """What there is to know of it."""
         tenant, user, lane, cost = self.raw.hmget(self.key("job", claim.job_id), "tenant", "user", "lane", "cost")
         place = Place.parse(lane or "")
         self.starts.append(Start(claim, tenant or "", user or "", place, float(cost or 1), self.now))

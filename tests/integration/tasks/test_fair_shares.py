@@ -2,6 +2,8 @@
 
 import pytest
 
+from darkroom.tasks import claims
+
 from .floor import PACE_MS, Floor, Start, served, shares
 
 
@@ -113,8 +115,6 @@ def _serve_slowly(floor: Floor, number: int) -> list[Start]:
 
 
 def test_a_job_that_was_handed_back_at_once_costs_next_to_nothing(floor: Floor) -> None:
-    from darkroom.tasks import claims
-
     floor.submit("a", 100)
     floor.submit("unlucky", 100)
     floor.serve(20)
