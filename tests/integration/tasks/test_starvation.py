@@ -1,7 +1,7 @@
 """Nobody starves: how much is started before a job at most, on a floor with all kinds of tenants.
 
-Take the first job of a tenant of weight w, whose job before it cost l. Until it starts, every other tenant of weight v is
-started jobs of l * v / w + m in cost at most, where m is its largest job. For a newcomer l is nothing. (Goyal, Vin,
+Take the first job of a tenant of weight w, whose job before it cost l. Until it starts, every other tenant of weight v
+is started jobs of l * v / w + m in cost at most, where m is its largest job. For a newcomer l is nothing. (Goyal, Vin,
 Cheng: SIGCOMM 1996, theorem 1.) Behind newcomers without end it is served once they have had four times its cost.
 """
 
