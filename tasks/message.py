@@ -23,9 +23,9 @@ def queue_name(model: str, lane: str) -> str:
     return f"queue:{model}:{lane}"
 
 
-def bare_knock(lane: str) -> str:
-    """A message that names no job; always the same: it is part of the scripts, which the server knows by their text."""
-    return knock(NO_JOB, f"queue:{lane}", tag=NO_JOB)
+def bare_knock() -> str:
+    """A message that names no job, for a script to put `<lane>` and `<tag>` in; the same in every process."""
+    return knock(NO_JOB, "queue:<lane>", "<tag>")
 
 
 def knock(job_id: str, queue: str, tag: str = "") -> str:
