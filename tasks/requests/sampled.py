@@ -59,11 +59,9 @@ class Sampled(JobRequest):
     def warnings(self, offer: ModelOffer) -> Iterator[str]:
         """`guidance_rescale_ignored`: without guidance there is nothing to bring back. `no_steps`: none is left."""
         yield from super().warnings(offer)
-        asked = getattr(self, "guidance_scale", None)
-        if self.guidance_rescale and (offer.defaults.guidance_scale if asked is None else asked) <= 1:
+        if self.guidance_rescale and self.rows(offer) == 1:
             yield "guidance_rescale_ignored"
-        strength = getattr(self, "strength", None)
-        if strength is not None and not steps_left(self.asked_steps(offer), strength):
+        if not self.steps_made(offer):
             yield "no_steps"
 
     def filled(self, offer: ModelOffer) -> dict[str, Any]:
@@ -82,8 +80,13 @@ class Sampled(JobRequest):
         width, height = self.extent(offer)
         if not width or not height:  # that of a source picture, which nobody has looked at yet
             width, height = offer.defaults.width, offer.defaults.height
-        steps = steps_left(self.asked_steps(offer), getattr(self, "strength", None) or 1.0)
-        return self.pieces * self.rows(offer) * (steps + DECODING) * max(megapixels(width, height), LEAST_MEGAPIXELS)
+        steps = self.steps_made(offer) + DECODING
+        return self.pieces * self.rows(offer) * steps * max(megapixels(width, height), LEAST_MEGAPIXELS)
+
+    def steps_made(self, offer: ModelOffer) -> int:
+        """Those that `strength` leaves, where there is one."""
+        steps, strength = self.asked_steps(offer), getattr(self, "strength", None)
+        return steps if strength is None else steps_left(steps, strength)
 
     def rows(self, offer: ModelOffer) -> int:
         """Of a denoiser call, for one picture."""

@@ -30,6 +30,7 @@ def cost(**fields: Any) -> float:
         ({"width": 504, "height": 1000}, 40 * 0.504),
         ({"num_inference_steps": 39}, 80),
         ({"kind": "img2img", "image": PICTURE, "strength": 0.5}, 2 * (9 + 1)),
+        ({"kind": "img2img", "image": PICTURE, "strength": 0}, 2 * (0 + 1)),
         ({"kind": "interpolate", "prompt_to": "the sea", "frames": 4}, 4 * 40),
         ({"hires": {"scale": 1.2, "strength": 0.5, "steps": 20}}, 40 + 2 * (10 + 1) * 1.2**2),
     ],
