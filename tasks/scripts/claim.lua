@@ -146,7 +146,7 @@ local function in_turn(class, tenant, level, job_of)
   if other then
     local found = job_of(other)
     local new = found and tonumber(score(service(pool_of(found.lane), tenant), NEW))
-    if new and new >= MOST_NEW * (tonumber(try("HGET", job_key(found.id), "cost") or nil) or 1) then
+    if new and new >= MOST_NEW * cost_of(found.id) then
       found.turns[level] = {ahead = beyond, out = true}
       return found
     end
@@ -189,7 +189,7 @@ local function choose()
       first = found
     elseif found then
       local debt = tonumber(try("HGET", key("paces"), debt_of(class)) or nil) or 0
-      local cost = tonumber(try("HGET", job_key(found.id), "cost") or nil) or 1
+      local cost = cost_of(found.id)
       if debt >= cost then
         try("HINCRBYFLOAT", key("paces"), debt_of(class), -cost)
         return found, {}

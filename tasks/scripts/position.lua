@@ -45,7 +45,7 @@ end
 -- As if all cost what the first ones of the lane do, and as many ran at a time as do now.
 local cost, looked_at, at_a_time = 0, 0, 0
 for _, other in ipairs(try("ZRANGE", key("queued", job.lane), 0, 9) or {}) do
-  cost, looked_at = cost + (tonumber(try("HGET", job_key(other), "cost") or nil) or 1), looked_at + 1
+  cost, looked_at = cost + cost_of(other), looked_at + 1
 end
 for _, other in ipairs(try("ZRANGE", key("leases"), 0, MOST_LOOKED_AT - 1) or {}) do
   local lane = try("HGET", job_key(other), "lane")

@@ -154,6 +154,9 @@ end
 
 -- Sets: what their members must be, and what it is called where they are not.
 
+-- Lane, tenant and user of whom these are the jobs that wait.
+local function wait_of(name) return string.match(name, "^wait:([^:]+:[^:]+):([^:]*):(.*)$") end
+
 local function demands_of(name)
   local state, tenant, user = string.match(name, "^index:(%a+):?([^:]*):?(.*)$")
   if state then
@@ -161,10 +164,10 @@ local function demands_of(name)
       return job.state == state and (tenant == "" or job.tenant == tenant) and (user == "" or job.user == user)
     end
   end
-  local place, whose = string.match(name, "^wait:([^:]+:[^:]+):(.+)$")
+  local place, whose, of = wait_of(name)
   if place then
     return "place_stale", function(job)
-      return job.state == "queued" and job.lane == place and job.tenant .. ":" .. job.user == whose
+      return job.state == "queued" and job.lane == place and job.tenant == whose and job.user == of
     end
   end
   local lane = string.match(name, "^queued:(.+)$")
@@ -191,7 +194,7 @@ local function check_member(name, id, repair, belongs)
     return
   end
   redis.call("ZREM", key(name), id)
-  local lane, tenant, user = string.match(name, "^wait:([^:]+:[^:]+):([^:]*):(.*)$")
+  local lane, tenant, user = wait_of(name)
   if lane then unseat(lane, tenant, user) end
   mended(id, not job and is_swept(name) and "swept" or repair)
 end

@@ -75,7 +75,6 @@ local function create()
   if start_by ~= "" then redis.call("HSET", job_key(id), "start_by", start_by) end
   redis.call("ZADD", key("index", "queued"), created, id)
   redis.call("ZADD", key("index", "queued", tenant), created, id)
-  redis.call("ZADD", key("queued", queue), created, id)
   enter(job)
   if idem ~= "" then redis.call("SET", key("idempotency", tenant, idem), id .. " " .. digest, "EX", idem_ttl) end
   redis.call("ZADD", key("deadlines"), math.min(tonumber(start_by) or finish_by, finish_by), id)

@@ -27,6 +27,9 @@ local function score(set, one) return try("ZSCORE", set, one) or nil end
 
 local function clock_of(set) return tonumber(score(set, CLOCK)) or 0 end
 
+-- Of a job that waits; producers of before say nothing of it.
+local function cost_of(id) return tonumber(try("HGET", job_key(id), "cost") or nil) or 1 end
+
 -- When somebody who comes now may start. Newcomers go in the order in which they came.
 local function start_of(set, who)
   local clock, own = clock_of(set), tonumber(score(set, who))
