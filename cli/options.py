@@ -19,6 +19,7 @@ def _an_id(text: str) -> str:
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output, errors included.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.", parser=_an_id)]
 JobIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of jobs.", parser=_an_id)]
+OfTenant = Annotated[str | None, typer.Option("--tenant", help="Jobs of others are not found.")]
 AnyJobIds = Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Ids of jobs.", parser=_an_id)]
 Before = Annotated[
     str | None, typer.Option(metavar="ID", help="Only older than this job: the next page.", parser=_an_id)

@@ -5,13 +5,17 @@ from typing import Annotated
 import typer
 
 from darkroom.cli.errors import UsageFault
-from darkroom.cli.options import AsJson, JobIds
+from darkroom.cli.options import AsJson, JobIds, OfTenant
 from darkroom.cli.screen import Screen, pairs, table
 from darkroom.cli.several import Done, one_by_one
 from darkroom.tasks import Darkroom, JobNotFound
-from darkroom.tasks.tenancy import Limits, Paused, TenantUse
+from darkroom.tasks.tenancy import Limits, Paused, TenantUse, limits
 
 app = typer.Typer(help="Shares and limits of tenants.", no_args_is_help=True)
+
+_METAVAR = "MODEL|TENANT"
+AreTenants = Annotated[bool, typer.Option("--tenant", help="They are tenants.")]
+AreModels = Annotated[bool, typer.Option("--model", help="They are models.")]
 
 HEADS = ("TENANT", "WAIT", "RUN", "WEIGHT", "MAY RUN", "MAY WAIT", "USER RUNS", "USER WAITS", "STATE")
 _MOVED = {"moved": "is the next of its tenant", "not_waiting": "does not wait", "not_found": "not found"}
@@ -50,16 +54,16 @@ def set_one(
         raise UsageFault("say what is to be set: --weight, --max-running, --max-queued and others, or --reset")
     with Darkroom() as client:
         before = {} if reset else client.limits_of(name).model_dump(exclude_defaults=True)
-        client.set_limits(name, **{**before, **given})
-        found = client.limits_of(name)
+        found = limits(**{**before, **given})
+        client.set_limits(name, **found.model_dump())
     Screen(as_json=as_json).result({"tenant": name, **found.model_dump()}, pairs([(name, _words(found))]))
 
 
 def pause(
-    names: Annotated[list[str], typer.Argument(metavar="MODEL|TENANT", help="What is paused.")],
+    names: Annotated[list[str], typer.Argument(metavar=_METAVAR, help="What is paused.")],
     *,
-    tenant: Annotated[bool, typer.Option("--tenant", help="They are tenants.")] = False,
-    model: Annotated[bool, typer.Option("--model", help="They are models.")] = False,
+    tenant: AreTenants = False,
+    model: AreModels = False,
     as_json: AsJson = False,
 ) -> None:
     """Start nothing more of a tenant, or with a model; what runs goes on, and deadlines hold."""
@@ -67,10 +71,10 @@ def pause(
 
 
 def resume(
-    names: Annotated[list[str], typer.Argument(metavar="MODEL|TENANT", help="What goes on.")],
+    names: Annotated[list[str], typer.Argument(metavar=_METAVAR, help="What goes on.")],
     *,
-    tenant: Annotated[bool, typer.Option("--tenant", help="They are tenants.")] = False,
-    model: Annotated[bool, typer.Option("--model", help="They are models.")] = False,
+    tenant: AreTenants = False,
+    model: AreModels = False,
     as_json: AsJson = False,
 ) -> None:
     """Let what was paused go on."""
@@ -81,7 +85,7 @@ def move(
     job_ids: JobIds,
     *,
     front: Annotated[bool, typer.Option("--front", help="Before all others of its tenant.")] = False,
-    tenant: Annotated[str | None, typer.Option("--tenant", help="Jobs of others are not found.")] = None,
+    tenant: OfTenant = None,
     as_json: AsJson = False,
 ) -> int:
     """Change the place of jobs that wait."""
@@ -111,19 +115,19 @@ def _switch(verb: str, names: list[str], *, tenant: bool, model: bool, as_json: 
 
 
 def _row(use: TenantUse) -> tuple[object, ...]:
-    limits = use.limits or Limits()
-    able = (limits.max_running, limits.max_queued, limits.user_max_running, limits.user_max_queued)
+    found = use.limits or Limits()
+    able = (found.max_running, found.max_queued, found.user_max_running, found.user_max_queued)
     state = "paused" if use.paused else "" if use.limits else "its limits cannot be read: set them anew"
     return (
         use.name,
         use.queued,
         use.running,
-        f"{limits.weight:g}",
+        f"{found.weight:g}",
         *("-" if one is None else one for one in able),
         state,
     )
 
 
-def _words(limits: Limits) -> str:
-    named = {name: value for name, value in limits.model_dump().items() if value is not None}
+def _words(found: Limits) -> str:
+    named = {name: value for name, value in found.model_dump().items() if value is not None}
     return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in named.items())

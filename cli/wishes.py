@@ -1,11 +1,8 @@
 """`darkroom save`, `darkroom sample`: what is wished of trainings while they run."""
 
 from collections.abc import Callable
-from typing import Annotated
 
-import typer
-
-from darkroom.cli.options import AsJson, JobIds
+from darkroom.cli.options import AsJson, JobIds, OfTenant
 from darkroom.cli.screen import Screen
 from darkroom.cli.several import Done, one_by_one
 from darkroom.tasks import Darkroom, JobNotFound
@@ -17,8 +14,6 @@ _WORDS = {
     "already_finished": "has finished",
     "not_found": "not found",
 }
-
-OfTenant = Annotated[str | None, typer.Option("--tenant", help="Jobs of others are not found.")]
 
 
 def save(job_ids: JobIds, *, tenant: OfTenant = None, as_json: AsJson = False) -> int:

@@ -16,6 +16,7 @@ from darkroom.tasks.adapters import LoraOffer, OwnLora, UnreadableLora
 from darkroom.tasks.catalogue import ModelOffer
 from darkroom.tasks.errors import Fault, InvalidRequest, QueueBroken
 from darkroom.tasks.families import NAME
+from darkroom.tasks.fields import TENANT
 from darkroom.tasks.redis_io import Key, Operation, command
 from darkroom.tasks.requests import JobRequest
 from darkroom.tasks.requests.loras import Lora
@@ -23,7 +24,6 @@ from darkroom.tasks.requests.loras import Lora
 PREFIX = "loras/"
 MOST_BYTES = 2 << 30  # of a file; one of SDXL's with rank 128 and convolutions, in float32, has 1.8 GB
 
-_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _NAME = re.compile(NAME)
 _VERSION = re.compile(r"loras/([^/]+)/([^/]+)/([0-9a-f]{64})\.(safetensors|json)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -66,7 +66,7 @@ class Version:
 def folder_of(tenant: str, name: str = "") -> str:
     """Where in the store the tenant's LoRAs lie, or the versions of one. Raises InvalidRequest for what is no name."""
     faults = []
-    if not _TENANT.fullmatch(tenant):
+    if not TENANT.fullmatch(tenant):
         faults.append(Fault("tenant", "invalid_value", f"{tenant[:64]!r} is no tenant's name"))
     if name and not _NAME.fullmatch(name):
         why = "a LoRA's name has small letters, digits, dots, hyphens and underscores, 64 at most, and is never a path"
@@ -102,7 +102,7 @@ def asked_of(request: object) -> tuple[str, list[str]]:
         return "", []
     several = isinstance(loras, Sequence) and not isinstance(loras, str)
     names = [name for one in (loras if several else [loras]) if (name := _named(one))]
-    return (tenant, names) if isinstance(tenant, str) and _TENANT.fullmatch(tenant) else ("", [])
+    return (tenant, names) if isinstance(tenant, str) and TENANT.fullmatch(tenant) else ("", [])
 
 
 def read_named(requests: Iterable[object]) -> Operation[Belongings]:
