@@ -1,5 +1,6 @@
 """What tests of every kind share."""
 
+import logging
 import os
 import shlex
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from functools import cache
 
 import execnet
 import pytest
+import structlog
 
 # Before torch is imported: tiny models gain nothing from a second thread, and other tests run beside.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -32,6 +34,16 @@ def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
             patch.delenv(name)
         patch.setenv("DARKROOM_MODELS_DIR", str(tmp_path_factory.mktemp("models-dir")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _clean_logs() -> Iterator[None]:
+    """A program that ran in this process sends lines to its streams; the next test's lines are not sent there, too."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    structlog.reset_defaults()
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

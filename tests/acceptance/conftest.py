@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import redis
-import structlog
 
 from darkroom.cli.app import run
 from darkroom.cli.demo.server import LocalServer
@@ -154,7 +153,6 @@ def call(
         return _keeps_secrets(Told(code, told.out, told.err))
 
     yield call
-    structlog.reset_defaults()  # lines went to this test's standard error
     os.environ.clear()  # options become variables
     os.environ.update(before)
 

@@ -2,7 +2,6 @@
 
 import io
 import json
-import logging
 import shutil
 import signal
 import sys
@@ -13,7 +12,6 @@ from typing import Any
 import psutil
 import pytest
 import redis
-import structlog
 
 from darkroom.cli.demo.server import LocalServer
 from darkroom.storage import ObjectStore
@@ -41,10 +39,9 @@ def small(task_settings: TaskSettings, store: ObjectStore, entry: ModelEntry, tm
 
 
 @pytest.fixture
-def start(small: Studio, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+def start(small: Studio, monkeypatch: pytest.MonkeyPatch) -> Start:
     """Runs the worker's program in this process until it gives up; its exit code and its last words."""
     said = io.StringIO()
-    monkeypatch.setattr(logging.root, "handlers", [*logging.root.handlers])
     monkeypatch.setattr(program, "configure_logs", lambda form, level: configure_logs("json", level, said))
 
     def begin(*models: str, **environment: str) -> tuple[int, dict[str, Any]]:
@@ -54,8 +51,7 @@ def start(small: Studio, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         code = program.main()
         return code, json.loads(said.getvalue().splitlines()[-1])
 
-    yield begin
-    structlog.reset_defaults()
+    return begin
 
 
 def test_a_changed_weight_ends_worker_and_supervisor_for_good(small: Studio, tmp_path: Path) -> None:
