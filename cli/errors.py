@@ -6,6 +6,7 @@ CliError
 ├── UsageFault       usage            options that do not exist or do not go together
 ├── ExtraMissing     extra_missing    a library of one of Darkroom's extras is not installed
 ├── FileFault        file_error       a file of this machine cannot be read or written
+├── FileRefused      batch_file_invalid  lines of a batch's file cannot be told apart (darkroom.cli.batch.lines)
 ├── WorkerNotUp      worker_not_up    no worker of this host serves
 ├── WorkerFailed     worker_failed    a worker that was started ended or did not get ready
 └── Interrupted      interrupted      a signal ended the command

@@ -1,0 +1,1 @@
+"""`darkroom batch`: files of requests, whose results are collected in a folder."""
