@@ -17,6 +17,7 @@ from bench import (
     serve,
     speedups,
     submit,
+    urgent,
     watch,
     worker_memory,
 )
@@ -38,6 +39,7 @@ BENCHES: dict[str, Callable[[], list[Row]]] = {
     "adapters": adapters.measure,
     "finetune": finetune.measure,
     "serve": serve.measure,
+    "urgent": urgent.measure,
 }
 
 

@@ -18,15 +18,19 @@ _MEMORY_PHRASES = ("not enough memory", "can't allocate memory", "out of memory"
 _BROKEN_PHRASES = ("CUDA error", "EXECUTION_FAILED", "INTERNAL_ERROR", "device-side assert")
 
 
+class Control(Exception):
+    """What ends a job or an image from outside, such as a cancel: nothing has failed."""
+
+
 @contextmanager
 def failures_become_ours(is_control: Callable[[BaseException], bool] = lambda _: False) -> Iterator[None]:
     """Raises OutOfMemory, DeviceBroken or GenerationFailed for what a model call raised.
 
-    Errors of our own pass, and what `is_control` knows: a callback's way to end the generation.
+    Errors of our own pass, and so do a Control and what `is_control` knows: a callback's way to end the generation.
     """
     try:
         yield
-    except DarkroomError:
+    except (DarkroomError, Control):
         raise
     except Exception as error:
         if is_control(error):

@@ -67,11 +67,17 @@ class WorkerSettings(Settings):
     memory: MemoryMode = Field(default="full", description="how the model is held in device memory")
     threads: int = Field(default=0, ge=0, le=256, description="CPU threads of the model's calls; 0: all cores")
     concurrency: int = Field(default=0, ge=0, description="jobs in flight in one process; 0: by device")
+    urgent_places: int = Field(
+        default=1, ge=0, le=64, description="interactive jobs that begin though others are in all places"
+    )
     lanes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_lanes)] = Field(
         default=LANES, min_length=1, description="whose jobs are taken: interactive, bulk, training"
     )
     bulk_share: float = Field(
-        default=0.05, ge=0, lt=1, description="of what is started, that bulk has while interactive jobs wait"
+        default=0.05,
+        ge=0,
+        lt=1,
+        description="of what is started, and of the model's time, that bulk has beside interactive",
     )
     training_share: float = Field(
         default=0.1, ge=0, lt=1, description="of the model's time, that a training has while pictures are made"

@@ -41,8 +41,12 @@ class DarkroomSide(Side):
 
     def submit(self, asks: Sequence[Ask]) -> str:
         (ask,) = asks
+        return self._client.submit(self.request(ask)).id
+
+    def request(self, ask: Ask) -> Txt2Img:
+        """What is submitted for it."""
         entry = self._setup.model.entry
-        request = Txt2Img(
+        return Txt2Img(
             model=entry.name,
             prompt=ask.prompt,
             width=ask.width,
@@ -52,7 +56,6 @@ class DarkroomSide(Side):
             seed=ask.seed,
             loras=[self._lora(ask)] if self._adapted == "loras" else [],
         )
-        return self._client.submit(request).id
 
     def _lora(self, ask: Ask) -> Lora:
         return Lora(name=self._loras[ask.seed % len(self._loras)].stem, scale=0.8)

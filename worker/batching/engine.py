@@ -25,9 +25,10 @@ from darkroom.worker.batching.neighbours import Neighbours
 from darkroom.worker.batching.pace import Pace
 from darkroom.worker.batching.placements import Script, Ticket
 from darkroom.worker.batching.policy import Batch, Policy, Waiting
-from darkroom.worker.batching.reply import Reply
+from darkroom.worker.batching.reply import Reply, answer
 from darkroom.worker.batching.spare import SHARE, Spare
 from darkroom.worker.batching.stacking import Call
+from darkroom.worker.batching.standing import NOBODY, Expected, check_of, is_urgent
 from darkroom.worker.batching.stats import EngineStats
 from darkroom.worker.batching.streams import Handed, Streams
 from darkroom.worker.batching.threads import set_threads
@@ -69,8 +70,8 @@ class Engine:
         self.streams = Streams(device)
         self._stats = EngineStats()
         self._changed = threading.Condition()
-        self._agenda = Agenda(Spare(spare), self._choose, self._denoise)
         self._crowd = Crowd(self._gap)
+        self._agenda = Agenda(Spare(spare), self.policy.standing, self._expected, self._choose, self._denoise)
         on_cores = device is None or device.type == "cpu"  # elsewhere the thread has no team at work
         self._neighbours = Neighbours(threads if on_cores else 1)
         self._pace = Pace(self._ran)
@@ -86,10 +87,10 @@ class Engine:
         """`fn(*args, **kwargs)` on the engine's thread; blocks. Whatever it raises comes out here, SystemExit too.
 
         While images wait for their denoiser, at most one such call runs between two of its steps, others only while it
-        waits for company or the device has its next calls. From the engine's own thread it is a plain call.
-        Raises EngineClosed after `close`.
+        waits for company or the device has its next calls. What is not urgent (`standing.asking`) stands still as such
+        images do. From the engine's own thread it is a plain call. Raises EngineClosed after `close`.
         """
-        return self._answered(self._agenda.calls, fn, *args, **kwargs)
+        return self._answered(self._agenda.calls if is_urgent() else self._agenda.others, fn, *args, **kwargs)
 
     def spare(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`fn(*args, **kwargs)` as `call` does it, once no image is in the making, or its share of the time says so.
@@ -121,7 +122,7 @@ class Engine:
         """`module(*args, **kwargs)`, stacked with the calls of other images that fit; blocks. `extras`: see `Call`.
 
         From the first call on, others may wait for this image's next one, until `leave`. Raises what the module raises
-        for this call alone, ImageLeft, EngineClosed.
+        for this call alone, ImageLeft, EngineClosed, and what the ticket's `on_wait` does: the image is to leave then.
         """
         pending = Pending(Call.of(module, args, kwargs, extras), ticket, self.streams.handed(None))
         if threading.current_thread() is self._thread:
@@ -130,15 +131,16 @@ class Engine:
         with self._changed:
             self._refuse_if_closed()
             self._crowd.called(ticket, pending.since)
+            self._crowd.goes_on(threading.get_ident())
             self._agenda.waiting.append(pending)
             self._changed.notify()
         with span("denoise"):
-            return pending.reply.take().take()
+            return pending.reply.take(ticket.on_wait).take()
 
     def leave(self, ticket: Ticket) -> None:
         """Nobody waits for this image any more; a call of its that waits raises ImageLeft. May be repeated."""
         with self._changed:
-            self._crowd.left(ticket)
+            self._crowd.left(ticket, threading.get_ident(), time.monotonic())
             gone = self._agenda.leave(ticket)
             self._changed.notify()
         for pending in gone:
@@ -186,9 +188,10 @@ class Engine:
         work = partial(self._beside, self.streams.handed(None), fn, *args, **kwargs)
         with self._changed:
             self._refuse_if_closed()
-            queue.append(partial(_answer, reply, work))
+            self._crowd.goes_on(threading.get_ident())
+            queue.append(partial(answer, reply, work, partial(self._done, queue, threading.get_ident())))
             self._changed.notify()
-        return reply.take().take()
+        return reply.take(check_of()).take()
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -208,8 +211,10 @@ class Engine:
     def _next(self) -> Work | None:
         """What is to be done now; waits for it. None where the engine is closed and nothing is left."""
         try:
-            if self._agenda.calls and self._pace.full:
-                return self._agenda.calls.popleft()
+            with self._changed:
+                work = self._agenda.aside(time.monotonic()) if self._pace.full else None
+            if work:
+                return work
             self._pace.wait()
         except BaseException as error:  # noqa: BLE001 - the device is gone: whoever waits has to hear of it
             return partial(self._fail, error)
@@ -226,8 +231,16 @@ class Engine:
                     return work
                 self._changed.wait(seconds)
 
-    def _choose(self, waiting: list[Waiting], now: float) -> Batch | float | None:
-        return self.policy.choose(waiting, 0 if self._closed else self._crowd.coming(now), now)
+    def _choose(self, waiting: list[Waiting], now: float, expected: Expected) -> Batch | float | None:
+        return self.policy.choose(waiting, 0 if self._closed else self._crowd.coming(now), now, expected)
+
+    def _expected(self, now: float) -> Expected:
+        return NOBODY if self._closed else self._crowd.urgent(now)
+
+    def _done(self, queue: deque[Work], thread: int) -> None:
+        if queue is self._agenda.calls:
+            with self._changed:
+                self._crowd.pauses(thread, time.monotonic())
 
     def _beside(self, before: Handed[None], fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Handed[T]:
         name = getattr(fn, "__name__", "").strip("_")
@@ -262,9 +275,8 @@ class Engine:
             outcomes = [Outcome(error=error)] * len(batch)
         back = [one for one, outcome in zip(batch, outcomes, strict=True) if outcome.error is None]
         with self._changed:
-            self._crowd.answered(
-                [(one.ticket, one.call.group) for one in back if not one.waiting.solo], time.monotonic()
-            )
+            groups = [(one.ticket, None if one.waiting.solo else one.call.group) for one in back]
+            self._crowd.answered(groups, time.monotonic())
         for pending, outcome in zip(batch, outcomes, strict=True):
             if outcome.error is not None:
                 pending.reply.fail(outcome.error)
@@ -286,10 +298,3 @@ class Engine:
     def _gap(self, seconds: float) -> None:
         self._stats.gap = 0.0 if self._pace.busy else seconds
         self.policy.gap(self._stats.gap)
-
-
-def _answer(reply: Reply[T], work: Callable[[], T]) -> None:
-    try:
-        reply.give(work())
-    except BaseException as error:  # noqa: BLE001 - the caller gets it; this thread has to live on
-        reply.fail(error)

@@ -70,10 +70,10 @@ class Script:
 class Ticket:
     """One image's dealings with the engine.
 
-    `urgent` goes before what is not; `solo` calls go alone, in the smallest bucket; a `script` repeats recorded places.
-    `waited` counts the seconds in which the engine stood still so that others could join this image's calls. `on_call`
-    hears of each call (`darkroom.worker.batching.stacking.Call`) before it waits; `on_wait` is asked now and then while
-    the image waits for something else than a call, and may raise.
+    `urgent` goes before what is not, which stands still meanwhile; `solo` calls go alone, in the smallest bucket; a
+    `script` repeats recorded places. `waited` counts the seconds in which the engine stood still so that others could
+    join this image's calls. `on_call` hears of each call (`darkroom.worker.batching.stacking.Call`) before it waits;
+    `on_wait` is asked now and then while the image waits, for a call or for something else, and may raise.
     """
 
     def __init__(

@@ -1,9 +1,11 @@
 """What one thread waits for and another gives it, once."""
 
 import threading
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+ASK_SECONDS = 0.25  # between two questions whether to wait on
 
 
 class Reply(Generic[T]):
@@ -30,12 +32,28 @@ class Reply(Generic[T]):
         self._error = error
         self._given.release()
 
-    def take(self) -> T:
-        """The value, once it is there. Raises what it failed with."""
-        self._given.acquire()
+    def take(self, check: Callable[[], None] | None = None) -> T:
+        """The value, once it is there. Raises what it failed with, or what `check` does: it is asked now and then."""
+        if check is None:
+            self._given.acquire()
+        else:
+            while not self._given.acquire(timeout=ASK_SECONDS):
+                check()
         if self._error is None:
             return self._value
         try:
             raise self._error
         finally:
             self._error = None  # its traceback holds this frame, and that would hold it
+
+
+def answer(reply: Reply[T], work: Callable[[], T], done: Callable[[], None] = lambda: None) -> None:
+    """Gives what the work returns or raises; `done` comes just before."""
+    try:
+        found = work()
+    except BaseException as error:  # noqa: BLE001 - the caller gets it; this thread has to live on
+        done()
+        reply.fail(error)
+    else:
+        done()
+        reply.give(found)

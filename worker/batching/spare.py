@@ -24,6 +24,11 @@ class Spare:
         """Whether its turn has come though others wait."""
         return self._rate > 0 and self._credit > 0 and self._credit >= self._last / 2
 
+    @property
+    def due_in(self) -> float:
+        """How long others have to have had the time until it is; without end where it has no share."""
+        return max(0.0, self._last / 2 - self._credit) / self._rate if self._rate else float("inf")
+
     def waited(self, seconds: float) -> None:
         """Others had so much time while it waited."""
         self._credit += self._rate * seconds

@@ -5,11 +5,12 @@ from collections.abc import Callable
 
 from darkroom.tasks.claims import Claim, Hold
 from darkroom.worker.delivery.drain import Drain
+from darkroom.worker.failures import Control
 
 PATIENCE_SECONDS = 1.0  # between two questions to a Redis that was silent for a whole lease
 
 
-class Stopped(Exception):
+class Stopped(Control):
     """Ends an attempt between two steps."""
 
 

@@ -15,15 +15,16 @@ class ImageThreads:
     """At most `most` images of all jobs at a time, but of each job at least one, on its own thread.
 
     Room goes to urgent jobs first, then to the one that has the fewest images in the making: a job of many images
-    does not keep one of few waiting.
+    does not keep one of few waiting. Images of jobs that are not urgent take no room from urgent ones: they stand still
+    for these (`darkroom.worker.batching.standing`).
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._running = 0
+        self._running = self._urgent = 0
         self._jobs: list[_Job] = []  # of which images are left
         self._lock = threading.Lock()
-        self._threads = ThreadPoolExecutor(max(1, most), thread_name_prefix="darkroom-image")
+        self._threads = ThreadPoolExecutor(max(1, 2 * most), thread_name_prefix="darkroom-image")
 
     def make(self, work: Work[T], count: int, *, urgent: bool = True) -> list[T]:
         """The results of `work` for 0 to `count` - 1, in this order, in which they are also begun.
@@ -56,13 +57,14 @@ class ImageThreads:
         index = job.take()
         if index is not None:
             self._running += 1
+            self._urgent += job.urgent
         elif job in self._jobs:
             self._jobs.remove(job)
         return index
 
     def _fill(self) -> None:
-        while self._jobs and self._running < self._most:
-            job = min(self._jobs, key=lambda one: (not one.urgent, one.running))
+        while able := [job for job in self._jobs if (self._urgent if job.urgent else self._running) < self._most]:
+            job = min(able, key=lambda one: (not one.urgent, one.running))
             index = self._take(job)
             if index is not None:
                 self._threads.submit(self._run, job, index)
@@ -75,6 +77,7 @@ class ImageThreads:
                 job.failed(error)
         with self._lock:
             self._running -= 1
+            self._urgent -= job.urgent
             job.ended()
             self._fill()
 

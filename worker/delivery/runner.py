@@ -25,6 +25,7 @@ from darkroom.tasks.settings import TaskSettings
 from darkroom.tasks.validate import check_kept
 from darkroom.worker.adapters.own_files import OwnFiles
 from darkroom.worker.batching.placements import Ticket
+from darkroom.worker.batching.standing import asking
 from darkroom.worker.delivery.attempt import Attempt, Canceled, Drained, Expired, LeaseLost, OutOfPatience
 from darkroom.worker.delivery.endings import INTERNAL_ERROR, job_error
 from darkroom.worker.delivery.image_threads import ImageThreads
@@ -199,13 +200,13 @@ class JobRunner:
             store = PatientStore(self._around.keeper, self._around.patience, attempt.check, tell)
             inputs = store.retry(lambda: self._inputs(claim.request))
             held.enter_context(own_at_hand(claim.request, generator, self._around.own_files, store))
-        with timings.phase("prepare"):
+        urgent = claim.request.lane == "interactive"
+        with timings.phase("prepare"), asking(urgent=urgent, check=attempt.check):
             prepared = generator.prepare(claim.request, generators)
             sources = prepared.kind.read(prepared, inputs, self._around.storage.input_max_pixels)
             digests = {name: hashlib.sha256(data).hexdigest() for name, data in inputs.items()}
         made = Results(attempt, store, self._around.leases, timings)
         piece = _Piece(self._around, attempt, generator, made, store, prepared, sources, timings)
-        urgent = claim.request.lane == "interactive"
         self._around.images.make(piece.make, claim.request.pieces, urgent=urgent)
         with timings.phase("generate"):
             files = prepared.kind.files_of_job(prepared, made.pictures())
@@ -265,9 +266,9 @@ class _Piece:
         claim, timings = self._attempt.claim, self._timings
         seed = claim.request.seed_of(index)
         urgent, solo = claim.request.lane == "interactive", claim.request.batching == "solo"
-        ticket = Ticket(urgent=urgent, solo=solo, on_wait=self._attempt.check)
+        ticket = Ticket(urgent=urgent, solo=solo, on_wait=partial(self._go_on, over))
         self._attempt.check()
-        with timings.phase("generate"):
+        with timings.phase("generate"), asking(urgent=urgent, check=ticket.on_wait):
             prepared, told = self._prepared.piece(index), self._on_step(index, over)
             made = self._generator.generate(prepared, seed, self._sources, told, ticket, self._journal, self._several)
         timings.add("company", ticket.waited)
@@ -289,3 +290,9 @@ class _Piece:
             self._publisher.step(index, step, of, latents)
 
         return on_step
+
+    def _go_on(self, over: threading.Event) -> None:
+        """Asked while a piece waits. Raises Stopped, Abandoned."""
+        if over.is_set():
+            raise Abandoned
+        self._attempt.check()

@@ -81,6 +81,7 @@ class Making:
         self._several = several
         self._maker, self.seed, self.steps, self.ticket, self.rows = maker, seed, steps, ticket, rows
         self.journal = _Outside(journal or Unkept(), steps)
+        ticket.on_wait = steps.heeding(ticket.on_wait)  # it is asked within the pipelines
         self.noise = torch.Generator("cpu").manual_seed(seed)
 
     @property

@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 
+from darkroom.worker.failures import Control
+
 OnStep = Callable[[int, int, torch.Tensor], None]
 
 
-class Abandoned(Exception):
+class Abandoned(Control):
     """Ends an image when another of its job has failed."""
 
 

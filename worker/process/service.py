@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from importlib.metadata import version
 
 import structlog
@@ -34,7 +35,13 @@ from darkroom.worker.delivery.runner import JobRunner, Surroundings
 from darkroom.worker.delivery.storekeeper import StoreKeeper
 from darkroom.worker.images.generate import Generator
 from darkroom.worker.images.warm import warm, warm_derived
-from darkroom.worker.models.device import Placement, choose_placement, default_max_batch, images_at_a_time
+from darkroom.worker.models.device import (
+    OFFLOAD_MODES,
+    Placement,
+    choose_placement,
+    default_max_batch,
+    images_at_a_time,
+)
 from darkroom.worker.models.tuning import make_engine
 from darkroom.worker.process.abilities import abilities_of
 from darkroom.worker.process.app import consume, make_app
@@ -42,6 +49,7 @@ from darkroom.worker.process.hang import HangGuard
 from darkroom.worker.process.metrics import EngineCollector, metrics_server
 from darkroom.worker.process.pinned import Pinned, named_entries
 from darkroom.worker.process.presence import Presence
+from darkroom.worker.process.reserve import Reserve
 from darkroom.worker.process.turns import Lookout, Turns
 from darkroom.worker.settings import WorkerSettings
 
@@ -116,7 +124,8 @@ class Service:
                 running=turns.running,
             )
             app = make_app(self._tasks, list(generators), JobRunner(around), lambda: keeper.trouble is None, turns)
-            consume(app, concurrency, presence.begin, drain)
+            with self._reserve(around, turns, drain, placement, concurrency):
+                consume(app, concurrency, presence.begin, drain)
             if drain.cause:
                 raise drain.cause
         self._log.info("worker.stopped")
@@ -128,6 +137,16 @@ class Service:
             return lanes
         self._log.warning("lanes.no_training", hint="raise --concurrency, or start another worker with --lane training")
         return [lane for lane in lanes if lane != TRAINING]
+
+    def _reserve(
+        self, around: Surroundings, turns: Turns, drain: Drain, placement: Placement, concurrency: int
+    ) -> Reserve:
+        run = JobRunner(replace(around, places=turns.urgent))
+        count = 0 if placement.memory in OFFLOAD_MODES else self._settings.urgent_places
+        return Reserve(
+            around.io, turns, run, drain, count=count, beside=concurrency,
+            may_take=lambda: around.keeper.trouble is None,
+        )  # fmt: skip
 
     def _knock_at_redis(self, io: BlockingIO) -> None:
         """A Redis that is away is waited for, but one that does not let us in is told of before a model is loaded."""
@@ -142,7 +161,7 @@ class Service:
         self, stack: ExitStack, placement: Placement, max_batch: int, keeper: StoreKeeper
     ) -> tuple[Engine, dict[str, Generator]]:
         """The engine and the models by name, loaded and warm; the engine's metrics are served from then on."""
-        policy = _policy(max_batch, self._settings.batch_window)
+        policy = _policy(max_batch, self._settings)
         engine = stack.enter_context(make_engine(placement, policy, self._settings.training_share))
         generators = Pinned(self._contents, placement, self._settings, engine).generators(self._entries)
         for name, generator in generators.items():  # all weights first: warming takes what memory is left
@@ -167,9 +186,9 @@ def _banks(generators: Mapping[str, Generator]) -> dict[str, Callable[[], BankSt
     return {name: adapters.stats for adapters, name in found.items()}
 
 
-def _policy(max_batch: int, window: float) -> Policy:
+def _policy(max_batch: int, settings: WorkerSettings) -> Policy:
     buckets = [2**power for power in range(max_batch.bit_length())]
-    return Policy(buckets, max_rows=max_batch, window=window)
+    return Policy(buckets, max_rows=max_batch, window=settings.batch_window, share=settings.bulk_share)
 
 
 def _about(placement: Placement) -> dict[str, object]:

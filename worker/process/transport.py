@@ -52,6 +52,14 @@ def job_id_of(raw: bytes) -> str:
         raise Garbage(f"not a knock: {type(error).__name__}: {error}"[:300]) from None
 
 
+def told_garbage(raw: bytes, queue: str, reason: str) -> str:
+    """Says so in the log; what is kept of it, as JSON."""
+    structlog.get_logger().warning("message.garbage", queue=queue, bytes=len(raw), reason=reason)
+    kept = {"time": time.time(), "queue": queue, "reason": reason, "bytes": len(raw),
+            "start": base64.b64encode(raw[:GARBAGE_BYTES]).decode()}  # fmt: skip
+    return json.dumps(kept)
+
+
 class _Guard:
     """Delivers clean knocks only, and asks the server for nothing else; mixed into kombu's channels.
 
@@ -124,20 +132,16 @@ class _Guard:
             self.connection._deliver(message, next(iter(self.active_queues), queue))
 
     def _put_aside(self: Any, raw: bytes, queue: str, reason: str) -> None:
-        log = structlog.get_logger().bind(queue=queue, bytes=len(raw), reason=reason)
-        log.warning("message.garbage")
-        key = self.global_keyprefix + GARBAGE_KEY
-        kept = {"time": time.time(), "queue": queue, "reason": reason, "bytes": len(raw),
-                "start": base64.b64encode(raw[:GARBAGE_BYTES]).decode()}  # fmt: skip
+        key, told = self.global_keyprefix + GARBAGE_KEY, told_garbage(raw, queue, reason)
         try:
             # A plain client: kombu's own puts the prefix before the keys of some commands, and LTRIM is none of them.
             with Redis(connection_pool=self.pool).pipeline() as pipe:
-                pipe.lpush(key, json.dumps(kept))
+                pipe.lpush(key, told)
                 pipe.ltrim(key, 0, GARBAGE_KEPT - 1)
                 pipe.expire(key, GARBAGE_SECONDS)
                 pipe.execute()
         except (RedisError, OSError) as error:  # full, or away: the next job matters more
-            log.warning("message.garbage_not_kept", error=str(error))
+            structlog.get_logger().warning("message.garbage_not_kept", queue=queue, error=str(error))
 
 
 class Channel(_Guard, redis.Channel):  # type: ignore[misc]

@@ -9,6 +9,7 @@ named here (`worker/process/transport.py`).
 """
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -27,7 +28,8 @@ class Turns:
         self.home = [Place(model, lane) for lane in LANES if lane in lanes for model in models]
         self._order = list(self.home)
         self._training = 0
-        self._lock = threading.Lock()
+        self._running = Counter[str]()  # by class of lane
+        self._lock = threading.Condition()
 
     def admit(self, places: Iterable[Place]) -> bool:
         """Reads these lanes besides those of the models, and no others; True where that is a change."""
@@ -44,6 +46,15 @@ class Turns:
             able = [place for place in self._order if not (self._training and place.lane == TRAINING)]
             return sorted(able, key=lambda place: LANES.index(place.lane))
 
+    def urgent(self) -> list[Place]:
+        """The interactive ones of them."""
+        return [place for place in self.places() if place.lane == LANES[0]]
+
+    def wait_for_others(self, count: int, seconds: float) -> bool:
+        """Whether so many jobs run, and not all of them are interactive; waits for that for so long."""
+        with self._lock:
+            return self._lock.wait_for(lambda: self._running.total() >= count > self._running[LANES[0]], seconds)
+
     def consume(self, _count: int) -> list[str]:
         """All queues; the first that has a message gives it."""
         return [place.queue for place in self.places()]
@@ -55,11 +66,14 @@ class Turns:
         with self._lock:
             first = not (mine and self._training)
             self._training += mine
+            self._running[lane] += 1
+            self._lock.notify_all()
         try:
             yield first
         finally:
             with self._lock:
                 self._training -= mine
+                self._running[lane] -= 1
 
     def rotate(self, last_used: str) -> None:
         """The lane that gave a message is the last of its class now."""

@@ -1,7 +1,8 @@
 """Who steps a scheduler, and how long the last one takes."""
 
-from darkroom.worker.batching.crowd import PATIENCE, Crowd
+from darkroom.worker.batching.crowd import PATIENCE, PAUSE, STANDING, Crowd
 from darkroom.worker.batching.placements import Ticket
+from darkroom.worker.batching.standing import NOBODY, Expected
 
 
 def crowd() -> tuple[Crowd, list[float]]:
@@ -69,3 +70,34 @@ def test_who_left_while_the_model_was_at_its_call_is_not_waited_for() -> None:
     found.called(leaves, 2.0)
     found.answered([(leaves, "a")], 2.5)
     assert len(found) == 1
+
+
+def test_others_stand_still_for_urgent_images_that_step_and_not_for_long() -> None:
+    found, _ = crowd()
+    urgent, solo, other = Ticket(), Ticket(solo=True), Ticket(urgent=False)
+    for ticket in (urgent, solo, other):
+        found.called(ticket, 0.0)
+    assert found.urgent(0.0) == NOBODY
+    found.answered([(urgent, "a"), (other, "a")], 1.0)
+    assert found.urgent(1.0) == Expected({"a": 1}, 1.0 + STANDING)
+    found.answered([(solo, None)], 2.0)
+    assert found.urgent(2.0) == Expected({"a": 1}, 2.0 + STANDING)
+    assert found.coming(2.0) == {"a": 2}  # nobody waits for company of solo ones
+    found.called(solo, 2.1)
+    found.left(urgent)
+    found.goes_on(0)
+    assert found.urgent(2.1) == NOBODY
+
+
+def test_an_urgent_thread_that_pauses_between_other_calls_is_waited_for_until_it_goes_on() -> None:
+    found, _ = crowd()
+    found.pauses(7, 1.0)
+    assert found.urgent(1.0) == Expected({}, 1.0 + PAUSE)
+    found.goes_on(7)
+    assert found.urgent(1.0) == NOBODY
+    ticket = Ticket()
+    answered(found, [(ticket, "a")], 2.0)
+    found.left(ticket, 7, 2.1)  # after its last step: the picture is decoded now
+    assert found.urgent(2.1) == Expected({}, 2.1 + PAUSE)
+    found.left(ticket, 7, 2.2)  # it is made
+    assert found.urgent(2.2) == NOBODY

@@ -85,10 +85,10 @@ def each_ran_as_often_as_it_asked(done: Simulation) -> None:
 @given(seed=st.integers(0, 2**32), pause=st.sampled_from((0.001, 0.01, 0.05)))
 def test_promises_hold_under_random_loads(seed: int, pause: float) -> None:
     rng = random.Random(seed)
-    window, patience = rng.choice((0.0, 0.02, 0.1)), rng.choice((0.0, 0.3, 1.0))
-    policy = Policy(max_rows=rng.choice((4, 8, 32)), window=window, patience=patience)
+    window, share = rng.choice((0.0, 0.02, 0.1)), rng.choice((0.05, 0.1, 0.5))
+    policy = Policy(max_rows=rng.choice((4, 8, 32)), window=window, share=share)
     images = load(rng, 40, pause)
-    each_ran_as_often_as_it_asked(Simulation(policy, affine(rng), images, window=window, patience=patience).run())
+    each_ran_as_often_as_it_asked(Simulation(policy, affine(rng), images, window=window, share=share).run())
 
 
 def test_promises_hold_over_thousands_of_arrivals() -> None:
@@ -104,15 +104,6 @@ def test_a_caller_that_never_comes_back_holds_nobody_up_for_long() -> None:
     images = [*crowd(3, steps=20, think=0.002), Image(steps=2, away=60.0)]
     Simulation(informed(LAUNCHES), table(LAUNCHES), images).run()
     assert max(image.ended for image in images[:3]) < 20 * 2 * 0.04 + 0.5
-
-
-def test_not_urgent_calls_are_not_starved_by_urgent_ones() -> None:
-    """Urgent images of two other sizes keep the model busy: the other goes on once in its patience."""
-    busy = crowd(6, steps=400, group="busy") + crowd(6, steps=400, group="also busy")
-    slow = Image(group="slow", steps=10, urgent=False)
-    Simulation(Policy(patience=0.5), table(LAUNCHES), [*busy, slow], patience=0.5).run()
-    assert 9 * 0.5 < slow.ended < 10 * (0.5 + 0.15)
-    assert slow.ended < min(image.ended for image in busy)
 
 
 def test_every_group_goes_on_at_one_pace() -> None:
@@ -134,17 +125,6 @@ def test_calls_of_one_group_go_together_and_the_oldest_group_first() -> None:
     policy = informed(LAUNCHES, "b", informed(LAUNCHES))
     assert policy.choose(waiting, {}, 4.0) == Batch((1, 3), 4)
     assert policy.choose([waiting[0], waiting[2]], {}, 4.1) == Batch((1, 0), 4)
-
-
-def test_urgent_calls_go_before_older_ones_until_their_patience_ends() -> None:
-    waiting = [Waiting("a", 2, 0.0, urgent=False), Waiting("a", 2, 0.5), Waiting("b", 2, 0.4), Waiting("a", 2, 0.6)]
-    policy = informed(LAUNCHES, "a", Policy(max_rows=4, patience=1.0))
-    assert policy.choose(waiting, {}, 0.7) == Batch((2,), 2)
-    assert policy.choose(waiting, {}, 0.7) == Batch((2,), 2)
-    del waiting[2]
-    assert policy.choose(waiting, {}, 0.7) == Batch((1, 2), 4)
-    late = [waiting[0], Waiting("a", 2, 1.01), Waiting("a", 2, 1.02)]
-    assert policy.choose(late, {}, 1.1) == Batch((0, 1), 4)
 
 
 def test_solo_calls_go_alone_in_the_smallest_bucket_and_do_not_wait() -> None:

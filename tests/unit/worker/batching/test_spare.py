@@ -11,6 +11,7 @@ from darkroom.worker.batching.agenda import Agenda
 from darkroom.worker.batching.engine import Engine, EngineClosed
 from darkroom.worker.batching.placements import Ticket
 from darkroom.worker.batching.spare import Spare
+from darkroom.worker.batching.standing import NOBODY, Standing
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
@@ -51,7 +52,7 @@ def test_a_share_that_cannot_be(share: float) -> None:
 def test_what_came_while_others_had_their_turn_has_its_credit_for_all_of_it() -> None:
     """A training's next step comes a moment after its last one, when others are at work again."""
     share = Spare(0.5)
-    agenda = Agenda(share, lambda *_: None, lambda *_: None)
+    agenda = Agenda(share, Standing(), lambda _: NOBODY, lambda *_: None, lambda *_: None)
     agenda.makers = 1
     for work, earned in ((lambda: None, False), (lambda: agenda.spare.append(lambda: None), True)):
         agenda.calls.append(work)

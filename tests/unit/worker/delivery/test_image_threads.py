@@ -91,6 +91,23 @@ def test_room_goes_to_urgent_jobs_then_to_the_one_with_the_fewest(threads: Image
         assert [len(job.result()) for job in jobs] == [9, 5, 5]
 
 
+def test_others_take_no_room_from_urgent_jobs(threads: ImageThreads) -> None:
+    """They stand still while urgent images are made; as many of these are made as if nothing else were there."""
+    gate = Gate(threads)
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(gate.job, "a", 9, urgent=False)
+        gate.wait_for("a0", "a1", "a2")
+        fast = pool.submit(gate.job, "b", 5)
+        gate.wait_for("b0", "b1", "b2")
+        gate.let("a0")  # its thread goes on, and takes no more room than it had
+        gate.wait_for("a3")
+        gate.let("a1")
+        assert not {"b3", "b4", "a4"} & set(gate.began)
+        gate.let("all")
+        assert (len(slow.result()), len(fast.result())) == (9, 5)
+    assert gate.most == 6
+
+
 @pytest.mark.parametrize("error", [ValueError("broken"), SystemExit(3), KeyboardInterrupt()])
 def test_the_first_error_ends_the_job(threads: ImageThreads, error: BaseException) -> None:
     begun: list[int] = []

@@ -1,5 +1,7 @@
 """In which order lanes are read."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from darkroom.tasks.places import Place
 from darkroom.worker.process.turns import Turns
 
@@ -66,3 +68,24 @@ def test_one_training_at_a_time() -> None:
             assert not second
         assert turns.consume(0) == ["queue:sdxl:interactive", "queue:sdxl:bulk"]
     assert turns.consume(0) == every
+
+
+def test_urgent_places_are_for_interactive_jobs_while_others_are_in_some_of_the_rest() -> None:
+    turns = Turns(["sdxl"])
+    assert [str(place) for place in turns.urgent()] == ["sdxl:interactive"]
+    with turns.running("interactive"), turns.running("interactive"):
+        assert not turns.wait_for_others(2, 0.0)  # the lane has filled its places itself
+        assert not turns.wait_for_others(3, 0.0)
+        with turns.running("bulk"):
+            assert turns.wait_for_others(3, 0.0)
+        with turns.running("training"):
+            assert turns.wait_for_others(3, 0.0)
+    assert not turns.wait_for_others(1, 0.0)
+
+
+def test_who_waits_for_others_hears_when_they_come() -> None:
+    turns = Turns(["sdxl"])
+    with ThreadPoolExecutor(1) as pool:
+        heard = pool.submit(turns.wait_for_others, 1, 60.0)
+        with turns.running("bulk"):
+            assert heard.result(10)
