@@ -34,17 +34,19 @@ def events(
     after: str | None = None,
     timeout: float | None = None,
     previews: bool = False,
+    steps: bool = True,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[Event]:
-    """The job's events to its end. `check` is called about once a second and may raise.
+    """The job's events to its end, of its `steps` where wanted. `check` is called about once a second and may raise.
 
     A server that goes away is waited for `PATIENCE_SECONDS`: ids let a reader go on where it was.
     Raises JobNotFound, QueueError, and WaitTimeout after `timeout` seconds.
     """
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     away_since = math.inf
-    with SharedReader(io).reading(streams.of_job(job_id)) as reading:
-        batch = reading.begin(streams.first(job_id, after))
+    begin = streams.watch if steps else streams.first
+    with SharedReader(io).reading(streams.of_job(job_id, watched=steps)) as reading:
+        batch = reading.begin(begin(job_id, after))
         while True:
             yield from batch.events
             if batch.ended:

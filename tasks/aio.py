@@ -113,8 +113,8 @@ class AsyncDarkroom:
     async def watch(self, job_id: str, after: str | None = None) -> AsyncIterator[Event]:
         """As Darkroom.watch."""
         job_id = canonical_id(job_id)
-        with self._reader.reading(streams.of_job(job_id)) as reading:
-            batch = await reading.begin(streams.first(job_id, after))
+        with self._reader.reading(streams.of_job(job_id, watched=True)) as reading:
+            batch = await reading.begin(streams.watch(job_id, after))
             while True:
                 for event in batch.events:
                     yield event

@@ -8,6 +8,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from uuid import uuid4
 
 from darkroom.tasks.catalogue import ModelName, ModelOffer
@@ -29,6 +30,7 @@ class Hold(StrEnum):
     """What a worker learns of its claim whenever it writes."""
 
     HELD = "held"
+    WATCHED = "watched"  # held, and somebody watches the job; said by the renewal alone
     WISH = "wish"  # held, and its owner wishes something of it (`darkroom.tasks.wishes`)
     CANCEL = "cancel"
     EXPIRED = "expired"
@@ -39,7 +41,8 @@ class Hold(StrEnum):
 class Claim:
     """A job taken under a lease. `number` counts the claims of this job, `failures` its failures; times in seconds.
 
-    `model` is that of the lane, which the worker serves; the request of a record may say anything.
+    `model` is that of the lane, which the worker serves; the request of a record may say anything. `watched`: somebody
+    watches it already.
     """
 
     job_id: str
@@ -50,6 +53,7 @@ class Claim:
     number: int
     failures: int
     waited: float
+    watched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,16 +144,22 @@ def _claim(
 
 
 def _claimed(job_id: str, token: str, fields: Sequence[bytes]) -> Claim:
-    model, request, warnings, number, failures, queued, started = fields
+    model, request, warnings, number, failures, queued, started, watched = fields
     waited = (float(started) - float(queued)) / 1000
     asked = parse_request(json.loads(request), kept=True)
-    return Claim(job_id, token, model.decode(), asked, json.loads(warnings), int(number), int(failures), waited)
+    counts = int(number), int(failures), waited
+    return Claim(job_id, token, model.decode(), asked, json.loads(warnings), *counts, watched=bool(watched))
 
 
-def renew(claims: Sequence[Claim], lease_seconds: float) -> Operation[list[Hold]]:
-    """Renews all leases of a worker and reads all cancel marks and wishes."""
-    pairs = [part for held in claims for part in (held.job_id, held.token)]
-    replies = yield script("renew", round(lease_seconds * 1000), *pairs)
+def renew(
+    claims: Sequence[Claim], lease_seconds: float, steps: Mapping[str, str] = MappingProxyType({})
+) -> Operation[list[Hold]]:
+    """Renews all leases of a worker and reads all cancel marks and wishes, and who is watched.
+
+    `steps`: how far a job is (JSON, as of `progress`), by its token; of those whose steps are not published.
+    """
+    held = [part for one in claims for part in (one.job_id, one.token, steps.get(one.token, ""))]
+    replies = yield script("renew", round(lease_seconds * 1000), *held)
     return [Hold(reply.decode()) for reply in replies]
 
 

@@ -122,10 +122,10 @@ class Darkroom:
         return self.get(job_id)
 
     def watch(self, job_id: str, after: str | None = None) -> Iterator[Event]:
-        """Events of a job from the start, or after an event id, to its end. Raises JobNotFound."""
+        """Events of a job from the start, or after an event id, to its end; steps while watched. Raises JobNotFound."""
         job_id = canonical_id(job_id)
-        with self._reader.reading(streams.of_job(job_id)) as reading:
-            batch = reading.begin(streams.first(job_id, after))
+        with self._reader.reading(streams.of_job(job_id, watched=True)) as reading:
+            batch = reading.begin(streams.watch(job_id, after))
             yield from batch.events
             while not batch.ended:
                 batch = self._reader.run(streams.shown(job_id, reading.next()))

@@ -33,6 +33,7 @@ from darkroom.tasks.addresses import is_sentinels
 from darkroom.tasks.connections import BLOCK_SECONDS, connect, sentinels_behind
 from darkroom.tasks.errors import QueueAuthFailed, QueueBroken, QueueError, QueueFull, QueueUnavailable
 from darkroom.tasks.limiter import AsyncLimiter, Limiter
+from darkroom.tasks.lua import with_shared
 from darkroom.tasks.message import bare_knock
 from darkroom.tasks.patience import Patience
 from darkroom.tasks.settings import TaskSettings
@@ -75,7 +76,7 @@ def command(*args: Any, blocks: bool = False, alone: bool = False) -> Call:
 # A full server must still let jobs be worked off; only what adds to it is refused.
 _REFUSED_WHEN_FULL = frozenset({"submit", "progress"})
 
-#: Put before each script, in this order.
+#: Put before each script, in this order, as far as it uses them.
 _SHARED = ("keys", "records", "turns", "life")
 
 
@@ -83,9 +84,9 @@ _SHARED = ("keys", "records", "turns", "life")
 def _source(name: str) -> str:
     folder = files("darkroom.tasks").joinpath("scripts")
     flags = "" if name in _REFUSED_WHEN_FULL else "#!lua flags=allow-oom\n"
-    parts = [*(f"shared/{shared}" for shared in _SHARED), name]
-    texts = (folder.joinpath(f"{part}.lua").read_text() for part in parts)
-    return f"{flags}local KNOCK = [==[{bare_knock()}]==]\n" + "\n".join(texts)
+    shared = "\n".join(folder.joinpath(f"shared/{part}.lua").read_text() for part in _SHARED)
+    knock = f"local KNOCK = [==[{bare_knock()}]==]\n"
+    return flags + with_shared(knock + shared, folder.joinpath(f"{name}.lua").read_text())
 
 
 @cache

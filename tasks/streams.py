@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from darkroom.tasks.errors import Fault, InvalidRequest, JobNotFound, QueueBroken, QueueUnavailable
+from darkroom.tasks.errors import Fault, InvalidRequest, JobNotFound, QueueBroken, QueueError, QueueUnavailable
 from darkroom.tasks.events import DataUrl, Event
 from darkroom.tasks.job import State, unreadable
 from darkroom.tasks.redis_io import Key, Operation, command
+from darkroom.tasks.word import word
 
 START = "0-0"
 Entry = tuple[bytes, Mapping[bytes, bytes]]  # id and fields
@@ -29,16 +30,20 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A stream that can be followed: its key, how a page of it is read after an id, and the job whose end it has."""
+    """A stream that can be followed: its key, how a page of it is read after an id, and the job whose end it has.
+
+    `watched`: who follows it wants to see the job's steps, too (`darkroom.tasks.word`).
+    """
 
     key: Key
     page: Callable[[str], Operation[Batch]]
     job_id: str | None = None
+    watched: bool = False
 
 
-def of_job(job_id: str) -> Source:
+def of_job(job_id: str, *, watched: bool = False) -> Source:
     """A job's own stream."""
-    return Source(Key(f"events:{job_id}"), lambda cursor: first(job_id, cursor), job_id)
+    return Source(Key(f"events:{job_id}"), lambda cursor: first(job_id, cursor), job_id, watched)
 
 
 def of_all() -> Source:
@@ -54,6 +59,15 @@ def first(job_id: str, after: str | None) -> Operation[Batch]:
         command("XRANGE", Key(f"events:{job_id}"), f"({cursor}", "+", "COUNT", PAGE),
     ]
     return batch_of(entries, cursor, ended=_has_ended(job_id, state) and not entries)
+
+
+def watch(job_id: str, after: str | None) -> Operation[Batch]:
+    """As `first`, of a job that somebody begins to watch: where it goes on, word of that is left."""
+    batch = yield from first(job_id, after)
+    if not batch.ended:
+        with contextlib.suppress(QueueError):  # of who may only read, or at a full server: it goes without steps
+            yield word(job_id)
+    return batch
 
 
 def latest(job_id: str) -> Operation[Batch]:

@@ -8,6 +8,7 @@ The read is ended early through a stream of the client's own (`wake:{id}`) when 
 """
 
 import contextlib
+import math
 import threading
 import time
 from collections import deque
@@ -21,6 +22,7 @@ from darkroom.tasks.job import State
 from darkroom.tasks.operations import ping
 from darkroom.tasks.redis_io import Call, Key, Operation, command, script
 from darkroom.tasks.streams import PAGE, START, Batch, Entry, Source, batch_of
+from darkroom.tasks.word import AGAIN_SECONDS, leave_word
 
 REPLY_ENTRIES = 4096  # about as many in one reply, of all streams together
 REST_SECONDS = 25e-6  # for each stream, between two reads: naming a stream in a read costs both sides a tenth of that
@@ -81,6 +83,12 @@ class _Stream:
         self.source, self.tail = source, tail
         self.watchers: set[Watcher] = set()
         self.heard = time.monotonic()
+        self.worded = -math.inf  # when word was left that it is watched
+
+    @property
+    def watched(self) -> bool:
+        """Whether any of them wants to see the steps of its job."""
+        return any(watcher.source.watched for watcher in tuple(self.watchers))
 
 
 class Watchlist:
@@ -154,6 +162,7 @@ class Watchlist:
         call = self._read()
         if call is None:
             return False
+        yield from self._leave_word()
         try:
             self._deliver((yield call))
             self._failures = 0
@@ -209,6 +218,15 @@ class Watchlist:
             cursors = [self._woken_at, *(stream.tail for stream in self._streams.values())]
         wait_ms = round(BLOCK_SECONDS * 1000)
         return command("XREAD", "COUNT", count, "BLOCK", wait_ms, "STREAMS", *keys, *cursors, blocks=True)
+
+    def _leave_word(self) -> Operation[None]:
+        """Says of the jobs whose steps somebody wants to see that they are watched, where it is time to."""
+        now = time.monotonic()
+        due = [stream for stream in self._snapshot() if now - stream.worded >= AGAIN_SECONDS and stream.watched]
+        with contextlib.suppress(QueueError):  # the read tells of a server that is away
+            yield from leave_word(str(stream.source.job_id) for stream in due)
+            for stream in due:
+                stream.worded = now
 
     def _deliver(self, reply: Any) -> None:
         with self._lock:

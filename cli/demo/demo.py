@@ -148,7 +148,7 @@ class _Show:
             Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
         ):
             for job_id in progress.track(ids):
-                for _ in events(redis, job_id, timeout=READY_SECONDS, check=self._signals.check):
+                for _ in events(redis, job_id, timeout=READY_SECONDS, steps=False, check=self._signals.check):
                     self._signals.check()
         self._screen.say(f"sheet    {len(ids)} pictures after {time.monotonic() - began:.1f} s")
         return [client.get(job_id).raise_for_state() for job_id in ids]

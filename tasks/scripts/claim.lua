@@ -4,14 +4,16 @@
 -- it ends here, what the worker has by model (JSON: {"sdxl": [need, need ...]}; "": any model, and all that is needed),
 -- the lanes that it reads (JSON), or "" where it is to have just the job of this id; the share of the service that a
 -- class of lanes has beside those before it
--- -> {"claimed", id, model of the lane, request, warnings, claims, failures, queued at, started at} or {reason, id}
+-- -> {"claimed", id, model of the lane, request, warnings, claims, failures, queued at, started at, 1 where somebody
+-- watches it} or {reason, id}
 local _, wanted, token, worker, lease_ms, most_lost, record_ttl, has, reads, share = unpack(ARGV)
 lease_ms, share = tonumber(lease_ms), tonumber(share)
 local lanes = reads ~= "" and cjson.decode(reads) or {}
 
 local function taken(job)
   local r = redis.call("HMGET", job_key(job.id), "request", "warnings", "claims", "failures", "queued", "started")
-  return {"claimed", job.id, model_of(job.lane), unpack(r)}
+  local watched = redis.call("EXISTS", key("watched", job.id))
+  return {"claimed", job.id, model_of(job.lane), r[1], r[2], r[3], r[4], r[5], r[6], watched}
 end
 
 local before = try("GET", key("token", token))

@@ -257,7 +257,8 @@ local function check_key(name)
   local kind, id = string.match(name, "^(%a+):([%w-]+)$")
   if kind == "job" then
     check_record(id, load(id))
-  elseif kind == "events" or kind == "steps" or kind == "preview" or kind == "attempts" then
+  elseif kind == "events" or kind == "steps" or kind == "preview" or kind == "attempts"
+    or kind == "watched" then
     check_part(name, kind, id)
   elseif string.match(name, "^idempotency:") then
     check_idempotency(name)

@@ -141,7 +141,18 @@ def test_a_job_is_canceled(many: Place, times: Times) -> None:
     handle, _ = long_job(many)
     began = time.time()
     assert handle.cancel() == "cancellation_requested"
-    times.took("cancel … a running job has stopped", nth(handle, "job.canceled").time - began, 3)
+    times.took("cancel … a running job that is watched has stopped", nth(handle, "job.canceled").time - began, 3)
+
+
+def test_a_job_that_nobody_watches_is_canceled(many: Place, times: Times) -> None:
+    """Just after a renewal, so that the next one is as far away as can be."""
+    many.ready(2)
+    handle = many.submit(num_inference_steps=200, num_images=4)
+    until(lambda: handle.get().progress is not None, "a renewal has told how far it is")
+    began = time.time()
+    assert handle.cancel() == "cancellation_requested"
+    assert handle.wait(60).state is State.CANCELED
+    times.took("cancel … one that nobody watches", nth(handle, "job.canceled").time - began, 3)
 
 
 def test_a_deadline(many: Place, times: Times) -> None:

@@ -1,7 +1,7 @@
 """One claim of a job while this worker runs it: whether to go on, asked between two steps, answered from memory."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from darkroom.tasks.claims import Claim, Hold
 from darkroom.worker.delivery.drain import Drain
@@ -48,6 +48,8 @@ class Attempt:
         self._renewed_at = time.monotonic()
         self._asked_at = 0.0
         self._hold, self._wished = Hold.HELD, False
+        self.watched = claim.watched  # somebody wants to see its steps, when that was asked last
+        self.step: Mapping[str, object] | None = None  # how far it is
         self._began: float | None = None
         self._done = [0.0] * claim.request.pieces  # of each image, from 0 to 1
 
@@ -58,6 +60,12 @@ class Attempt:
         elif hold is Hold.LOST or self._hold is Hold.HELD:
             self._hold = hold
         self._renewed_at = time.monotonic()
+
+    def renewed(self, hold: Hold) -> None:
+        """What the renewal of the lease has said, which knows who is watched."""
+        if hold in (Hold.HELD, Hold.WATCHED):
+            self.watched = hold is Hold.WATCHED
+        self.heard(Hold.HELD if hold is Hold.WATCHED else hold)
 
     @property
     def lost(self) -> bool:

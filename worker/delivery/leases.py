@@ -1,9 +1,11 @@
-"""The leases of one worker: a thread renews them all and hears of cancels, once a second, in one script.
+"""The leases of one worker: a thread renews them all, tells how far each job is, and hears of cancels and of who is
+watched, once a second, in one script.
 
 The thread shares no lock with the model. A job asks its `Attempt` at every step whether to go on, which reads memory
 only; the record's scripts have the last word whenever something is written.
 """
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -80,13 +82,14 @@ class LeaseKeeper(Duty):
             attempts = list(self._attempts.values())
         if not attempts:
             return
+        untold = {a.claim.token: json.dumps(a.step) for a in attempts if a.step and not a.watched}
         try:
-            holds = self._io.run(renew([attempt.claim for attempt in attempts], self._lease_seconds))
+            holds = self._io.run(renew([attempt.claim for attempt in attempts], self._lease_seconds, untold))
         except QueueError as error:
             self._log.warning("leases.not_renewed", code=error.code, jobs=len(attempts))
             return
         for attempt, hold in zip(attempts, holds, strict=True):
-            attempt.heard(hold)
+            attempt.renewed(hold)
 
     def round(self) -> None:
         """One beat; what goes wrong is said, and the next comes. Leases still held at the end run out by themselves."""

@@ -7,6 +7,7 @@
 --   events:{id}              stream  everything that happened to the job, of its steps the newest; as long as the record
 --   steps:{id}               list    ids of the steps in that stream; lives as long as the record
 --   preview:{id}             string  the newest preview, a small JPEG; lives as long as the record
+--   watched:{id}             string  word that somebody watches the job, whose steps are then published; expires
 --   feed                     stream  state changes of all jobs, kept by age; expires
 --   clock                    string  the last event id that was given out
 --   index:{state}            zset    ids of all tenants in the state, by time of submission

@@ -12,6 +12,7 @@ local function finish(job, state, field, payload, event_data, record_ttl)
   emit(job.id, job.tenant, "job." .. state, event_data, true)
   for _, what in ipairs(WISHES) do redis.call("HDEL", job_key(job.id), "wish/" .. what) end
   for _, name in ipairs(PARTS) do redis.call("EXPIRE", key(name, job.id), record_ttl) end
+  redis.call("DEL", key("watched", job.id))
   sweep_index(key("index", state), record_ttl)
   sweep_index(key("index", state, job.tenant), record_ttl)
 end

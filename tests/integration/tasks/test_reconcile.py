@@ -212,11 +212,14 @@ def test_an_end_that_is_told_again_has_the_same_pictures_files_and_manifest(reco
 
 
 def test_keys_without_a_record_get_an_end(records: Records) -> None:
+    records.raw.set(records.key(f"watched:{records.running}"), 1)
     records.raw.delete(records.key(f"job:{records.running}"), records.key(f"job:{records.succeeded}"))
     found = records.reconcile()
-    # of the running one its lease, deadline, both indexes and events; of the other what expires anyway
-    assert found == {"lease_stale": 1, "deadline_stale": 1, "index_stale": 2, "events_stale": 1, "swept": 4}
-    assert 0 < records.raw.ttl(records.key(f"events:{records.running}")) <= TTL
+    # of the running one its lease, deadline, both indexes, events and word; of the other what expires anyway
+    parts = {"events_stale": 1, "watched_stale": 1}
+    assert found == {"lease_stale": 1, "deadline_stale": 1, "index_stale": 2, **parts, "swept": 4}
+    for part in ("events", "watched"):
+        assert 0 < records.raw.ttl(records.key(f"{part}:{records.running}")) <= TTL
     assert not records.raw.exists(records.key("idempotency:acme:k2"))
     assert records.reconcile() == {}
 

@@ -96,7 +96,9 @@ def test_of_two_jobs_the_other_one_is_looked_after(spoil: Spoil, client: Darkroo
     spoilt, whole = (client.submit(REQUEST).id for _ in range(2))
     held = [hand.claim(job_id) for job_id in (spoilt, whole)]
     spoil(server, spoilt)
-    assert hand.io.run(claims.renew(held, 60)) == [Hold.LOST, Hold.HELD]
+    assert hand.io.run(claims.renew(held, 60))[1] is Hold.HELD
+    step = {"image": 0, "step": 1, "of": 4, "preview": False}
+    assert [hand.io.run(claims.progress(one, step, None)) for one in held] == [Hold.LOST, Hold.HELD]
     listed = client.jobs()
     assert whole in [job.id for job in listed] and spoilt not in [job.id for job in listed]
     server.raw.zadd(server.key("leases"), {spoilt: 1, whole: 1})  # both workers are dead

@@ -15,6 +15,8 @@ from darkroom.tasks import claims as c
 from darkroom.tasks.catalogue import builtin_catalogue
 from darkroom.tasks.claims import Claim
 from darkroom.tasks.redis_io import BlockingIO
+from darkroom.tasks.word import is_watched, leave_word
+from darkroom.worker.delivery import publisher
 from darkroom.worker.delivery.attempt import Attempt, Canceled, LeaseLost
 from darkroom.worker.delivery.leases import LeaseKeeper
 from darkroom.worker.delivery.publisher import ProgressPublisher
@@ -44,8 +46,16 @@ def client(task_settings: TaskSettings) -> Iterator[Darkroom]:
 
 
 @pytest.fixture
-def claim(client: Darkroom, io: BlockingIO) -> Claim:
+def unwatched(client: Darkroom, io: BlockingIO) -> Claim:
     return Hand(io).claim(client.submit({"prompt": "a cat", "model": "sdxl", "num_images": 2}).id)
+
+
+@pytest.fixture
+def claim(client: Darkroom, io: BlockingIO) -> Claim:
+    """Of a job that somebody watches."""
+    job_id = client.submit({"prompt": "a cat", "model": "sdxl", "num_images": 2}).id
+    io.run(leave_word([job_id]))
+    return Hand(io).claim(job_id)
 
 
 @pytest.fixture
@@ -142,10 +152,10 @@ def steps(client: Darkroom, claim: Claim) -> list[dict[str, object]]:
 
 def test_many_steps_are_few_events_and_the_last_is_among_them(client: Darkroom, io: BlockingIO, claim: Claim) -> None:
     with LeaseKeeper(io, 60, RULES).hold(claim) as attempt:
-        publisher = ProgressPublisher(io, attempt, 0, lambda _: pytest.fail("no preview was asked for"))
+        telling = ProgressPublisher(io, attempt, 0, lambda _: pytest.fail("no preview was asked for"))
         for image in (0, 1):
             for step in range(1, 201):
-                publisher.step(image, step, 200, LATENTS)
+                telling.step(image, step, 200, LATENTS)
     Hand(io).succeed(claim)
     told = steps(client, claim)
     assert {"image": 0, "step": 200, "of": 200, "preview": False} in told
@@ -153,14 +163,68 @@ def test_many_steps_are_few_events_and_the_last_is_among_them(client: Darkroom, 
     assert len(told) < 100
 
 
+def test_of_an_unwatched_job_the_renewal_alone_tells(
+    client: Darkroom, io: BlockingIO, unwatched: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "STEP_SECONDS", 0.0)
+    keeper = LeaseKeeper(io, 60, RULES)
+    with keeper.hold(unwatched) as attempt:
+        telling = ProgressPublisher(io, attempt, 0.001, lambda _: pytest.fail("nobody would see a preview"))
+        for step in range(1, 201):
+            telling.step(0, step, 200, LATENTS)
+        keeper.renew()
+        progress = client.get(unwatched.job_id).progress
+        assert progress and (progress.image, progress.step, progress.of) == (0, 200, 200)
+        assert not attempt.watched
+        io.run(leave_word([unwatched.job_id]))
+        keeper.renew()
+        assert attempt.watched
+    Hand(io).succeed(unwatched)
+    assert steps(client, unwatched) == [{"image": 0, "step": 200, "of": 200, "preview": False}]
+
+
+def test_who_comes_just_after_the_claim_is_asked_for(
+    client: Darkroom, io: BlockingIO, unwatched: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once: later ones are heard of by the renewal."""
+    asked: list[str] = []
+    monkeypatch.setattr(publisher, "STEP_SECONDS", 0.0)
+    monkeypatch.setattr(publisher, "is_watched", lambda job_id: asked.append(job_id) or is_watched(job_id))
+    with LeaseKeeper(io, 60, RULES).hold(unwatched) as attempt:
+        telling = ProgressPublisher(io, attempt, 0, small)
+        telling.step(0, 1, 4, LATENTS)
+        telling.step(0, 2, 4, LATENTS)
+        assert (asked, attempt.watched) == ([unwatched.job_id], False)
+        io.run(leave_word([unwatched.job_id]))
+        ProgressPublisher(io, attempt, 0, small).step(0, 3, 4, LATENTS)
+    Hand(io).succeed(unwatched)
+    assert [step["step"] for step in steps(client, unwatched)] == [3]
+
+
+def test_a_training_is_told_of_whether_it_is_watched_or_not(
+    client: Darkroom, io: BlockingIO, unwatched: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "STEP_SECONDS", 0.0)
+    with LeaseKeeper(io, 60, RULES).hold(unwatched) as attempt:
+        telling = ProgressPublisher(io, attempt, 0.001, lambda _: pytest.fail("nobody would see a preview"))
+        while time.monotonic() < telling._next_preview:
+            pass
+        telling.report(4, 4, {"loss": 0.5})
+        telling.sampling(4, 4, 1, 1, LATENTS)
+    Hand(io).succeed(unwatched)
+    assert [sorted(step) for step in steps(client, unwatched)] == [
+        ["image", "loss", "of", "preview", "step"], ["image", "of", "preview", "sample", "samples", "step"]
+    ]  # fmt: skip
+
+
 def test_previews_come_when_they_are_due(
     client: Darkroom, io: BlockingIO, claim: Claim, raw: "redis.Redis[str]", task_settings: TaskSettings
 ) -> None:
     with LeaseKeeper(io, 60, RULES).hold(claim) as attempt:
-        publisher = ProgressPublisher(io, attempt, 0.001, small)
-        while time.monotonic() < publisher._next_preview:
+        telling = ProgressPublisher(io, attempt, 0.001, small)
+        while time.monotonic() < telling._next_preview:
             pass
-        publisher.step(0, 4, 4, LATENTS)
+        telling.step(0, 4, 4, LATENTS)
     assert raw.get(f"{task_settings.redis_prefix}preview:{claim.job_id}") == "small picture"
     Hand(io).succeed(claim)
     assert steps(client, claim)[-1]["preview"] is True
@@ -178,11 +242,11 @@ def test_a_preview_that_the_device_has_not_made_yet_comes_with_a_later_step(
         return b"small picture"
 
     with LeaseKeeper(io, 60, RULES).hold(claim) as attempt:
-        publisher = ProgressPublisher(io, attempt, 0.001, preview)
-        while time.monotonic() < publisher._next_preview:
+        telling = ProgressPublisher(io, attempt, 0.001, preview)
+        while time.monotonic() < telling._next_preview:
             pass
         for image, latents in ((0, LATENTS), (1, LATENTS + 1), (0, LATENTS + 2)):
-            publisher.step(image, 4, 4, latents)  # a last step, which is always told
+            telling.step(image, 4, 4, latents)  # a last step, which is always told
     Hand(io).succeed(claim)
     assert [step["preview"] for step in steps(client, claim)] == [False, False, True]
     assert shown == [0.0]  # image 0 as it was when it was asked for
@@ -207,11 +271,11 @@ def test_a_step_hears_of_a_loss_at_once(
 def test_progress_is_a_courtesy(claim: Claim, away: tuple[LocalServer, BlockingIO]) -> None:
     """A Redis that is away is asked once, and then left alone for a while."""
     with LeaseKeeper(away[1], 60, RULES).hold(claim) as attempt:
-        publisher = ProgressPublisher(away[1], attempt, 0, small)
-        publisher.step(0, 1, 1000, LATENTS)
+        telling = ProgressPublisher(away[1], attempt, 0, small)
+        telling.step(0, 1, 1000, LATENTS)
         began = time.monotonic()
         for step in range(2, 1000):
-            publisher.step(0, step, 1000, LATENTS)
+            telling.step(0, step, 1000, LATENTS)
         assert time.monotonic() - began < 10
 
 

@@ -45,7 +45,7 @@ def test_what_cannot_be_read_is_the_callers_fault_and_not_tried_again(
 
 def test_frames_are_pictures_with_seeds_and_progress(at_work: Studio) -> None:
     fields: dict[str, Any] = {"kind": "interpolate", "frames": 4, "prompt_to": "the sea", "seed": 7, "seed_to": 9}
-    handle = at_work.submit(**fields, num_inference_steps=5, batching="solo")
+    handle = at_work.submit_watched(**fields, num_inference_steps=5, batching="solo")
     assert handle.seeds == [7, 7, 7, 9]
     events = at_work.until(handle, "job.succeeded")
     last = [event.data for event in events if event.type == "job.progress" and event.data["step"] == 5]

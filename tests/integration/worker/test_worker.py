@@ -37,7 +37,7 @@ def pixels(data: bytes) -> bytes:
 
 
 def test_txt2img_from_submit_to_stored_pictures(at_work: Studio) -> None:
-    handle = at_work.submit(num_images=2, num_inference_steps=6, metadata={"chat": 7})
+    handle = at_work.submit_watched(num_images=2, num_inference_steps=6, metadata={"chat": 7})
     events = at_work.until(handle, "job.succeeded")
     job = handle.get()
     assert (job.state, job.error, job.metadata, handle.warnings) == (State.SUCCEEDED, None, {"chat": 7}, [])
