@@ -187,7 +187,7 @@ def _sample(data: dict[str, Any]) -> str:
 
 def _queued(data: dict[str, Any]) -> str:
     match data.get("reason"):
-        case "lease_expired":
+        case "lease_expired" | "worker_died":
             return "queued again: its worker was lost"
         case "drained":
             return "queued again: its worker stops"

@@ -115,3 +115,4 @@ class WorkerSettings(Settings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info")
     lifeline: bool = Field(default=False, description="stop when standard input ends: the parent is gone")
+    incarnation: str = Field(default="", pattern="^[0-9a-f]*$", description="by which the parent tells this process")

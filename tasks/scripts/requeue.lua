@@ -15,13 +15,9 @@ if not job or ended then
 end
 if lane ~= job.lane then return "kept" end
 if job.state == "running" and not lease_over(job) then return "kept" end
+if job.state == "running" then return lose(job, tonumber(most_lost), record_ttl, reason) end
 local over = overtaken(job, record_ttl)
 if over then return over end
-if job.state == "running" then
-  if not survives_loss(job, tonumber(most_lost), record_ttl) then return "failed" end
-  queue_again(job, 0, {reason = reason})
-  return "queued"
-end
 if reason == "deadline" then
   set_deadline(job)
   return "kept"

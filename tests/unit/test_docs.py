@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXT = "\n".join(page.read_text() for page in PAGES)
 
-INTERNAL = {"lifeline"}  # between the parent and its processes
+INTERNAL = {"lifeline", "incarnation"}  # between the parent and its processes
 
 
 @pytest.mark.parametrize("settings", [TaskSettings, StorageSettings, WorkerSettings])

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -45,6 +44,7 @@ from darkroom.worker.models.device import (
 from darkroom.worker.models.tuning import make_engine
 from darkroom.worker.process.abilities import abilities_of
 from darkroom.worker.process.app import consume, make_app
+from darkroom.worker.process.deaths import new_incarnation, own_name
 from darkroom.worker.process.hang import HangGuard
 from darkroom.worker.process.metrics import EngineCollector, metrics_server
 from darkroom.worker.process.pinned import Pinned, named_entries
@@ -62,7 +62,7 @@ class Service:
         self._tasks, self._settings = tasks, worker
         self._contents = load_contents(worker.catalogue)
         self._entries = named_entries(models, self._contents)
-        self.name = f"{platform.node()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.name = own_name(worker.incarnation or new_incarnation())
         self._repairs = Counter[str]()  # by the janitor, for the metrics
         self._log = structlog.get_logger().bind(worker=self.name)
 

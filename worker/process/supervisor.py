@@ -1,6 +1,7 @@
 """The parent of the worker processes: one per GPU, restarted with backoff when it dies, stopped together.
 
-It loads no model and talks to nobody, so that there is little in it that can fail.
+It loads no model, and what it has to say of a child that died is said on a thread of its own, so that there is little
+in it that can fail.
 """
 
 import os
@@ -13,6 +14,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 import structlog
+
+from darkroom.worker.process.deaths import Deaths, new_incarnation
 
 # A child that ends with one of these would end so again: bad usage, a model that cannot be served, storage or a device
 # that is not as configured (docs/cli.md).
@@ -37,6 +40,7 @@ def waits() -> dict[str, str]:
 class _Child:
     device: str | None
     process: subprocess.Popen[bytes] | None = None
+    incarnation: str = ""  # what tells the process from others
     started: float = 0.0
     backoff: float = FIRST_BACKOFF_SECONDS
     due: float = field(default_factory=time.monotonic)
@@ -49,6 +53,7 @@ class Supervisor:
         self._models = list(models)
         self._children = [_Child(device) for device in devices]
         self._stopping = False
+        self._deaths = Deaths()
         self._log = structlog.get_logger()
 
     def run(self) -> int:
@@ -66,6 +71,7 @@ class Supervisor:
             return 0
         finally:
             self._wait()
+            self._deaths.close()
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -79,6 +85,7 @@ class Supervisor:
         if code is None:
             return None
         child.process = None
+        self._bury(child, code)
         if code in PERMANENT:
             return code
         now = time.monotonic()
@@ -89,8 +96,15 @@ class Supervisor:
         child.backoff = min(child.backoff * 2, LONGEST_BACKOFF_SECONDS)
         return None
 
+    def _bury(self, child: _Child, code: int) -> None:
+        """Whoever ends in order has handed its jobs back; what another one had would wait for a lease to run out."""
+        if code:
+            self._deaths.tell_of(child.incarnation)
+
     def _start(self, child: _Child) -> None:
-        environment = {**os.environ, **waits(), "DARKROOM_LIFELINE": "1"}
+        child.incarnation = new_incarnation()
+        own = {"DARKROOM_LIFELINE": "1", "DARKROOM_INCARNATION": child.incarnation}
+        environment = {**os.environ, **waits(), **own}
         if child.device is not None:
             environment["DARKROOM_DEVICE"] = child.device
         child.process = subprocess.Popen(  # noqa: S603 - our own program
@@ -120,6 +134,6 @@ class Supervisor:
     def _wait(self) -> None:
         for child in self._children:
             if child.process is not None:
-                child.process.wait()
+                self._bury(child, child.process.wait())
                 if child.process.stdin:
                     child.process.stdin.close()

@@ -135,3 +135,12 @@ local function survives_loss(job, most, record_ttl)
   give_up(job, error, record_ttl)
   return false
 end
+
+-- What becomes of a job that runs nowhere any more: its new state.
+local function lose(job, most, record_ttl, reason)
+  local over = overtaken(job, record_ttl)
+  if over then return over end
+  if not survives_loss(job, most, record_ttl) then return "failed" end
+  queue_again(job, 0, {reason = reason})
+  return "queued"
+end
