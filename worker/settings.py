@@ -97,9 +97,12 @@ class WorkerSettings(Settings):
     warm_sizes: Annotated[tuple[Size, ...], NoDecode, BeforeValidator(_sizes)] = Field(
         default=(), description="sizes tried, compiled and recorded before the first job; none: the model's own"
     )
-    lease_seconds: float = Field(default=30.0, ge=2, description="how long a silent worker keeps a job")
+    lease_seconds: float = Field(default=15.0, ge=2, description="how long a silent worker keeps a job")
     drain_seconds: float = Field(default=20.0, ge=0, description="what a worker that stops gives jobs near their end")
     call_seconds: float = Field(default=300.0, gt=0, description="the longest call of the model; over it, it has hung")
+    warm_seconds: float = Field(
+        default=900.0, gt=0, description="how long a start may make no progress at trying its models"
+    )
     storage_patience: float = Field(default=600.0, ge=0, description="seconds a running job waits for its store")
     lora_pages: int = Field(
         default=0,

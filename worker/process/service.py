@@ -45,7 +45,7 @@ from darkroom.worker.models.tuning import make_engine
 from darkroom.worker.process.abilities import abilities_of
 from darkroom.worker.process.app import consume, make_app
 from darkroom.worker.process.deaths import new_incarnation, own_name
-from darkroom.worker.process.hang import HangGuard
+from darkroom.worker.process.hang import HangGuard, WarmGuard
 from darkroom.worker.process.metrics import EngineCollector, metrics_server
 from darkroom.worker.process.pinned import Pinned, named_entries
 from darkroom.worker.process.presence import Presence
@@ -164,17 +164,21 @@ class Service:
         policy = _policy(max_batch, self._settings)
         engine = stack.enter_context(make_engine(placement, policy, self._settings.training_share))
         generators = Pinned(self._contents, placement, self._settings, engine).generators(self._entries)
-        for name, generator in generators.items():  # all weights first: warming takes what memory is left
-            began = time.monotonic()
-            self._log.info("model.warming", model=name, speedups=sorted(placement.speedups))
-            warm_derived(generator) if generator.entry.base in generators else warm(generator)
-            self._log.info("model.warmed", model=name, seconds=round(time.monotonic() - began, 2))
+        with WarmGuard(engine, self._settings.warm_seconds):
+            self._warm(generators, placement)  # all weights first: warming takes what memory is left
         if self._settings.metrics_port:
             prompts = {name: generator.embeddings for name, generator in generators.items()}
             usable, banks = (lambda: keeper.trouble is None), _banks(generators)
             collector = EngineCollector(engine.stats, prompts, self._repairs, usable, banks)
             stack.enter_context(metrics_server(collector, self._settings.metrics_host, self._settings.metrics_port))
         return engine, generators
+
+    def _warm(self, generators: Mapping[str, Generator], placement: Placement) -> None:
+        for name, generator in generators.items():
+            began = time.monotonic()
+            self._log.info("model.warming", model=name, speedups=sorted(placement.speedups))
+            warm_derived(generator) if generator.entry.base in generators else warm(generator)
+            self._log.info("model.warmed", model=name, seconds=round(time.monotonic() - began, 2))
 
 
 def _banks(generators: Mapping[str, Generator]) -> dict[str, Callable[[], BankStats]]:

@@ -11,6 +11,7 @@ import pytest
 from darkroom.tasks import JobHandle, State
 from darkroom.worker.__main__ import EXIT_TEMPORARY
 from darkroom.worker.process.hang import EXIT_HUNG
+from darkroom.worker.process.supervisor import PERMANENT
 
 from .processes import PATIENCE, Process
 from .studio import Studio
@@ -139,3 +140,37 @@ def test_a_model_call_that_hangs_ends_the_process_and_its_job_moves(
     for handle in (pair.handle, hung):
         (attempt,) = handle.wait(60).attempts
         assert (attempt.error.code, attempt.worker) == ("worker_lost", pair.name)
+
+
+# A worker that does not get warm.
+COLD = """
+import sys, time
+from darkroom.worker.process import service
+service.warm = lambda generator: {hangs}
+sys.argv[1:] = [{model!r}]
+from darkroom.worker.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("hangs", ["generator.engine.call(time.sleep, 600)", "time.sleep(600)"])
+def test_a_worker_that_hangs_while_it_warms_ends_itself_and_may_be_started_again(
+    studio: tuple[Studio, Process], hangs: str
+) -> None:
+    room, _ = studio
+    environment = {**room.environment, "DARKROOM_WARM_SECONDS": "1"}
+    with Process(["-c", COLD.format(hangs=hangs, model=room.model)], environment) as worker:
+        assert worker.end() == EXIT_HUNG
+        assert worker.of("worker.hung_warming", exit_code=EXIT_HUNG) and not worker.of("worker.ready")
+    assert EXIT_HUNG not in PERMANENT
+
+
+def test_a_worker_that_gets_on_may_take_longer_to_get_warm_than_it_may_stand_still(
+    studio: tuple[Studio, Process],
+) -> None:
+    room, _ = studio
+    steps = "[generator.engine.call(time.sleep, 0.5) for _ in range(8)]"
+    environment = {**room.environment, "DARKROOM_WARM_SECONDS": "3"}
+    with Process(["-c", COLD.format(hangs=steps, model=room.model)], environment) as worker:
+        worker.wait_for("worker.ready")
+        assert worker.terminate() == 0
