@@ -25,6 +25,7 @@ from darkroom.cli import (
     wishes,
     worker,
 )
+from darkroom.cli.batch import command as batch
 from darkroom.cli.demo import demo
 from darkroom.cli.doctor import doctor, health
 from darkroom.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Report, help_was_shown, report
@@ -48,6 +49,7 @@ app = typer.Typer(
 
 app.command("submit", epilog=submit.EXAMPLES, context_settings={"token_normalize_func": normal})(submit.submit)
 app.command("finetune", epilog=finetune.EXAMPLES)(finetune.finetune)
+app.add_typer(batch.app, name="batch")
 app.command("watch", epilog="Example: darkroom watch ID --json | jq .type")(jobs.watch)
 app.command("status", epilog="Example: darkroom status ID --json | jq .state")(jobs.status)
 app.command("fetch", epilog=fetch.EXAMPLES)(fetch.fetch)

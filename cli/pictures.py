@@ -12,7 +12,7 @@ from darkroom.cli.errors import UsageFault
 from darkroom.cli.reading import local_path
 from darkroom.storage import job_of_output
 from darkroom.tasks import Darkroom, Fault, InvalidRequest, StoredFile, StoredImage, parse_request
-from darkroom.tasks.requests import DEFAULT_KIND, KINDS
+from darkroom.tasks.requests import DEFAULT_KIND, KINDS, JobRequest
 from darkroom.tasks.requests.stylize import style_of
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # one letter is a drive of Windows
@@ -28,17 +28,10 @@ def with_upload(fields: Mapping[str, Any], client: Darkroom) -> Mapping[str, Any
     For a request with faults nothing is uploaded. Raises InvalidRequest with all of them, or all files that are not
     there or no pictures, StorageFailed, StorageNotConfigured.
     """
-    fields = {**fields, **_parted(fields)}
-    named = {place: value for name in _inputs(fields) for place, value in _named(name, fields.get(name))}
-    local = {place: value for place, value in named.items() if is_local(value)}
+    fields, local = _with_local(fields)
     if not local:
         return fields
-    keys = {place: _some_key(fields, place, value) for place, value in local.items()}
-    try:
-        tenant = parse_request(_with(fields, keys)).tenant
-    except InvalidRequest as error:
-        raise InvalidRequest([_in_words(fault, keys, local) for fault in error.faults]) from None
-    _check_there(local)
+    tenant = _checked_with(fields, local, {}).tenant
     uploaded, faults = dict[str, str](), list[Fault]()
     for name, value in local.items():
         try:
@@ -48,6 +41,36 @@ def with_upload(fields: Mapping[str, Any], client: Darkroom) -> Mapping[str, Any
     if faults:
         raise InvalidRequest(faults)
     return _with(fields, uploaded)
+
+
+def without_upload(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fields with keys as uploads have them in the place of local files, which stay where they are.
+
+    Raises InvalidRequest with all faults, or all files that are not there.
+    """
+    fields, local = _with_local(fields)
+    keys: dict[str, str] = {}
+    if local:
+        _checked_with(fields, local, keys)
+    return _with(fields, keys)
+
+
+def _with_local(fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The fields in their plain form, and what they name of files of this machine, by place."""
+    plain = {**fields, **_parted(fields)}
+    named = {place: value for name in _inputs(plain) for place, value in _named(name, plain.get(name))}
+    return plain, {place: value for place, value in named.items() if is_local(value)}
+
+
+def _checked_with(fields: Mapping[str, Any], local: Mapping[str, str], keys: dict[str, str]) -> JobRequest:
+    """The request with keys that may be the files', which are put into `keys`. Raises InvalidRequest."""
+    keys.update({place: _some_key(fields, place, value) for place, value in local.items()})
+    try:
+        request = parse_request(_with(fields, keys))
+    except InvalidRequest as error:
+        raise InvalidRequest([_in_words(fault, keys, local) for fault in error.faults]) from None
+    _check_there(local)
+    return request
 
 
 def _parted(fields: Mapping[str, Any]) -> dict[str, Any]:
