@@ -156,9 +156,11 @@ class _Measurement:
         return statistics.median(found)
 
     def _window(self, seconds: float, pause: float | None) -> float:
-        """Pictures a second of bulk, while interactive ones come; as many as are to be expected in the time."""
-        worker = self._worker
-        count = 0 if pause is None else max(1, round(seconds / pause))
+        """Pictures a second of bulk, while interactive ones come: as many as are to be expected in about this time."""
+        worker, count = self._worker, 0
+        if pause is not None:
+            count = max(1, round(seconds / pause))
+            seconds = count * pause
         due = sorted(self._draw.uniform(0, seconds) for _ in range(count))
         began, rows = time.perf_counter(), worker.rows()
         for at in due:

@@ -3,7 +3,9 @@
 import io
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -23,20 +25,25 @@ from .studio import Studio, open_studio
 LEASE = 2.0  # seconds; that of a studio's workers
 
 
-@pytest.fixture(scope="module")
-def filled(
-    redis_server: LocalServer, entry: ModelEntry, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Studio, Process]]:
+@contextmanager
+def opened(server: LocalServer, entry: ModelEntry, folder: Path, name: str) -> Iterator[tuple[Studio, Process]]:
     """A worker with a single place, on which bulk has no share beside interactive images."""
-    folder = tmp_path_factory.mktemp("urgent")
     url = (folder / "objects").as_uri()
-    settings = TaskSettings(redis_url=SecretStr(redis_server.url), redis_prefix="urgent:")
+    settings = TaskSettings(redis_url=SecretStr(server.url), redis_prefix=f"{name}:")
     store = open_store(StorageSettings(storage_url=url))
-    environment = {"DARKROOM_STORAGE_URL": url, "DARKROOM_BULK_SHARE": "0"}
+    environment = {"DARKROOM_STORAGE_URL": url, "DARKROOM_BULK_SHARE": "0", "DARKROOM_DRAIN_SECONDS": "0"}
     with open_studio(settings, store, environment, entry, folder) as studio, studio.worker() as worker:
         worker.wait_for("worker.ready")
         studio.wait_for_workers(1)
         yield studio, worker
+
+
+@pytest.fixture(scope="module")
+def filled(
+    redis_server: LocalServer, entry: ModelEntry, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Studio, Process]]:
+    with opened(redis_server, entry, tmp_path_factory.mktemp("urgent"), "urgent") as found:
+        yield found
 
 
 @pytest.fixture
@@ -104,3 +111,21 @@ def test_bulk_that_stood_still_has_the_bits_of_its_replay(studio: Studio, genera
         replay = Replay(manifest, generator, studio.store.get)
         assert all(image.equal for image in replay.images())
         assert not replay.differences
+
+
+def test_a_worker_that_stops_hands_both_back(redis_server: LocalServer, entry: ModelEntry, tmp_path: Path) -> None:
+    """The one that stands still, and the one in the place for interactive jobs."""
+    with opened(redis_server, entry, tmp_path, "stops") as (studio, worker):
+        bulk = long_bulk(studio)
+        studio.started(bulk)
+        urgent = studio.submit_long()
+        studio.started(urgent)
+        began = time.monotonic()
+        assert worker.terminate() == 0
+        assert time.monotonic() - began < 10
+        assert [handle.get().state for handle in (bulk, urgent)] == [State.QUEUED] * 2
+        for handle in (bulk, urgent):
+            assert handle.cancel() == "canceled"
+            assert [event.data.get("reason") for event in handle.watch() if event.type == "job.queued"][1:] == [
+                "drained"
+            ]
