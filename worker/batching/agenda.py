@@ -102,6 +102,15 @@ class Agenda:
         work = self._timed(self.others.popleft())
         return partial(self._run_other, work, beside=urgent or bool(self.calls))
 
+    def withdraw(self, one: Pending | Work) -> bool:
+        """Takes out what waits to be done; False where it does so no more."""
+        queues: list[Any] = [self.waiting, self.calls, self.others, self.spare]
+        for queue in queues:
+            if one in queue:
+                queue.remove(one)
+                return True
+        return False
+
     def leave(self, ticket: Ticket) -> list[Pending]:
         """Takes out the calls of an image, and gives them."""
         gone = [pending for pending in self.waiting if pending.ticket is ticket]

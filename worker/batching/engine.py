@@ -11,7 +11,6 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 import torch
@@ -122,20 +121,17 @@ class Engine:
         """`module(*args, **kwargs)`, stacked with the calls of other images that fit; blocks. `extras`: see `Call`.
 
         From the first call on, others may wait for this image's next one, until `leave`. Raises what the module raises
-        for this call alone, ImageLeft, EngineClosed, and what the ticket's `on_wait` does: the image is to leave then.
+        for this call alone, ImageLeft, EngineClosed, and what the ticket's `on_wait` does while the call waits.
         """
         pending = Pending(Call.of(module, args, kwargs, extras), ticket, self.streams.handed(None))
         if threading.current_thread() is self._thread:
             return pending.call.run()
         ticket.on_call(pending.call)
-        with self._changed:
-            self._refuse_if_closed()
+        with self._entering():
             self._crowd.called(ticket, pending.since)
-            self._crowd.goes_on(threading.get_ident())
             self._agenda.waiting.append(pending)
-            self._changed.notify()
         with span("denoise"):
-            return pending.reply.take(ticket.on_wait).take()
+            return pending.reply.take(ticket.on_wait, partial(self._withdraw, pending)).take()
 
     def leave(self, ticket: Ticket) -> None:
         """Nobody waits for this image any more; a call of its that waits raises ImageLeft. May be repeated."""
@@ -176,9 +172,7 @@ class Engine:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _answered(self, queue: deque[Work], fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -186,16 +180,23 @@ class Engine:
             return fn(*args, **kwargs)
         reply = Reply[Handed[T]]()
         work = partial(self._beside, self.streams.handed(None), fn, *args, **kwargs)
-        with self._changed:
-            self._refuse_if_closed()
-            self._crowd.goes_on(threading.get_ident())
-            queue.append(partial(answer, reply, work, partial(self._done, queue, threading.get_ident())))
-            self._changed.notify()
-        return reply.take(check_of()).take()
+        call = partial(answer, reply, work, partial(self._done, queue, threading.get_ident()))
+        with self._entering():
+            queue.append(call)
+        return reply.take(check_of(), partial(self._withdraw, call)).take()
 
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            raise EngineClosed("the engine is closed")
+    @contextmanager
+    def _entering(self) -> Iterator[None]:
+        with self._changed:
+            if self._closed:
+                raise EngineClosed("the engine is closed")
+            self._crowd.goes_on(threading.get_ident())
+            yield
+            self._changed.notify()
+
+    def _withdraw(self, one: Pending | Work) -> bool:
+        with self._changed:
+            return self._agenda.withdraw(one)
 
     # What follows runs on the engine's thread.
 
@@ -212,9 +213,8 @@ class Engine:
         """What is to be done now; waits for it. None where the engine is closed and nothing is left."""
         try:
             with self._changed:
-                work = self._agenda.aside(time.monotonic()) if self._pace.full else None
-            if work:
-                return work
+                if self._pace.full and (work := self._agenda.aside(time.monotonic())):
+                    return work
             self._pace.wait()
         except BaseException as error:  # noqa: BLE001 - the device is gone: whoever waits has to hear of it
             return partial(self._fail, error)

@@ -32,13 +32,21 @@ class Reply(Generic[T]):
         self._error = error
         self._given.release()
 
-    def take(self, check: Callable[[], None] | None = None) -> T:
-        """The value, once it is there. Raises what it failed with, or what `check` does: it is asked now and then."""
-        if check is None:
-            self._given.acquire()
-        else:
-            while not self._given.acquire(timeout=ASK_SECONDS):
+    def take(self, check: Callable[[], None] | None = None, withdraw: Callable[[], bool] = lambda: True) -> T:
+        """The value, once it is there. Raises what it failed with, or what `check` does, which is asked now and then.
+
+        Unless that has to wait for the value: `withdraw` says whether nobody is at it, nor will be.
+        """
+        given = False
+        while check and not (given := self._given.acquire(timeout=ASK_SECONDS)):
+            try:
                 check()
+            except BaseException:
+                if withdraw():
+                    raise
+                check = None
+        if not given:
+            self._given.acquire()
         if self._error is None:
             return self._value
         try:

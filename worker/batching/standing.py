@@ -75,7 +75,8 @@ _thread = threading.local()
 def asking(*, urgent: bool, check: Callable[[], None] | None = None) -> Iterator[None]:
     """What this thread asks of an engine in the context is urgent, as it is by itself, or may stand still.
 
-    `check` is asked now and then while it waits for other calls than the denoiser's, and may raise.
+    `check` is asked now and then while another call than the denoiser's waits, and may raise; none is left
+    that has begun.
     """
     before = is_urgent(), check_of()
     _thread.urgent, _thread.check = urgent, check

@@ -311,3 +311,36 @@ def test_urgent_calls_without_end_leave_others_their_share(kind: str) -> None:
         for one in several:
             one.result(10)
     assert 1.5 < order.count("urgent") / order.count("other") < 12, order  # four is what their share says
+
+
+def test_a_call_that_waits_is_withdrawn_where_its_thread_is_to_end_and_one_that_has_begun_is_not() -> None:
+    """What it does may be held by a context that would not know of it."""
+    over, begun, gate, done = threading.Event(), threading.Event(), threading.Event(), list[str]()
+
+    def check() -> None:
+        if over.is_set():
+            raise Stopped
+
+    def long() -> str:
+        begun.set()
+        assert gate.wait(10)
+        return "done"
+
+    def ask(engine: Engine, work: Callable[[], object]) -> object:
+        with asking(urgent=False, check=check):
+            return engine.call(work)
+
+    with Engine(1) as engine, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ask, engine, long)
+        assert begun.wait(10)
+        second = pool.submit(ask, engine, lambda: done.append("for nothing"))
+        while not engine._agenda.others:
+            pass
+        over.set()
+        with pytest.raises(Stopped):
+            second.result(10)
+        assert not first.done()
+        gate.set()
+        assert first.result(10) == "done"
+        assert not engine._agenda.others
+    assert done == []
