@@ -55,12 +55,20 @@ local function take(job)
     if not lease_over(job) then return {"running", job.id} end
   elseif job.state ~= "queued" then
     return {job.state, job.id}
-  elseif try("ZSCORE", key("delayed"), job.id) then
+  elseif try("ZSCORE", key("delayed"), job.id) and not (is_aside(job) and try("GET", key("alone", job.tenant)) == worker) then
     return {"delayed", job.id}
   end
   local over = overtaken(job, record_ttl)
   if over then return {over, job.id} end
   if job.state == "running" and not survives_loss(job, tonumber(most_lost), record_ttl) then return {"failed", job.id} end
+  if job.suspect == "waits" then
+    if job.state == "running" then
+      queue_again(job, 0, {reason = "lease_expired"})
+      return {"delayed", job.id}
+    end
+    for _, set in ipairs({"delayed", "suspects"}) do try("ZREM", key(set), job.id) end
+    redis.call("HSET", job_key(job.id), "suspect", "had")
+  end
   return start(job)
 end
 

@@ -7,7 +7,10 @@ if not holds(job, token) then return "lost" end
 local field = what .. "/" .. place
 if redis.call("HGET", job_key(id), field) ~= made then
   redis.call("HSET", job_key(id), field, made)
-  if goes_on == "1" then redis.call("HSET", job_key(id), "lost", 0, "failures", 0) end
+  if goes_on == "1" then
+    redis.call("HSET", job_key(id), "lost", 0, "failures", 0)
+    redis.call("HDEL", job_key(id), "suspect")
+  end
   emit(id, job.tenant, "job." .. what, made, false)
 end
 if wish ~= "" then meet(job, wish, number) end

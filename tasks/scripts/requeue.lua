@@ -25,6 +25,7 @@ end
 local due = tonumber(try("ZSCORE", key("delayed"), id) or nil)
 if not due or due > now() then return "kept" end
 redis.call("ZREM", key("delayed"), id)
+if job.suspect then redis.call("HSET", job_key(id), "suspect", "had") end  -- no worker was ever empty: a last run with others
 enter(job)
 wake(job.lane)
 return "let_in"

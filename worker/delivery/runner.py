@@ -108,8 +108,10 @@ class JobRunner:
         if trouble := self._around.keeper.trouble:
             return self._put_back(trouble.code)
         claim = self._claim("" if named == NO_JOB else named)
-        if claim is None:
-            return None
+        return self.run(claim) if claim else None
+
+    def run(self, claim: Claim) -> None:
+        """A job that was claimed, to its end."""
         log = self._log.bind(job_id=claim.job_id, model=claim.request.model, tenant=claim.request.tenant)
         log.info("job.claimed", claim=claim.number, waited_s=round(claim.waited, 3))
         with self._around.leases.hold(claim) as attempt, self._around.running(claim.request.lane) as may:
@@ -124,7 +126,6 @@ class JobRunner:
             log.warning("job.lease_lost")
         if claim.number > 1 or not held or ending.action != "job.succeeded" or claim.request.archives:
             self._around.sweep(claim.job_id)
-        return None
 
     def _handed_back(self, attempt: Attempt) -> Ending:
         return Ending(

@@ -24,6 +24,7 @@ from darkroom.worker.adapters.keeper import BankStats
 from darkroom.worker.adapters.own_files import OwnFiles
 from darkroom.worker.batching.engine import Engine
 from darkroom.worker.batching.policy import Policy
+from darkroom.worker.delivery.alone import Alone
 from darkroom.worker.delivery.drain import Drain
 from darkroom.worker.delivery.image_threads import ImageThreads
 from darkroom.worker.delivery.janitor import Janitor
@@ -123,8 +124,12 @@ class Service:
                 has=has,
                 running=turns.running,
             )
-            app = make_app(self._tasks, list(generators), JobRunner(around), lambda: keeper.trouble is None, turns)
-            with self._reserve(around, turns, drain, placement, concurrency):
+            alone = Alone(io, self.name, turns.places, has, drain)
+            run, free = JobRunner(around), (lambda: keeper.trouble is None and alone.lets_in)
+            app = make_app(self._tasks, list(generators), alone.door(run), free, turns)
+            duties.append(lambda: alone.look(run.run, self._settings.lease_seconds, self._tasks))
+            stack.callback(alone.close)
+            with self._reserve(around, turns, drain, placement, concurrency, alone):
                 consume(app, concurrency, presence.begin, drain)
             if drain.cause:
                 raise drain.cause
@@ -139,13 +144,19 @@ class Service:
         return [lane for lane in lanes if lane != TRAINING]
 
     def _reserve(
-        self, around: Surroundings, turns: Turns, drain: Drain, placement: Placement, concurrency: int
+        self,
+        around: Surroundings,
+        turns: Turns,
+        drain: Drain,
+        placement: Placement,
+        concurrency: int,
+        alone: Alone,
     ) -> Reserve:
-        run = JobRunner(replace(around, places=turns.urgent))
+        run = alone.door(JobRunner(replace(around, places=turns.urgent)))
         count = 0 if placement.memory in OFFLOAD_MODES else self._settings.urgent_places
         return Reserve(
             around.io, turns, run, drain, count=count, beside=concurrency,
-            may_take=lambda: around.keeper.trouble is None,
+            may_take=lambda: around.keeper.trouble is None and alone.lets_in,
         )  # fmt: skip
 
     def _knock_at_redis(self, io: BlockingIO) -> None:

@@ -33,6 +33,8 @@
 --   marks                    hash    {lane}/idle: since when one with needs is empty
 --   leases                   zset    ids that run, by the end of their lease
 --   delayed                  zset    ids that wait for their next try, by when it is due; they have no message
+--   suspects                 zset    ids of those in `delayed` that have one last run, alone, by when they were lost
+--   alone:{tenant}           string  the worker that drains for one of them; expires
 --   deadlines                zset    ids that have a deadline ahead, by when it is: start_by while queued, finish_by
 --   attempts:{id}            list    what became of each attempt that went wrong (JSON); lives as long as the record
 --   dead                     zset    ids that were given up, by when; the record has the reason; expires

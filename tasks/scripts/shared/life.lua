@@ -66,6 +66,13 @@ local function set_deadline(job)
   if next then try("ZADD", key("deadlines"), next, job.id) else try("ZREM", key("deadlines"), job.id) end
 end
 
+local ASIDE_MS = 600 * 1000  -- how long a suspect waits for a worker of its own
+
+-- Whether it waits for one last run alone (`suspect` in the record: "waits", then "had").
+local function is_aside(job)
+  return job.state == "queued" and job.suspect == "waits" and try("ZSCORE", key("delayed"), job.id)
+end
+
 -- Back into its lane, with the place of its submission. A job with `delay_ms` waits aside: the janitor lets it in.
 local function queue_again(job, delay_ms, event)
   redis.call("HDEL", job_key(job.id), "token", "worker", "progress")
@@ -73,6 +80,10 @@ local function queue_again(job, delay_ms, event)
   try("ZREM", key("leases"), job.id)
   move(job, "queued")
   set_deadline(job)
+  if job.suspect == "waits" then
+    delay_ms = ASIDE_MS
+    try("ZADD", key("suspects"), now(), job.id)
+  end
   if delay_ms > 0 then
     try("ZADD", key("delayed"), now() + delay_ms, job.id)
     try("SADD", key("lanes"), job.lane)
@@ -128,10 +139,17 @@ end
 local function survives_loss(job, most, record_ttl)
   note_death(job.worker)
   local lost = redis.call("HINCRBY", job_key(job.id), "lost", 1)
-  local error = cjson.encode({code = "worker_lost", message = "worker " .. job.worker .. " ended in mid-job, or froze",
+  local last = job.suspect and ", as others before: this was its last run" or ""
+  local error = cjson.encode({code = "worker_lost", message = "worker " .. job.worker .. " ended in mid-job, or froze" .. last,
                               retryable = true, hint = "the worker's log may tell; `darkroom dead retry` tries again"})
   note_attempt(job, error)
   if lost < most or (lost < MOST_LOSSES and not to_blame(job)) then return true end
+  if not job.suspect then
+    job.suspect = "waits"
+    redis.call("HSET", job_key(job.id), "suspect", job.suspect)
+    return true
+  end
+  redis.call("DEL", key("alone", job.tenant))
   give_up(job, error, record_ttl)
   return false
 end

@@ -31,7 +31,7 @@ end
 
 local FIELDS = {"state", "tenant", "lane", "created", "token", "cancel", "claims", "start_by", "finish_by", "worker",
                 "canceled_at", "failures", "lost", "needs", "wish/save", "wish/sample", "cost", "priority", "user",
-                "started", "charged"}
+                "started", "charged", "suspect"}
 
 -- The record's fields that most scripts need; nil where there is no record, nil and true where it cannot be read.
 local function load(id)

@@ -56,15 +56,6 @@ def test_only_what_the_dead_process_runs_is_lost(shop: Shop) -> None:
     assert shop.bury("h:1:a") == {}  # by now another has it
 
 
-def test_a_job_that_ends_its_processes_is_given_up_all_the_same(shop: Shop) -> None:
-    held = shop.claimed("h:1:a")
-    assert shop.bury("h:1:a") == {held.job_id: "queued"}
-    assert isinstance(shop.hand.io.run(c.claim(held.job_id, "h:2:b", 600, RULES)), Claim)
-    assert shop.bury("h:2:b") == {held.job_id: "failed"}
-    error = shop.client.get(held.job_id).error
-    assert error and error.code == "worker_lost"
-
-
 def test_records_are_read_in_slices_and_a_strange_one_spoils_none(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deaths, "SLICE", 2)
     ids = {shop.claimed("h:1:a").job_id for _ in range(5)}

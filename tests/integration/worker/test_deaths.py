@@ -2,25 +2,30 @@
 
 import os
 import platform
+import secrets
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import structlog
 from structlog.testing import LogCapture
 
 from darkroom.cli.demo.server import LocalServer
-from darkroom.tasks import Darkroom, State, TaskSettings
+from darkroom.storage import ObjectStore
+from darkroom.tasks import Darkroom, JobHandle, State, TaskSettings
 from darkroom.tasks import claims as c
+from darkroom.tasks.catalogue import ModelEntry
 from darkroom.tasks.claims import Claim
+from darkroom.tasks.deaths import bury
 from darkroom.tasks.redis_io import BlockingIO
 from darkroom.worker.process.deaths import LAST_SECONDS, Deaths
 from tests.integration.hand import RULES, Hand
 
 from .processes import PATIENCE, Process
-from .studio import Studio
+from .studio import Studio, open_studio
 
 LEASE = "600"  # seconds, far longer than any test
 NAME = f"{platform.node()}:1:a1"
@@ -142,3 +147,69 @@ def test_settings_that_are_wrong_by_now_do_not_reach_the_parent(
     deaths.tell_of("a1")
     deaths.close()
     wait_for(said, "worker.death_not_told")
+
+
+# A worker that a job of a certain prompt ends, as a crash of a library does.
+DEADLY = """
+import os, signal, sys
+from darkroom.worker.delivery.runner import JobRunner
+inner = JobRunner._attempt
+def attempt(self, attempt):
+    if attempt.claim.request.prompt == "deadly":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return inner(self, attempt)
+JobRunner._attempt = attempt
+from darkroom.worker.__main__ import main
+sys.exit(main())
+"""
+
+
+def lost_with_its_worker(settings: TaskSettings, room: Studio, handle: JobHandle) -> None:
+    """One more worker comes, and dies of the job."""
+    incarnation = secrets.token_hex(4)
+    with Process(["-c", DEADLY, room.model], {**room.environment, "DARKROOM_INCARNATION": incarnation}) as worker:
+        assert worker.end() == -signal.SIGKILL
+    with closing(BlockingIO(settings)) as io:
+        assert handle.id in io.run(bury(platform.node(), incarnation, settings))
+
+
+def test_a_job_that_ends_workers_has_a_last_run_alone_and_then_no_other(
+    task_settings: TaskSettings, store: ObjectStore, entry: ModelEntry, tmp_path: Path
+) -> None:
+    storage = {"DARKROOM_STORAGE_URL": (tmp_path / "store").as_uri()}
+    with open_studio(task_settings, store, storage, entry, tmp_path) as room, closing(BlockingIO(task_settings)) as io:
+        Hand(io).serve(room.model)
+        handle = room.submit(prompt="deadly")
+        for _ in range(3):  # two beside others, as it may be, and the last one alone
+            lost_with_its_worker(task_settings, room, handle)
+        job = handle.get()
+        assert job.state is State.FAILED and job.error and "last run" in job.error.message
+        assert len(job.attempts) == 3
+
+
+def test_a_suspect_runs_alone_once_its_worker_is_empty(
+    task_settings: TaskSettings, store: ObjectStore, entry: ModelEntry, tmp_path: Path
+) -> None:
+    storage = {"DARKROOM_STORAGE_URL": (tmp_path / "store").as_uri()}
+    with (
+        open_studio(task_settings, store, storage, entry, tmp_path) as room,
+        room.worker(DARKROOM_CONCURRENCY="2") as worker,
+        closing(BlockingIO(task_settings)) as io,
+    ):
+        worker.wait_for("worker.ready")
+        long = room.submit_long()
+        room.started(long)
+        worker.send(signal.SIGSTOP)  # so that the hands have the job
+        handle = room.submit()
+        for incarnation in ("a1", "b2"):
+            assert isinstance(io.run(c.claim(handle.id, f"h:1:{incarnation}", 600, RULES)), Claim)
+            assert io.run(bury("h", incarnation, RULES)) == {handle.id: "queued"}
+        worker.send(signal.SIGCONT)
+        worker.wait_for("job.to_run_alone", job_id=handle.id)
+        other = room.submit()
+        assert handle.get().state is State.QUEUED  # the long one is there
+        long.cancel()
+        assert handle.wait(60).state is State.SUCCEEDED
+        assert other.wait(60).state is State.SUCCEEDED
+        claimed = [line["job_id"] for line in worker.of("job.claimed")]
+        assert claimed == [long.id, handle.id, other.id]
