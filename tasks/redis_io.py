@@ -74,7 +74,7 @@ def command(*args: Any, blocks: bool = False, alone: bool = False) -> Call:
 
 
 # A full server must still let jobs be worked off; only what adds to it is refused.
-_REFUSED_WHEN_FULL = frozenset({"submit", "progress"})
+_REFUSED_WHEN_FULL = frozenset({"submit", "progress", "word"})
 
 #: Put before each script, in this order, as far as it uses them.
 _SHARED = ("keys", "records", "turns", "life")

@@ -6,9 +6,10 @@ brings back which of its jobs have one (`scripts/renew.lua`).
 
 from collections.abc import Iterable
 
-from darkroom.tasks.redis_io import Call, Key, Operation, command
+from darkroom.tasks.redis_io import Call, Key, Operation, command, script
 
 WORD_SECONDS = 10  # for which one word holds
+AT_ONCE = 256
 AGAIN_SECONDS = 4.0  # after which who still watches leaves it anew
 
 
@@ -19,8 +20,8 @@ def word(job_id: str) -> Call:
 
 def leave_word(job_ids: Iterable[str]) -> Operation[None]:
     """The same of many jobs. One that Redis refuses keeps nobody from watching: it goes without steps."""
-    if words := [word(job_id) for job_id in job_ids]:
-        yield words
+    if ids := list(job_ids):  # in one call each of some: thousands of commands would hold up who reads events
+        yield [script("word", WORD_SECONDS, *ids[begin : begin + AT_ONCE]) for begin in range(0, len(ids), AT_ONCE)]
 
 
 def is_watched(job_id: str) -> Operation[bool]:
