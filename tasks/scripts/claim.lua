@@ -100,6 +100,50 @@ for _, lane in ipairs(lanes) do
 end
 table.sort(models)  -- lanes come in any order
 
+local function noted(pool) return table.concat(models, " ") .. "/=" .. pool end
+
+-- When the first who waits in a pool is due.
+local function least_due(class, pool)
+  local least
+  for _, lane in ipairs(open[class]) do
+    local range = {key("turn", lane), "-inf", "(" .. NEVER, "WITHSCORES", "LIMIT", 0, 1}
+    local head = pool_of(lane) == pool and try("ZRANGEBYSCORE", unpack(range)) or {}
+    local due = tonumber(head[2])
+    if due and (not least or due < least) then least = due end
+  end
+  return least
+end
+
+-- Other workers, of fewer models, move the clocks of these alone: who waits for another model would not come nearer, and
+-- hardly be served here. So all clocks go on by as much as the furthest did since the last start of a worker of these
+-- models; but hardly past who waits, or who comes anew would wait until those who fell behind have caught up.
+local function catch_up(class)
+  local gone, most = {}, 0
+  for i, pool in ipairs(pools[class]) do
+    local clock = clock_of(service(pool))
+    gone[i] = clock - (tonumber(try("HGET", key("paces"), noted(pool)) or nil) or clock)
+    most = math.max(most, gone[i])
+  end
+  for i, pool in ipairs(pools[class]) do
+    if gone[i] < most then
+      local set, least = service(pool), least_due(class, pool) or math.huge
+      local clock = clock_of(set)
+      try("ZADD", set, math.max(clock, math.min(clock + most - gone[i], least + NEWCOMER / 2)), CLOCK)
+      try("EXPIRE", set, SERVICE_SECONDS)
+    end
+  end
+end
+
+local function note_clocks(class)
+  for _, pool in ipairs(#pools[class] > 1 and pools[class] or {}) do
+    try("HSET", key("paces"), noted(pool), string.format("%.17g", clock_of(service(pool))))
+  end
+end
+
+for _, class in ipairs(CLASSES) do
+  if #pools[class] > 1 then catch_up(class) end
+end
+
 -- Who is due first in these lanes, and how far ahead of its pool's clock: a tenant, or of one tenant a user. `beyond`: of
 -- those who are due later than a newcomer.
 local function first_in(class, tenant, beyond)
@@ -224,6 +268,7 @@ for _ = 1, MOST_STALE do
     local limits = limits_of(job.tenant)
     local reply = start(job)
     charge(job, pools[class_of(job.lane)], found.turns, limits)
+    note_clocks(class_of(job.lane))
     seat_out(job, limits)
     for _, class in ipairs(owed) do
       try("HINCRBYFLOAT", key("paces"), debt_of(class), job.cost * share / (1 - share))

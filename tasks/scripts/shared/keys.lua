@@ -26,6 +26,7 @@
 --   paused                   set     model:{model} and tenant:{tenant} of which nothing is started
 --   paces                    hash    {model}: milliseconds that a cost of one takes; {models}/{class}: cost
 --                                    that is owed to a class behind others
+--                                    {models}/={pool}: its clock at the last start of a worker of these models
 --   token:{token}            string  id of the job that a claim under this token took; as long as its first lease
 --   lanes                    set     every {lane} that was ever used: {model}:interactive or {model}:bulk. Jobs that need
 --                                    something have lanes of their own, {model}.NEEDS.{need}.NEEDS.{need}:bulk

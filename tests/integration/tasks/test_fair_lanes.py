@@ -44,17 +44,21 @@ def test_a_newcomer_is_the_very_next_with_any_model(two_models: Floor) -> None:
         two_models.serve(3)
 
 
-def test_two_workers_of_which_one_has_one_model(two_models: Floor) -> None:
-    """Those of a model that both have share them; who has jobs for the other one is served, if by less than a third."""
-    two_models.submit("a", 200, model="sdxl")
-    two_models.submit("b", 200, model="sd-1.5")
-    two_models.submit("c", 200, model="sdxl")
+@pytest.mark.parametrize("order", [("sdxl", "sd-1.5"), ("sd-1.5", "sdxl")])
+@pytest.mark.parametrize(("others", "wanted"), [(1, 1 / 3), (4, 1 / 5)])
+def test_workers_of_which_others_have_one_model(
+    two_models: Floor, order: tuple[str, str], others: int, wanted: float
+) -> None:
+    """All have the same of them all; but nobody more than the workers do that can serve it."""
+    for tenant, model in (("a", "sdxl"), ("b", "sd-1.5"), ("c", "sdxl")):
+        two_models.submit(tenant, 150, model=model)
     found = []
-    for _ in range(60):
-        found += two_models.serve(1, "sdxl", "sd-1.5") + two_models.serve(1, "sdxl")
-    had = shares(found)
-    assert had["a"] == pytest.approx(had["c"], rel=0.05)
-    assert had["b"] > 0.05
+    for _ in range(48):
+        found += two_models.serve(1, *order) + two_models.serve(others, "sdxl")
+    rest = (1 - wanted) / 2
+    assert shares(found) == even(a=rest, b=wanted, c=rest)
+    (job_id,) = two_models.submit("new", model="sd-1.5")  # however far `b` has fallen behind
+    assert job_id in [start.id for start in two_models.serve(2, *order)]
 
 
 def test_models_take_turns_for_one_tenant(two_models: Floor) -> None:
