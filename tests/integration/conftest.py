@@ -91,7 +91,7 @@ def our_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     def changed(name: str) -> str:
         text = source(name)
-        assert text.count(SERVERS_CLOCK) == text.count('"TIME"') == 1
+        assert text.count(SERVERS_CLOCK) == text.count('"TIME"') <= 1  # none where a script asks for no time
         return text.replace(SERVERS_CLOCK, OUR_CLOCK)
 
     monkeypatch.setattr(redis_io, "_source", changed)
