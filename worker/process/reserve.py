@@ -81,11 +81,11 @@ class Reserve:
         with self._reading:
             if not self._turns.wait_for_others(self._beside, READ_SECONDS):
                 return None
-            if not self._may_take():
+            queues = [place.queue for place in self._turns.urgent()] if self._may_take() else []
+            if not queues:  # of a lane that nobody has asked of yet, or of a worker of others
                 self._closing.wait(READ_SECONDS)
                 return None
-            queues = [place.queue for place in self._turns.urgent()]
-            found = self._io.run(_read(queues)) if queues else None
+            found = self._io.run(_read(queues))
         if found is None:
             return None
         queue, raw = found

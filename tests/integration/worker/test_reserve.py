@@ -12,7 +12,7 @@ from darkroom.tasks import TaskSettings
 from darkroom.tasks.message import knock
 from darkroom.tasks.redis_io import BlockingIO
 from darkroom.worker.delivery.drain import Drain
-from darkroom.worker.process.reserve import Reserve
+from darkroom.worker.process.reserve import READ_SECONDS, Reserve
 from darkroom.worker.process.turns import Turns
 
 JOBS = [f"00000000-0000-7000-8000-00000000000{number}" for number in range(4)]
@@ -93,6 +93,24 @@ def test_nothing_is_taken_while_the_store_is_away_or_the_worker_stops(bench: Ben
         bench.drain.begin()
         until(lambda: not any(thread.is_alive() for thread in reserve.threads))
     assert bench.raw.llen(bench.key("interactive")) == 1
+
+
+def test_a_worker_of_no_interactive_lane_looks_now_and_then(bench: Bench) -> None:
+    """A thread that looks without end takes the interpreter from all others."""
+    looks: list[float] = []
+    third = threading.Event()
+
+    def may_take() -> bool:
+        looks.append(time.monotonic())
+        if len(looks) == 3:
+            third.set()
+        return True
+
+    bench.turns = Turns(["sdxl"], ["training"])
+    reserve = Reserve(bench.io, bench.turns, bench.began.put, bench.drain, count=1, beside=1, may_take=may_take)
+    with bench.turns.running("training"), reserve:
+        assert third.wait(PATIENCE)
+    assert looks[2] - looks[0] >= READ_SECONDS
 
 
 def test_bytes_that_are_no_knock_are_put_aside_and_a_job_that_raises_costs_no_place(bench: Bench) -> None:
