@@ -56,6 +56,7 @@ class StoredJournal:
         job = self._leases.persist(lambda: records.get(self._attempt.claim.job_id, no_store))
         self._kept = next((file for file in job.files if file.role == self._role), None)
         self._samples.recall(job.images)
+        self._attempt.heard(claims.Hold.WISH)  # who had it before may have begun what is still wished: not a step later
         return self._store.get(self._kept.key) if self._kept else None
 
     def keep(self, data: bytes) -> None:

@@ -43,7 +43,7 @@ class StoredSamples:
         """
         training = self._attempt.claim.request
         assert isinstance(training, Finetune)
-        first = self._free(training) if first is None else first
+        first = self._free(training, step) if first is None else first
         there = {sample.index for sample in self._results.samples}
         missing = [at for at in range(len(training.sample_prompts)) if first + at not in there]
         if first + len(training.sample_prompts) > MOST:
@@ -72,9 +72,15 @@ class StoredSamples:
             Made(SampleRecord.of(job_id, index, step, sample.prompt, sample.seed, sample.image, data), data)
         )
 
-    def _free(self, training: Finetune) -> int:
-        """A number that no planned sample has, and none that is there."""
-        return max([training.sample_plan.count, *(sample.index + 1 for sample in self._results.samples)])
+    def _free(self, training: Finetune, step: int) -> int:
+        """Where a round that nobody planned begins: that of this step which another attempt began, or one after all."""
+        size, planned = len(training.sample_prompts), training.sample_plan.count
+        wished = [sample for sample in self._results.samples if sample.index >= planned]
+        if not wished:
+            return planned
+        newest = max(wished, key=lambda sample: sample.index)
+        begins = newest.index - (newest.index - planned) % size
+        return begins if newest.step == step else begins + size
 
     def _about(self, step: int) -> str:
         """Makes the file one of its own, so that its digest is no other LoRA's."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from darkroom.tasks import __version__
 from darkroom.tasks.requests import Finetune, JobRequest
+from darkroom.tasks.wishes import Wish
 from darkroom.worker.kinds.asked import Asked
 from darkroom.worker.kinds.base import Kind, PreparedJob, Run, Sources, Tools
 from darkroom.worker.kinds.class_images import class_images, class_requests
@@ -95,6 +96,8 @@ class FinetuneKind(Kind):
             mean.add(loss)
         _sample(session, run, request)
         pace, said = Pace(), _said_of(request, dataset, prior)
+        if kept:
+            _grant(run.journal.wishes(), session, run, request, said)  # another attempt may have begun
         while session.step < session.steps:
             _advance(session, run, mean, pace)
             if session.step < session.steps:
@@ -123,6 +126,10 @@ def _keep(session: Session, run: Run, request: Finetune, said: Mapping[str, str]
     wishes = run.journal.wishes()
     if wishes or session.step % request.checkpoint_every == 0:
         run.journal.keep(session.checkpoint())  # first: who goes on from it makes no other file of this step
+    _grant(wishes, session, run, request, said)
+
+
+def _grant(wishes: Sequence[Wish], session: Session, run: Run, request: Finetune, said: Mapping[str, str]) -> None:
     for wish in wishes:
         if wish.what == "save":
             about = {**said, "ss_steps": str(session.step)}  # sd-scripts' name for it

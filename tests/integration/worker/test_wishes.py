@@ -1,5 +1,6 @@
 """A training that is saved while it runs: it goes on, and what was wished is there once, whoever dies meanwhile."""
 
+import itertools
 import os
 import signal
 from collections.abc import Callable
@@ -78,13 +79,12 @@ def test_a_wish_whose_worker_was_gone_before_it_was_recorded_is_met_by_the_next(
         before(key)
         if "/snapshot_" in key:
             desk.store.before_put = lambda _: None
-            desk.io.run(_lease_over(job_id))
-            desk.io.run(claims.hand_back(desk.hand().claim(job_id), desk.around.rules))  # by a worker that stops
+            _taken_back(desk, job_id)
 
     desk.store.before_put = taken
     assert run(desk, job_id).state is State.QUEUED
     job = run(desk, job_id)
-    assert (job.state, job.claims, snapshots(job)) == (State.SUCCEEDED, 3, ["snapshot_4"])
+    assert (job.state, job.claims, snapshots(job)) == (State.SUCCEEDED, 3, ["snapshot_3"])
     assert not _strays(desk.store, job)
 
 
@@ -96,6 +96,24 @@ def test_a_round_of_samples_is_made_when_it_is_wished(desk: Desk) -> None:
     assert steps_of(_wished_before(desk, sample(desk, planned), planned, 3)).count(4) == 2
     with pytest.raises(WishNotSupported, match="cannot be sampled"):
         desk.client.sample_now(submit(desk))
+
+
+def test_a_round_that_another_worker_began_is_made_whole(desk: Desk) -> None:
+    job_id = submit(desk, **SAMPLED, num_train_steps=8, checkpoint_every=1)
+    interrupted(desk, sample(desk, job_id))
+    before, images = desk.store.before_put, itertools.count()
+
+    def taken(key: str) -> None:
+        before(key)
+        if key.endswith(".png") and next(images) == 3:  # after those of no step it is the second of the round
+            desk.store.before_put = lambda _: None
+            _taken_back(desk, job_id)
+
+    desk.store.before_put = taken
+    assert run(desk, job_id).state is State.QUEUED
+    job = run(desk, job_id)
+    assert (job.state, steps_of(job)) == (State.SUCCEEDED, [0, 0, 4, 4, 8, 8, 3, 3])
+    assert not _strays(desk.store, job)
 
 
 def test_a_wish_outlives_a_worker_that_is_killed(studio: tuple[Studio, Process]) -> None:
@@ -130,6 +148,12 @@ def _wished_before(desk: Desk, wish: Callable[[], object], job_id: str, *checkpo
 
 def _strays(store: ObjectStore, job: Job) -> set[str]:
     return {item.key for item in store.list(f"{job.id}/")} - set(job.object_keys)
+
+
+def _taken_back(desk: Desk, job_id: str) -> None:
+    """By another worker, which stops."""
+    desk.io.run(_lease_over(job_id))
+    desk.io.run(claims.hand_back(desk.hand().claim(job_id), desk.around.rules))
 
 
 def _lease_over(job_id: str) -> Operation[None]:
