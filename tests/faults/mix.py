@@ -2,6 +2,8 @@
 
 import base64
 import io
+import random
+from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
@@ -11,6 +13,8 @@ from tests.unit.worker.training.files import zipped
 from .adapters import FEW_STEPS, LORAS
 from .place import Place
 
+TENANTS = ("alice", "bob", "carol")
+USERS = 4  # of each
 #: Requests that differ; the last of them are trainings.
 TURNS = 15
 #: What a training makes beside its LoRA.
@@ -22,10 +26,19 @@ SHOWN = {
 }
 
 
-def finished_latents(place: Place) -> str:
-    """The key of a finished image's, made before the storm."""
-    job = place.client.submit({"model": place.model, "prompt": "a fox", "output": ["latents"]}).wait(120)
-    return job.raise_for_state().files[0].key
+@dataclass(frozen=True)
+class Inputs:
+    """Keys of a tenant's own: of a finished image's latents, and of a data set."""
+
+    latents: str
+    dataset: str
+
+
+def inputs(place: Place, tenant: str) -> Inputs:
+    """Made before the storm."""
+    asked = {"model": place.model, "prompt": "a fox", "output": ["latents"], "tenant": tenant}
+    job = place.client.submit(asked).wait(120).raise_for_state()
+    return Inputs(job.files[0].key, place.client.upload(pictures(), tenant=tenant))
 
 
 def pictures() -> bytes:
@@ -38,10 +51,23 @@ def pictures() -> bytes:
     return zipped(files).getvalue()
 
 
-def request(number: int, model: str, latents: str, dataset: str) -> dict[str, Any]:
-    """The kinds and what they may make, in turn; `latents` and `dataset`: keys of some of the model's, of pictures."""
+def tenant(number: int) -> str:
+    """Whose request it is: of anyone, whatever it asks for."""
+    return random.Random(number).choice(TENANTS)
+
+
+def request(number: int, model: str, given: dict[str, Inputs]) -> dict[str, Any]:
+    """The kinds and what they may make, in turn; `given`: what each tenant has."""
+    whose, user, priority = tenant(number), f"user {number % USERS}", 1 + number % 5
+    asks = {"tenant": whose, "user": user, "priority": priority, "model": model}
+    if trains(number):
+        return {**asks, **_training(number, given[whose].dataset)}
+    return {**asks, **_picture(number, model, given[whose].latents)}
+
+
+def _picture(number: int, model: str, latents: str) -> dict[str, Any]:
     lane, steps = ("interactive", "bulk")[number % 2], 4 + number % 9
-    common = {"model": model, "lane": lane}
+    common = {"lane": lane}
     wish = {"prompt": "a fox", "seed": number, "num_inference_steps": steps, **common}
     white = _data_url(Image.new("L", (64, 48), 255))
     turns: tuple[dict[str, Any], ...] = (
@@ -59,17 +85,15 @@ def request(number: int, model: str, latents: str, dataset: str) -> dict[str, An
         {**wish, "loras": [LORAS[number % len(LORAS)]], "num_images": 2},
         {**wish, "loras": [f"{name}:0.4" for name in (LORAS[number % 3], LORAS[3])], "hires": {"scale": 1.5}},
         {**wish, "model": f"{model}{FEW_STEPS}", "loras": [LORAS[1 + number % 3]]},
-        _training(number, model, dataset),
     )
-    assert len(turns) == TURNS
+    assert len(turns) == TURNS - 1
     return turns[number % TURNS]
 
 
-def _training(number: int, model: str, dataset: str) -> dict[str, Any]:
+def _training(number: int, dataset: str) -> dict[str, Any]:
     """Every other one makes pictures, too."""
     asked = {
         "kind": "finetune",
-        "model": model,
         "dataset": dataset,
         "name": f"trained-{number}",
         "seed": number,

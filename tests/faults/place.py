@@ -144,6 +144,11 @@ class Place:
     def key(self, name: str) -> str:
         return PREFIX + name
 
+    def knocks(self) -> dict[str, int]:
+        """Those that nobody has read yet, by their lists; of jobs with needs, too."""
+        lists = [f"queue:{lane}" for lane in self.server.admin.smembers(self.key("lanes"))]
+        return {name: count for name in lists if (count := self.server.admin.llen(self.key(name)))}
+
 
 @contextmanager
 def open_place(

@@ -13,7 +13,8 @@ import redis
 
 from darkroom.tasks import Darkroom, Event, QueueUnavailable
 
-from .mix import finished_latents, pictures, request, shows, trains
+from . import orders
+from .mix import TENANTS, inputs, request, shows, trains
 from .place import IMAGES, JOBS, Place
 from .verdict import faults
 from .workers import until
@@ -33,6 +34,7 @@ class Plan:
     storage_away: tuple[float, float] = (20.0, 40.0)
     cut_every: float = 1.5
     wish_every: float = 0.5  # of a training
+    order_every: float = 2.0  # a pause, a weight, a job that goes first
     lasting: float = 180.0
     longest: float = 900.0
 
@@ -50,6 +52,7 @@ class Outcome:
     cuts: int = 0
     claims: int = 0
     wishes: int = 0  # for what a training has learned so far
+    orders: int = 0  # pauses, weights, jobs that were let go first
     wrong: list[str] = field(default_factory=list)
 
 
@@ -62,6 +65,7 @@ def run(plan: Plan, place: Place) -> Outcome:
         _producer(plan, place) as ids,
         _reader(place) as seen,
         _wishes(plan, place, ids, outcome),
+        _orders(plan, place, ids, outcome),
         _weather(plan, place, chance, outcome, lambda: len(_ended(seen))),
         suppress(AssertionError),  # the reckoning tells what has not ended
     ):
@@ -70,6 +74,7 @@ def run(plan: Plan, place: Place) -> Outcome:
     place.ready(plan.workers)
     if max(threads := _threads_at_work(place, plan.workers)) > most_threads:
         outcome.wrong.append(f"threads were leaked: {threads}, and {most_threads} are needed")
+    until(lambda: not place.knocks(), "the knocks are read that found nothing to start")
     if set(codes := place.workers.stop()) != {0}:
         outcome.wrong.append(f"workers did not stop well: {codes}")
     outcome.claims = sum(place.client.get(job_id).claims for job_id in ids)
@@ -114,13 +119,13 @@ def _beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
 @contextmanager
 def _producer(plan: Plan, place: Place) -> Iterator[list[str]]:
     """Submits the jobs one after the other, each again under its id until it is taken in."""
-    chance, latents, dataset = random.Random(plan.seed), finished_latents(place), place.client.upload(pictures())
+    chance, given = random.Random(plan.seed), {tenant: inputs(place, tenant) for tenant in TENANTS}
     ids = [str(UUID(int=chance.getrandbits(128), version=4)) for _ in range(plan.jobs)]
 
     def submit(over: threading.Event) -> None:
         with Darkroom(place.settings) as client:
             for number, job_id in enumerate(ids):
-                asked = request(number, place.model, latents, dataset)
+                asked = request(number, place.model, given)
                 while not over.wait(plan.submitting / plan.jobs):
                     with suppress(QueueUnavailable):
                         client.submit(asked, job_id=job_id)
@@ -145,6 +150,18 @@ def _wishes(plan: Plan, place: Place, ids: list[str], outcome: Outcome) -> Itera
                     outcome.wishes += asked(job_id) == "requested"
 
     with _beside(wish):
+        yield
+
+
+@contextmanager
+def _orders(plan: Plan, place: Place, ids: list[str], outcome: Outcome) -> Iterator[None]:
+    """Pauses, weights and the like, while jobs wait and run."""
+
+    def give(over: threading.Event) -> None:
+        outcome.orders = orders.give(place, random.Random(plan.seed), ids, plan.order_every, over)
+
+    orders.begin(place)
+    with _beside(give):
         yield
 
 

@@ -8,6 +8,7 @@ from darkroom.storage import StorageError
 from darkroom.tasks import Event, Finetune, Job, State
 from darkroom.tasks.objects import leftovers
 
+from . import orders
 from .place import Place
 
 TERMINAL = {f"job.{state}" for state in State if state.final}
@@ -37,6 +38,9 @@ def _of_the_feed(place: Place, ids: list[str], seen: list[Event]) -> list[str]:
     wrong = [f"the feed's reader saw {ends[job_id]} ends of {job_id}" for job_id in ids if ends[job_id] != 1]
     kept = [entry for entry, _ in place.server.admin.xrange(place.key("feed")) if _before(entry, seen[-1].id)]
     missed = [entry for entry in kept if entry not in {event.id for event in seen}]
+    stands = {*kept}
+    ran = orders.most_at_once([event for event in seen if event.id in stands], orders.LIMITED)
+    wrong += [f"{ran} jobs of {orders.LIMITED} ran at a time"] if ran > orders.MAX_RUNNING else []
     return wrong + [f"the feed's reader missed {entry}" for entry in missed] + _disorder(seen, "the feed")
 
 
@@ -89,7 +93,7 @@ def _left_behind(place: Place) -> list[str]:
     lanes = admin.smembers(place.key("lanes"))  # those of jobs with needs among them
     sets = ["leases", "delayed", "deadlines", "index:running", "index:queued", *(f"queued:{lane}" for lane in lanes)]
     left = {name: admin.zcard(place.key(name)) for name in sets}
-    left |= {f"queue:{lane}": admin.llen(place.key(f"queue:{lane}")) for lane in lanes}
+    left |= place.knocks()
     waiting = [name for kind in ("wait", "turn", "waits") for name in admin.scan_iter(place.key(f"{kind}:*"))]
     return [f"{count} left in {name}" for name, count in left.items() if count] + [
         f"{name} is left" for name in waiting
