@@ -12,10 +12,17 @@ A first job:
 from importlib.metadata import version
 
 from darkroom.tasks.adapters import OwnLora
-from darkroom.tasks.aio import AsyncDarkroom, AsyncJobHandle
+from darkroom.tasks.aio import AsyncDarkroom
+from darkroom.tasks.async_handles import AsyncJobHandle
+from darkroom.tasks.batches.aio import AsyncBatchHandle
+from darkroom.tasks.batches.blocking import BatchHandle
+from darkroom.tasks.batches.models import Batch, BatchItem, BatchState
 from darkroom.tasks.catalogue import SCHEDULERS, ModelOffer
-from darkroom.tasks.client import Darkroom, JobHandle
+from darkroom.tasks.client import Darkroom
 from darkroom.tasks.errors import (
+    BatchCanceled,
+    BatchNotFound,
+    BatchSealed,
     ClientClosed,
     DarkroomError,
     Fault,
@@ -41,6 +48,7 @@ from darkroom.tasks.errors import (
     WishNotSupported,
 )
 from darkroom.tasks.events import EVENT_TYPES, TERMINAL_EVENTS, Event
+from darkroom.tasks.handles import JobHandle
 from darkroom.tasks.job import Job, JobError, JobResult, Progress, State
 from darkroom.tasks.models import Market
 from darkroom.tasks.operations import Outcome, Submitted
@@ -68,8 +76,16 @@ __all__ = [
     "EVENT_TYPES",
     "SCHEDULERS",
     "TERMINAL_EVENTS",
+    "AsyncBatchHandle",
     "AsyncDarkroom",
     "AsyncJobHandle",
+    "Batch",
+    "BatchCanceled",
+    "BatchHandle",
+    "BatchItem",
+    "BatchNotFound",
+    "BatchSealed",
+    "BatchState",
     "ClientClosed",
     "Darkroom",
     "DarkroomError",

@@ -3,7 +3,6 @@
 import asyncio
 import math
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -11,14 +10,16 @@ from typing import Any, Self
 
 from darkroom.tasks import dead, operations, own_loras, own_versions, records, streams, tenancy
 from darkroom.tasks.adapters import OwnLora
-from darkroom.tasks.client import BATCH, BATCH_SECONDS
+from darkroom.tasks.async_handles import AsyncJobHandle
+from darkroom.tasks.batches.aio import AsyncBatches
+from darkroom.tasks.chunks import async_chunks
 from darkroom.tasks.errors import DarkroomError, InvalidRequest, QueueError, WaitTimeout
 from darkroom.tasks.events import Event
 from darkroom.tasks.following import AsyncSharedReader
 from darkroom.tasks.job import Job, Jobs, State, canonical_id
 from darkroom.tasks.models import Market, read_market
 from darkroom.tasks.objects import StoreFinder, delete_objects, upload
-from darkroom.tasks.operations import Asked, CancelAnswer, Draft, Handle, Outcome, Position
+from darkroom.tasks.operations import Asked, CancelAnswer, Draft, Outcome, Position, Submitted
 from darkroom.tasks.own_loras import Belongings
 from darkroom.tasks.redis_io import AsyncIO
 from darkroom.tasks.results import ObjectStore, stored
@@ -27,42 +28,7 @@ from darkroom.tasks.tenancy import Limits, MoveAnswer, Paused, TenantUse
 from darkroom.tasks.wishes import WishAnswer, wish
 
 
-@dataclass(frozen=True)
-class AsyncJobHandle(Handle):
-    """A job that was taken in, and the calls that concern it."""
-
-    client: "AsyncDarkroom"
-
-    async def get(self) -> Job:
-        """As AsyncDarkroom.get."""
-        return await self.client.get(self.id)
-
-    async def wait(self, timeout: float | None = None) -> Job:
-        """As AsyncDarkroom.wait."""
-        return await self.client.wait(self.id, timeout)
-
-    def watch(self, after: str | None = None) -> AsyncIterator[Event]:
-        """As AsyncDarkroom.watch."""
-        return self.client.watch(self.id, after)
-
-    async def cancel(self) -> CancelAnswer:
-        """As AsyncDarkroom.cancel."""
-        return await self.client.cancel(self.id)
-
-    async def save_now(self) -> WishAnswer:
-        """As AsyncDarkroom.save_now."""
-        return await self.client.save_now(self.id)
-
-    async def sample_now(self) -> WishAnswer:
-        """As AsyncDarkroom.sample_now."""
-        return await self.client.sample_now(self.id)
-
-    async def position(self) -> Position | None:
-        """As AsyncDarkroom.position."""
-        return await self.client.position(self.id)
-
-
-class AsyncDarkroom:
+class AsyncDarkroom(AsyncBatches):
     """As Darkroom, for one event loop; in another, calls raise QueueBroken. Pictures: `aread`, `asave`, `aurl`."""
 
     def __init__(self, settings: TaskSettings | None = None, *, storage: ObjectStore | None = None) -> None:
@@ -79,7 +45,7 @@ class AsyncDarkroom:
 
     async def submit_many(self, requests: Iterable[Asked] | AsyncIterable[Asked]) -> AsyncIterator[Outcome]:
         """As Darkroom.submit_many; takes an async iterable too."""
-        async for batch in _batches(requests):
+        async for batch in async_chunks(requests):
             own = await self._io.run(own_loras.read_named(request for _, request in batch))
             drafts = [await self._try_draft(request, own) for _, request in batch]
             sent = [item for item in drafts if isinstance(item, Draft)]
@@ -241,6 +207,9 @@ class AsyncDarkroom:
     ) -> None:
         await self.close()
 
+    def _handle(self, submitted: Submitted) -> AsyncJobHandle:
+        return AsyncJobHandle(submitted, self)
+
     async def _draft(self, request: Asked, own: Belongings, job_id: str | None = None) -> Draft:
         market, known = self._market, self._market is not None and self._market.fresh
         if market is None or not known:
@@ -259,27 +228,3 @@ class AsyncDarkroom:
             raise
         except DarkroomError as error:
             return error
-
-
-async def _each(requests: Iterable[Asked] | AsyncIterable[Asked]) -> AsyncIterator[Asked]:
-    if isinstance(requests, AsyncIterable):
-        async for request in requests:
-            yield request
-    else:
-        for request in requests:
-            yield request
-
-
-async def _batches(requests: Iterable[Asked] | AsyncIterable[Asked]) -> AsyncIterator[list[tuple[int, Asked]]]:
-    loop = asyncio.get_running_loop()
-    batch: list[tuple[int, Asked]] = []
-    began, index = 0.0, 0
-    async for request in _each(requests):
-        began = began if batch else loop.time()
-        batch.append((index, request))
-        index += 1
-        if len(batch) == BATCH or loop.time() - began > BATCH_SECONDS:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -3,20 +3,22 @@
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from darkroom.tasks import dead, operations, own_loras, own_versions, records, streams, tenancy
 from darkroom.tasks.adapters import OwnLora
+from darkroom.tasks.batches.blocking import Batches
+from darkroom.tasks.chunks import chunks
 from darkroom.tasks.errors import DarkroomError, InvalidRequest, QueueError, WaitTimeout
 from darkroom.tasks.events import Event
 from darkroom.tasks.following import SharedReader
+from darkroom.tasks.handles import JobHandle
 from darkroom.tasks.job import Job, Jobs, State, canonical_id
 from darkroom.tasks.models import Market, read_market
 from darkroom.tasks.objects import StoreFinder, delete_objects, upload
-from darkroom.tasks.operations import Asked, CancelAnswer, Draft, Handle, Outcome, Position
+from darkroom.tasks.operations import Asked, CancelAnswer, Draft, Outcome, Position, Submitted
 from darkroom.tasks.own_loras import Belongings
 from darkroom.tasks.redis_io import BlockingIO
 from darkroom.tasks.results import ObjectStore, stored
@@ -24,46 +26,8 @@ from darkroom.tasks.settings import TaskSettings, read_settings
 from darkroom.tasks.tenancy import Limits, MoveAnswer, Paused, TenantUse
 from darkroom.tasks.wishes import WishAnswer, wish
 
-BATCH = 128  # requests that submit_many writes in one pipeline
-BATCH_SECONDS = 0.1  # a batch that a slow source took this long to fill is written with its next request
 
-
-@dataclass(frozen=True)
-class JobHandle(Handle):
-    """A job that was taken in, and the calls that concern it."""
-
-    client: "Darkroom"
-
-    def get(self) -> Job:
-        """As Darkroom.get."""
-        return self.client.get(self.id)
-
-    def wait(self, timeout: float | None = None) -> Job:
-        """As Darkroom.wait."""
-        return self.client.wait(self.id, timeout)
-
-    def watch(self, after: str | None = None) -> Iterator[Event]:
-        """As Darkroom.watch."""
-        return self.client.watch(self.id, after)
-
-    def cancel(self) -> CancelAnswer:
-        """As Darkroom.cancel."""
-        return self.client.cancel(self.id)
-
-    def save_now(self) -> WishAnswer:
-        """As Darkroom.save_now."""
-        return self.client.save_now(self.id)
-
-    def sample_now(self) -> WishAnswer:
-        """As Darkroom.sample_now."""
-        return self.client.sample_now(self.id)
-
-    def position(self) -> Position | None:
-        """As Darkroom.position."""
-        return self.client.position(self.id)
-
-
-class Darkroom:
+class Darkroom(Batches):
     """Submits jobs and follows them. Safe to share between threads; use it as a context manager or close it.
 
     Every call raises QueueError (QueueUnavailable within a few seconds) where Redis fails.
@@ -82,7 +46,7 @@ class Darkroom:
         After a QueueError, submitting again under the error's `job_id` makes no second job.
         """
         own = self._io.run(own_loras.read_named([request]))
-        return JobHandle(self._io.run(operations.submit(self._draft(request, own, job_id))), self)
+        return self._handle(self._io.run(operations.submit(self._draft(request, own, job_id))))
 
     def submit_many(self, requests: Iterable[Asked]) -> Iterator[Outcome]:
         """Takes in any number of requests through pipelined writes, in flat memory; yields one outcome per request.
@@ -90,7 +54,7 @@ class Darkroom:
         Where Redis fails, the outcomes of that batch carry the error and its job id, and the error is raised. A request
         without an outcome was not sent.
         """
-        for batch in _batches(requests):
+        for batch in chunks(requests):
             own = self._io.run(own_loras.read_named(request for _, request in batch))
             drafts = [self._try_draft(request, own) for _, request in batch]
             sent = [item for item in drafts if isinstance(item, Draft)]
@@ -269,6 +233,9 @@ class Darkroom:
     ) -> None:
         self.close()
 
+    def _handle(self, submitted: Submitted) -> JobHandle:
+        return JobHandle(submitted, self)
+
     def _draft(self, request: Asked, own: Belongings, job_id: str | None = None) -> Draft:
         market, known = self._market, self._market is not None and self._market.fresh
         if market is None or not known:
@@ -287,16 +254,3 @@ class Darkroom:
             raise
         except DarkroomError as error:
             return error
-
-
-def _batches(requests: Iterable[Asked]) -> Iterator[list[tuple[int, Asked]]]:
-    batch: list[tuple[int, Asked]] = []
-    began = 0.0
-    for item in enumerate(requests):
-        began = began if batch else time.monotonic()
-        batch.append(item)
-        if len(batch) == BATCH or time.monotonic() - began > BATCH_SECONDS:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

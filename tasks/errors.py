@@ -7,6 +7,9 @@ DarkroomError
 ├── JobNotFound               job_not_found            no record under this id (never made, deleted or expired)
 ├── JobNotFinished            job_not_finished         the call needs a job that has ended
 ├── JobNotFailed              job_not_failed           the call needs a job that failed
+├── BatchNotFound             batch_not_found          no batch under this id or name (never made, or expired)
+├── BatchSealed               batch_sealed             the batch takes no more jobs: it was sealed, or has expired
+├── BatchCanceled             batch_canceled           the batch takes no more jobs: it was canceled
 ├── WishNotSupported          wish_not_supported       the job's kind does nothing of the sort while it runs
 ├── JobFailed                 job_failed               the job ended without images; `.error` says why
 ├── WaitTimeout               wait_timeout             the job had not ended in the time given
@@ -117,6 +120,30 @@ class JobNotFailed(DarkroomError):
     hint = "only what failed is tried again; submit it as a new job"
 
 
+class BatchNotFound(DarkroomError):
+    """No batch under this id or name."""
+
+    code = "batch_not_found"
+    exit_code = 7
+    hint = "it never existed, or its record expired"
+
+
+class BatchSealed(DarkroomError):
+    """The batch takes no more jobs."""
+
+    code = "batch_sealed"
+    exit_code = 7
+    hint = "what comes later belongs in another batch"
+
+
+class BatchCanceled(DarkroomError):
+    """The batch was canceled, and takes no more jobs."""
+
+    code = "batch_canceled"
+    exit_code = 7
+    hint = "submit it under another name"
+
+
 class WishNotSupported(DarkroomError):
     """Something was wished of a running job that its kind does not do."""
 
@@ -200,6 +227,7 @@ class QueueFull(QueueError):
     code = "queue_full"
     retryable = True
     hint = "wait until jobs have been worked off, or raise maxmemory or DARKROOM_QUEUE_LIMIT"
+    retry_after: float = 2.0  # seconds
 
 
 class QuotaExceeded(QueueError):

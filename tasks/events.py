@@ -24,9 +24,11 @@ EventType = Literal[
     "job.failed",
     "job.canceled",
     "job.expired",
+    "batch.progress",
+    "batch.completed",
 ]
 EVENT_TYPES: tuple[str, ...] = get_args(EventType)
-TERMINAL_EVENTS = frozenset({"job.succeeded", "job.failed", "job.canceled", "job.expired"})
+TERMINAL_EVENTS = frozenset({"job.succeeded", "job.failed", "job.canceled", "job.expired", "batch.completed"})
 
 
 class DataUrl(str):
@@ -51,7 +53,7 @@ class Event:
 
     @property
     def terminal(self) -> bool:
-        """True for the one event that ends a job."""
+        """True for the one event that ends a job, and that of a batch."""
         return self.type in TERMINAL_EVENTS
 
     @property

@@ -11,6 +11,9 @@ from uuid import UUID
 from uuid_utils import uuid7
 
 from darkroom.tasks.errors import (
+    BatchCanceled,
+    BatchNotFound,
+    BatchSealed,
     DarkroomError,
     Fault,
     IdempotencyConflict,
@@ -201,11 +204,16 @@ def _submitted(drafted: Draft, reply: list[bytes] | QueueError) -> Submitted:
         raise QueueFull(f"{int(reply[1])} jobs wait in this lane already")
     if verdict == "quota":
         raise _over_quota(reply)
+    if verdict in _NO_PLACE:
+        raise _NO_PLACE[verdict]("the batch takes no more jobs" if verdict != "no_batch" else "there is no such batch")
     job_id, request = reply[1].decode(), json.loads(reply[2])
     if verdict == "conflict":
         raise IdempotencyConflict(f"job {job_id} was submitted with another request under this key or id")
     seeds = request["seeds"] if "seeds" in request else parse_request(request, kept=True).all_seeds
     return Submitted(job_id, seeds, request["model"], drafted.warnings, repeated=verdict == "repeated")
+
+
+_NO_PLACE = {"no_batch": BatchNotFound, "batch_sealed": BatchSealed, "batch_canceled": BatchCanceled}
 
 
 def _over_quota(reply: list[Any]) -> QuotaExceeded:
@@ -282,7 +290,7 @@ def unsent(drafted: Draft, error: QueueError) -> DarkroomError:
 
 
 def outcomes(
-    batch: Sequence[tuple[int, Asked]],
+    batch: Sequence[tuple[int, Any]],
     drafts: Sequence[Draft | DarkroomError],
     results: Sequence[Submitted | DarkroomError],
 ) -> Iterator[Outcome]:

@@ -77,7 +77,7 @@ def command(*args: Any, blocks: bool = False, alone: bool = False) -> Call:
 _REFUSED_WHEN_FULL = frozenset({"submit", "progress", "word"})
 
 #: Put before each script, in this order, as far as it uses them.
-_SHARED = ("keys", "records", "turns", "life")
+_SHARED = ("keys", "records", "turns", "batches", "life")
 
 
 @cache

@@ -49,6 +49,9 @@ class TaskSettings(Settings):
     record_ttl: int = Field(default=7 * DAY, ge=60, le=3650 * DAY, description="seconds a job is kept after its end")
     idempotency_ttl: int = Field(default=DAY, ge=60, le=3650 * DAY, description="seconds an idempotency key is kept")
     job_ttl: int = Field(default=30 * DAY, ge=60, le=3650 * DAY, description="seconds after which a job has ended")
+    batch_open_secs: float = Field(
+        default=DAY, ge=1, le=3650 * DAY, description="seconds after its newest job after which a batch is ended"
+    )
     queue_limit: int = Field(default=1_000_000, ge=1, description="jobs that may wait in one lane of a model")
     max_attempts: int = Field(default=3, ge=1, description="tries of a job whose failures may pass by themselves")
     max_losses: int = Field(default=2, ge=1, description="workers that may die over a job before it is given up")

@@ -4,9 +4,17 @@ import base64
 import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from darkroom.tasks.errors import Fault, InvalidRequest, JobNotFound, QueueBroken, QueueError, QueueUnavailable
+from darkroom.tasks.errors import (
+    BatchNotFound,
+    Fault,
+    InvalidRequest,
+    JobNotFound,
+    QueueBroken,
+    QueueError,
+    QueueUnavailable,
+)
 from darkroom.tasks.events import DataUrl, Event
 from darkroom.tasks.job import State, unreadable
 from darkroom.tasks.redis_io import Key, Operation, command
@@ -49,6 +57,24 @@ def of_job(job_id: str, *, watched: bool = False) -> Source:
 def of_all() -> Source:
     """The feed."""
     return Source(Key("feed"), feed)
+
+
+def of_batch(batch_id: str) -> Source:
+    """A batch's own stream."""
+    return Source(Key(f"batch_events:{batch_id}"), lambda cursor: first_of_batch(batch_id, cursor))
+
+
+def first_of_batch(batch_id: str, after: str | None) -> Operation[Batch]:
+    """What a batch's stream holds after an event id, without waiting. Raises BatchNotFound, InvalidRequest."""
+    cursor = _cursor(after)
+    (there, ended), entries = yield [
+        command("HMGET", Key(f"batch:{batch_id}"), "tenant", "ended"),
+        command("XRANGE", Key(f"batch_events:{batch_id}"), f"({cursor}", "+", "COUNT", PAGE),
+    ]
+    if there is None:
+        raise BatchNotFound(f"no batch {batch_id}")
+    batch = batch_of(entries, cursor, ended=ended is not None and not entries)
+    return batch if ended is not None else replace(batch, ended=False)  # an older end: some were tried again
 
 
 def first(job_id: str, after: str | None) -> Operation[Batch]:

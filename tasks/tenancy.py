@@ -60,14 +60,14 @@ def limits(**given: Any) -> Limits:
 
 def set_limits(tenant: str, found: Limits) -> Operation[None]:
     """From the next start on; what runs goes on. Raises InvalidRequest."""
-    _check(tenant)
+    check_tenant(tenant)
     kept = found.model_dump(exclude_defaults=True)
     yield script("limit", "tenant", tenant, json.dumps(kept) if kept else "", "")
 
 
 def read_limits(tenant: str) -> Operation[Limits]:
     """What is set of a tenant; what cannot be read is as if it were not. Raises InvalidRequest."""
-    _check(tenant)
+    check_tenant(tenant)
     kept = yield command("HGET", Key("tenants"), tenant)
     return _read(kept or b"{}") or Limits()
 
@@ -81,7 +81,7 @@ def list_tenants() -> Operation[list[TenantUse]]:
 def pause(what: Paused, name: str) -> Operation[None]:
     """Nothing of the tenant, or with the model, is started any more; what runs goes on, and deadlines hold."""
     if what == "tenant":
-        _check(name)
+        check_tenant(name)
     yield script("limit", what, name, "", "pause")
 
 
@@ -109,6 +109,7 @@ def _read(kept: bytes) -> Limits | None:
         return None
 
 
-def _check(tenant: str) -> None:
+def check_tenant(tenant: str) -> None:
+    """Raises InvalidRequest."""
     if not TENANT.fullmatch(tenant):
         raise InvalidRequest([Fault("tenant", "invalid_value", f"{tenant[:80]!r} is no tenant's name")])

@@ -3,6 +3,12 @@ local id = ARGV[2]
 local job, unreadable = load(id)
 if not job and not unreadable then return "not_found" end
 if job and (job.state == "queued" or job.state == "running") then return "active" end
+if job and job.batch and try("HGET", key("batch_jobs", job.batch), job.custom_id or "") == id then
+  redis.call("HDEL", key("batch_jobs", job.batch), job.custom_id)
+  try("ZREM", key("batch_order", job.batch), job.custom_id)
+  if try("HGET", key("batch", job.batch), "tenant") then redis.call("HINCRBY", key("batch", job.batch), "total", -1) end
+  count_in_batch(job.batch, job.state, nil)
+end
 local places = {"dead", "unreadable"}
 if job then
   table.insert(places, "index:" .. job.state)

@@ -253,10 +253,37 @@ local function check_waits(name)
   end
 end
 
+local MOST_COUNTED = 2000  -- jobs of a batch that are counted in one go; larger ones are left as they are
+
+-- A batch that has not ended, whose counts are not those of its jobs.
+local function check_batch(id)
+  local batch, order = load_batch(id), try("ZCARD", key("batch_order", id)) or 0
+  if not batch or batch.ended or order > MOST_COUNTED then return end
+  local found, total, wrong = {}, 0, false
+  for _, job in ipairs(try("HVALS", key("batch_jobs", id)) or {}) do
+    local state = try("HGET", job_key(job), "state") or ""
+    if STATES[state] then found[state], total = (found[state] or 0) + 1, total + 1 end
+  end
+  for _, state in ipairs(BATCH_STATES) do
+    if batch.counts[state] ~= (found[state] or 0) then
+      redis.call("HSET", key("batch", id), "n/" .. state, found[state] or 0)
+      wrong = true
+    end
+  end
+  if tonumber(batch.total) ~= total then
+    redis.call("HSET", key("batch", id), "total", total)
+    wrong = true
+  end
+  if wrong then mended("batch:" .. id, "count_wrong") end
+  end_batch(id, record_ttl)
+end
+
 local function check_key(name)
   local kind, id = string.match(name, "^(%a+):([%w-]+)$")
   if kind == "job" then
     check_record(id, load(id))
+  elseif kind == "batch" then
+    check_batch(id)
   elseif kind == "events" or kind == "steps" or kind == "preview" or kind == "attempts"
     or kind == "watched" then
     check_part(name, kind, id)

@@ -2,11 +2,14 @@
 -- repeat under the same id.
 -- ARGV: prefix, id, tenant, model, lane (its whole name), kind, request, digest, warnings, idempotency key or "", its
 -- seconds, message, start_by and finish_by in ms or "", most jobs that may wait in the lane, seconds within which every job
--- ends, needs (JSON) or "", cost, priority, user or ""
+-- ends, needs (JSON) or "", cost, priority, user or ""; of a batch its id, custom_id, and what the job is in it: "" one of
+-- its jobs, "retry" one in place of one that failed, "last" the one that is held until all others have ended
 -- -> {"queued" | "repeated" | "conflict", id, request, warnings}, {"full", number that wait}, or {"quota", "tenant" or
--- "user", number that wait, most that may, milliseconds after which to try again}
+-- "user", number that wait, most that may, milliseconds after which to try again}, or {"no_batch" | "batch_sealed" |
+-- "batch_canceled"}
 local _, id, tenant, model, queue, kind, request, digest, warnings, idem, idem_ttl, message, start_by, finish_by, most,
-  job_ttl, needs, cost, priority, user = unpack(ARGV)
+  job_ttl, needs, cost, priority, user, batch, custom_id, part = unpack(ARGV)
+if batch == "" then batch = nil end
 
 local function existing(other)
   local r = redis.call("HMGET", job_key(other), "digest", "request", "warnings")
@@ -14,13 +17,23 @@ local function existing(other)
   return {r[1] == digest and "repeated" or "conflict", other, r[2], r[3]}
 end
 
-local found = existing(id)
+local group = batch and load_batch(batch)
+if batch and not group then return {"no_batch"} end
+local kept = batch and (part == "last" and group.last or try("HGET", key("batch_jobs", batch), custom_id) or nil)
+local failed  -- the job in whose place this one comes
+if part == "retry" and kept ~= id then
+  failed = kept and load(kept)
+  if not failed or failed.state ~= "failed" then return existing(kept or "") or {"no_batch"} end
+end
+local found = existing(kept and not failed and kept or id)
 if not found and idem ~= "" then
   local kept = redis.call("GET", key("idempotency", tenant, idem))
   local other = kept and string.match(kept, "^%S+")
   if other then found = existing(other) end
 end
 if found then return found end
+if group and group.canceled then return {"batch_canceled"} end
+if group and group.sealed and not failed then return {"batch_sealed"} end
 
 local created = now()
 local job = {id = id, state = "queued", lane = queue, tenant = tenant, user = user, created = created,
@@ -58,6 +71,10 @@ local MOST_MESSAGES = 1000
 local function check_place()
   for _, set in ipairs({wait_key(job), key("turn", queue, tenant), key("turn", queue)}) do redis.call("ZCARD", set) end
   for _, set in ipairs({key("waits", tenant), key("lanes")}) do redis.call("SCARD", set) end
+  if batch then
+    redis.call("HLEN", key("batch_jobs", batch))
+    for _, name in ipairs({key("batch_order", batch), key("batches_due"), key("delayed")}) do redis.call("ZCARD", name) end
+  end
   return redis.call("LLEN", key("queue", queue))
 end
 
@@ -75,20 +92,49 @@ local function create()
   if start_by ~= "" then redis.call("HSET", job_key(id), "start_by", start_by) end
   redis.call("ZADD", key("index", "queued"), created, id)
   redis.call("ZADD", key("index", "queued", tenant), created, id)
-  enter(job)
+  if part == "last" then
+    redis.call("ZADD", key("delayed"), "+inf", id)
+    redis.call("SADD", key("lanes"), queue)
+  else
+    enter(job)
+  end
   if idem ~= "" then redis.call("SET", key("idempotency", tenant, idem), id .. " " .. digest, "EX", idem_ttl) end
   redis.call("ZADD", key("deadlines"), math.min(tonumber(start_by) or finish_by, finish_by), id)
   local event = cjson.encode({model = model, lane = class_of(queue), kind = kind, reason = "submitted"})
   told = emit(id, tenant, "job.queued", event, true)
   if not told then error(redis.error_reply("the event cannot be told: a stream is no stream, or ends in the future")) end
   -- A worker of before takes the job that the message names; no other needs more of them than it has lanes.
-  if lying < MOST_MESSAGES then redis.call("LPUSH", key("queue", queue), message) end
+  if lying < MOST_MESSAGES and part ~= "last" then redis.call("LPUSH", key("queue", queue), message) end
+end
+
+-- Its place in its batch.
+local function join()
+  local set, latest = key("batch", batch), math.max(tonumber(group.latest) or 0, created + job_ttl * 1000)
+  if part == "last" then return redis.call("HSET", set, "last", id) end
+  redis.call("HSET", job_key(id), "batch", batch, "custom_id", custom_id)
+  redis.call("HSET", key("batch_jobs", batch), custom_id, id)
+  if failed then
+    redis.call("HDEL", job_key(kept), "batch", "custom_id")
+    try("ZREM", key("dead"), kept)
+    redis.call("HDEL", set, "ended")
+    redis.call("HSET", set, "swept", 0)
+    redis.call("ZADD", key("batches_due"), created, batch)
+    for _, name in ipairs(BATCH_PARTS) do redis.call("PERSIST", key(name, batch)) end
+  else
+    redis.call("HINCRBY", set, "total", 1)
+    redis.call("ZADD", key("batch_order", batch), "NX", redis.call("HINCRBY", set, "number", 1), custom_id)
+    local open_ms = tonumber(redis.call("HGET", set, "open_ms") or nil) or 0
+    latest = latest + open_ms
+    redis.call("ZADD", key("batches_due"), created + open_ms, batch)
+  end
+  redis.call("HSET", set, "latest", string.format("%.0f", latest))
+  count_in_batch(batch, failed and "failed", "queued")
 end
 
 local function take_back()
   redis.pcall("DEL", job_key(id), key("events", id))
   for _, name in ipairs({"index:queued", "index:queued:" .. tenant, "index:queued:" .. tenant .. ":" .. user,
-                         "deadlines"}) do
+                         "deadlines", "delayed"}) do
     redis.pcall("ZREM", key(name), id)
   end
   pcall(leave, job)
@@ -97,6 +143,7 @@ local function take_back()
 end
 
 local made, failure = pcall(create)
+if made and batch then join() end
 if made then return {"queued", id, request, warnings} end
 take_back()
 return type(failure) == "table" and failure or redis.error_reply(tostring(failure))

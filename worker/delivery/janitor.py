@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import structlog
 
+from darkroom.tasks.batches import operations as batches
 from darkroom.tasks.claims import overdue, requeue
 from darkroom.tasks.errors import QueueBroken, QueueError
 from darkroom.tasks.reconcile import REFUSED, SWEPT, UNREADABLE, walk_on
@@ -19,6 +20,7 @@ from darkroom.worker.delivery.leftovers import Sweep
 
 ROUND_SECONDS = 2.0
 MOST = 200  # jobs a round
+PIECES = 20  # of what is to be done for batches, in a round
 WALK_SECONDS = 0.1  # of a round, for the reconciler: some dozen slices
 GRACE_SECONDS = 5.0  # after Redis was away, so that workers renew what they hold before it is given to others
 ENDS = frozenset({"canceled", "expired", "failed"})  # outcomes
@@ -62,6 +64,7 @@ class Janitor(Duty):
             done = self._io.run(sweep(self._worker, self._rules))
             if done is not None:
                 self._look_after(done)
+                self._io.run(batches.work(self._rules.record_ttl, PIECES))
                 self._reconcile()
         except QueueError as error:
             self._log.warning("janitor.round_failed", code=error.code)

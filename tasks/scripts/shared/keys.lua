@@ -42,6 +42,13 @@
 --   deaths                   zset    workers that ended without a word, by when; those of the last ten minutes
 --   idempotency:{tenant}:{k} string  "id digest", expires
 --   loras:{tenant}           hash    name -> what there is of its newest version (JSON) of a LoRA of the tenant's own
+--   batch:{id}               hash    tenant, name, metadata, created, sealed, canceled, expired, ended, n/{state}: jobs in it
+--   batch_jobs:{id}          hash    custom_id -> id of its job
+--   batch_order:{id}         zset    custom_ids, in the order in which they came
+--   batch_events:{id}        stream  events of the batch; these four live as long as its record
+--   batches                  zset    ids of batches, by when they were made; expires
+--   batches:{tenant}         zset    the same of one tenant
+--   batches_due              zset    ids of batches that the janitor has to do with, by when
 --   models                   hash    name -> offer (JSON) of every model that was served, as the first release reads it
 --   offers                   hash    the same in full
 --   serving:{model}          zset    workers that serve it, by the end of their word; expires

@@ -1,5 +1,21 @@
 -- How a job's state changes: into its lane, away from its worker, to its end.
 
+local function move(job, state)
+  try("ZREM", key("index", job.state), job.id)
+  try("ZREM", key("index", job.state, job.tenant), job.id)
+  try("ZADD", key("index", state), job.created, job.id)
+  try("ZADD", key("index", state, job.tenant), job.created, job.id)
+  if job.user ~= "" then
+    try("ZREM", key("index", job.state, job.tenant, job.user), job.id)
+    if state == "queued" or state == "running" then
+      try("ZADD", key("index", state, job.tenant, job.user), job.created, job.id)
+    end
+  end
+  redis.call("HSET", job_key(job.id), "state", state)
+  if job.batch then count_in_batch(job.batch, job.state, state) end
+  job.state = state
+end
+
 -- The one way into a terminal state. `field` and `payload`: what the record keeps of it ("result", "error" or "").
 local function finish(job, state, field, payload, event_data, record_ttl)
   for _, name in ipairs({"leases", "delayed", "deadlines"}) do try("ZREM", key(name), job.id) end
@@ -11,10 +27,12 @@ local function finish(job, state, field, payload, event_data, record_ttl)
   if field ~= "" then redis.call("HSET", job_key(job.id), field, payload) end
   emit(job.id, job.tenant, "job." .. state, event_data, true)
   for _, what in ipairs(WISHES) do redis.call("HDEL", job_key(job.id), "wish/" .. what) end
-  for _, name in ipairs(PARTS) do redis.call("EXPIRE", key(name, job.id), record_ttl) end
+  local kept = seconds_kept(job, record_ttl)
+  for _, name in ipairs(PARTS) do redis.call("EXPIRE", key(name, job.id), kept) end
   redis.call("DEL", key("watched", job.id))
-  sweep_index(key("index", state), record_ttl)
-  sweep_index(key("index", state, job.tenant), record_ttl)
+  sweep_index(key("index", state), kept)
+  sweep_index(key("index", state, job.tenant), kept)
+  if job.batch then end_batch(job.batch, record_ttl) end
 end
 
 local function lease_over(job)
@@ -161,4 +179,15 @@ local function lose(job, most, record_ttl, reason)
   if not survives_loss(job, most, record_ttl) then return "failed" end
   queue_again(job, 0, {reason = reason})
   return "queued"
+end
+
+-- What its owner's wish to cancel it comes to.
+local function cancel_job(job, record_ttl)
+  if job.state == "queued" or (job.state == "running" and lease_over(job)) then
+    finish(job, "canceled", "", "", "{}", record_ttl)
+    return "canceled"
+  end
+  if job.state ~= "running" then return "already_finished" end
+  if not job.cancel then redis.call("HSET", job_key(job.id), "cancel", "1", "canceled_at", now()) end
+  return "cancellation_requested"
 end

@@ -31,7 +31,7 @@ end
 
 local FIELDS = {"state", "tenant", "lane", "created", "token", "cancel", "claims", "start_by", "finish_by", "worker",
                 "canceled_at", "failures", "lost", "needs", "wish/save", "wish/sample", "cost", "priority", "user",
-                "started", "charged", "suspect"}
+                "started", "charged", "suspect", "batch", "custom_id"}
 
 -- The record's fields that most scripts need; nil where there is no record, nil and true where it cannot be read.
 local function load(id)
@@ -54,21 +54,6 @@ local function note_unreadable(id, record_ttl)
   local added = try("ZADD", key("unreadable"), "NX", now(), id)
   redis.call("EXPIRE", key("unreadable"), record_ttl)
   return added == 1
-end
-
-local function move(job, state)
-  try("ZREM", key("index", job.state), job.id)
-  try("ZREM", key("index", job.state, job.tenant), job.id)
-  try("ZADD", key("index", state), job.created, job.id)
-  try("ZADD", key("index", state, job.tenant), job.created, job.id)
-  if job.user ~= "" then
-    try("ZREM", key("index", job.state, job.tenant, job.user), job.id)
-    if state == "queued" or state == "running" then
-      try("ZADD", key("index", state, job.tenant, job.user), job.created, job.id)
-    end
-  end
-  redis.call("HSET", job_key(job.id), "state", state)
-  job.state = state
 end
 
 -- Records expire by themselves; their places in the index are swept here, two old ones for each new one, and the index

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any, cast
 
-from darkroom.tasks import AsyncDarkroom, AsyncJobHandle, Darkroom, TaskSettings
+from darkroom.tasks import AsyncBatchHandle, AsyncDarkroom, AsyncJobHandle, Darkroom, TaskSettings
 
 
 class AsyncFace:
@@ -22,7 +22,7 @@ class AsyncFace:
             return self._pulled(result)
         if isinstance(result, Awaitable):
             result = self._runner.run(_awaited(result))
-        return AsyncFace(self._runner, result) if isinstance(result, AsyncJobHandle) else result
+        return AsyncFace(self._runner, result) if isinstance(result, AsyncJobHandle | AsyncBatchHandle) else result
 
     def _pulled(self, items: AsyncIterator[Any]) -> Iterator[Any]:
         while True:

@@ -22,7 +22,7 @@ from darkroom.tasks import (
     TaskSettings,
     Txt2Img,
 )
-from darkroom.tasks.client import BATCH
+from darkroom.tasks.chunks import BATCH
 from tests.integration.hand import Hand
 
 from .conftest import Faces, within

@@ -15,8 +15,16 @@ def test_public_names() -> None:
         "EVENT_TYPES",
         "SCHEDULERS",
         "TERMINAL_EVENTS",
+        "AsyncBatchHandle",
         "AsyncDarkroom",
         "AsyncJobHandle",
+        "Batch",
+        "BatchCanceled",
+        "BatchHandle",
+        "BatchItem",
+        "BatchNotFound",
+        "BatchSealed",
+        "BatchState",
         "ClientClosed",
         "Darkroom",
         "DarkroomError",
@@ -91,6 +99,7 @@ def test_the_two_clients_have_the_same_calls() -> None:
         return {name for name in vars(kind) if not name.startswith("_")}
 
     assert calls(darkroom.tasks.Darkroom) == calls(darkroom.tasks.AsyncDarkroom)
+    assert calls(darkroom.tasks.BatchHandle) == calls(darkroom.tasks.AsyncBatchHandle)
     assert calls(darkroom.tasks.JobHandle) == calls(darkroom.tasks.AsyncJobHandle)
 
 
