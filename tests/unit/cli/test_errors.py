@@ -112,12 +112,18 @@ def test_the_page_has_every_command_with_an_example() -> None:
         assert re.search(rf"^\$ .*{name}", section, re.MULTILINE), f"{name} has no example"
 
 
+def _section(command: str) -> str:
+    return re.split(rf"^### darkroom {re.escape(command)}$", PAGE, flags=re.MULTILINE)[1].partition("\n### ")[0]
+
+
 def test_the_page_has_every_option() -> None:
     for name in commands():
         command = typer.main.get_command(app)
         for part in name.split():
             command = command.commands[part]  # type: ignore[attr-defined]
-        section = re.split(rf"^### darkroom {re.escape(name)}$", PAGE, flags=re.MULTILINE)[1].partition("\n### ")[0]
+        section = _section(name)
+        if "as `darkroom submit` has them" in section:
+            section += _section("submit")
         options = [option for param in command.params for option in param.opts if option.startswith("--")]
         known = {"--json", "--help", *re.findall(r"--[a-z0-9-]+[a-z0-9]", section)}
         assert [option for option in options if option not in known] == [], name
