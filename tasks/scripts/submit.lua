@@ -109,7 +109,7 @@ end
 
 -- Its place in its batch.
 local function join()
-  local set, latest = key("batch", batch), math.max(tonumber(group.latest) or 0, created + job_ttl * 1000)
+  local set, latest = key("batch", batch), created + job_ttl * 1000
   if part == "last" then return redis.call("HSET", set, "last", id) end
   redis.call("HSET", job_key(id), "batch", batch, "custom_id", custom_id)
   redis.call("HSET", key("batch_jobs", batch), custom_id, id)
@@ -127,7 +127,7 @@ local function join()
     latest = latest + open_ms
     redis.call("ZADD", key("batches_due"), created + open_ms, batch)
   end
-  redis.call("HSET", set, "latest", string.format("%.0f", latest))
+  redis.call("HSET", set, "latest", string.format("%.0f", math.max(tonumber(group.latest) or 0, latest)))
   count_in_batch(batch, failed and "failed", "queued")
 end
 

@@ -320,7 +320,9 @@ def test_records_live_as_long_as_their_batch(
     batch = client.batch("winter")
     found = [outcome.job.id for outcome in batch.submit_many(cats(450)) if outcome.job]
     hand.run(found[0])
-    assert raw.ttl(f"{prefix}job:{found[0]}") > task_settings.job_ttl
+    latest = task_settings.batch_open_secs + task_settings.job_ttl + task_settings.record_ttl
+    assert task_settings.job_ttl < raw.ttl(f"{prefix}job:{found[0]}") <= latest
+    assert 0 < raw.ttl(f"{prefix}index:succeeded") <= latest
     batch.cancel()
     assert set(work_off(hand).values()) == {"done"}
     lives = {raw.ttl(f"{prefix}{part}:{job_id}") for part in ("job", "events") for job_id in found}
