@@ -348,7 +348,7 @@ def test_counts_of_jobs_whose_worker_is_lost(client: Darkroom, hand: Hand, raw: 
     batch = client.batch("winter")
     found = [outcome.job.id for outcome in batch.submit_many(cats(4)) if outcome.job]
     for job_id in found[:3]:
-        hand.claim(job_id, lease=0.001)
+        hand.claim(job_id, lease=0)  # it is over at once
     hand.io.run(sweep("w", RULES))
     states = [item.state for item in batch.items()]
     assert counts(batch.get()) == {str(state): states.count(state) for state in set(states)} == {"queued": 4}
