@@ -48,14 +48,7 @@ class AsyncDarkroom(AsyncBatches):
         async for batch in async_chunks(requests):
             own = await self._io.run(own_loras.read_named(request for _, request in batch))
             drafts = [await self._try_draft(request, own) for _, request in batch]
-            sent = [item for item in drafts if isinstance(item, Draft)]
-            try:
-                results = await self._io.run(operations.submit_batch(sent)) if sent else []
-            except QueueError as error:
-                for outcome in operations.outcomes(batch, drafts, [operations.unsent(d, error) for d in sent]):
-                    yield outcome
-                raise
-            for outcome in operations.outcomes(batch, drafts, results):
+            async for outcome in self._write(batch, drafts):
                 yield outcome
 
     async def get(self, job_id: str) -> Job:
@@ -220,6 +213,20 @@ class AsyncDarkroom(AsyncBatches):
             if not (known and market.stale_for(error)):
                 raise
         return operations.draft(request, await self.models(), self._settings, job_id, own)
+
+    async def _write(
+        self, batch: Sequence[tuple[int, Any]], drafts: Sequence[Draft | DarkroomError]
+    ) -> AsyncIterator[Outcome]:
+        """As Darkroom._write."""
+        sent = [item for item in drafts if isinstance(item, Draft)]
+        try:
+            results = await self._io.run(operations.submit_batch(sent)) if sent else []
+        except QueueError as error:
+            for outcome in operations.outcomes(batch, drafts, [operations.unsent(d, error) for d in sent]):
+                yield outcome
+            raise
+        for outcome in operations.outcomes(batch, drafts, results):
+            yield outcome
 
     async def _try_draft(self, request: Asked, own: Belongings) -> Draft | DarkroomError:
         try:

@@ -57,13 +57,7 @@ class Darkroom(Batches):
         for batch in chunks(requests):
             own = self._io.run(own_loras.read_named(request for _, request in batch))
             drafts = [self._try_draft(request, own) for _, request in batch]
-            sent = [item for item in drafts if isinstance(item, Draft)]
-            try:
-                results = self._io.run(operations.submit_batch(sent)) if sent else []
-            except QueueError as error:
-                yield from operations.outcomes(batch, drafts, [operations.unsent(d, error) for d in sent])
-                raise
-            yield from operations.outcomes(batch, drafts, results)
+            yield from self._write(batch, drafts)
 
     def get(self, job_id: str) -> Job:
         """The record as it is now. Raises JobNotFound, QueueBroken where this version cannot read it."""
@@ -246,6 +240,16 @@ class Darkroom(Batches):
             if not (known and market.stale_for(error)):
                 raise
         return operations.draft(request, self.models(), self._settings, job_id, own)
+
+    def _write(self, batch: Sequence[tuple[int, Any]], drafts: Sequence[Draft | DarkroomError]) -> Iterator[Outcome]:
+        """The drafts in one pipeline; an outcome of each and of each error among them. As `submit_many` raises."""
+        sent = [item for item in drafts if isinstance(item, Draft)]
+        try:
+            results = self._io.run(operations.submit_batch(sent)) if sent else []
+        except QueueError as error:
+            yield from operations.outcomes(batch, drafts, [operations.unsent(d, error) for d in sent])
+            raise
+        yield from operations.outcomes(batch, drafts, results)
 
     def _try_draft(self, request: Asked, own: Belongings) -> Draft | DarkroomError:
         try:

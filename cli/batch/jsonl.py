@@ -5,7 +5,7 @@ from typing import Any, BinaryIO
 
 from darkroom.cli.batch.lines import Line, Raw, line, raw_lines, refused
 from darkroom.cli.reading import read_json
-from darkroom.cli.requests import MAX_LINE, with_kind
+from darkroom.cli.requests import MAX_LINE
 from darkroom.tasks import InvalidRequest
 from darkroom.tasks.findings import in_words
 
@@ -14,12 +14,7 @@ def read_jsonl(file: BinaryIO, defaults: Mapping[str, Any]) -> Iterator[Line]:
     """The lines of a file over `defaults`; empty ones are passed over. Raises FileRefused."""
     for raw in raw_lines(file):
         if raw.text.strip():
-            found = line(raw.number, raw.digest, _fields(raw))
-            yield found if isinstance(found.found, InvalidRequest) else _over(found, found.found, defaults)
-
-
-def _over(found: Line, fields: dict[str, Any], defaults: Mapping[str, Any]) -> Line:
-    return Line(found.number, found.custom_id, with_kind({**defaults, **fields}), named=found.named)
+            yield line(raw.number, raw.digest, _fields(raw), defaults)
 
 
 def _fields(raw: Raw) -> dict[str, Any] | InvalidRequest:

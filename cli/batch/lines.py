@@ -2,12 +2,12 @@
 
 import codecs
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from darkroom.cli.errors import CliError
-from darkroom.cli.requests import MAX_LINE
+from darkroom.cli.requests import MAX_LINE, with_kind
 from darkroom.tasks import Fault, InvalidRequest
 
 ID_FIELD = "custom_id"
@@ -68,9 +68,12 @@ def _without_mark(text: bytes) -> bytes:
     return text.removeprefix(codecs.BOM_UTF8)
 
 
-def line(number: int, digest: str, found: dict[str, Any] | InvalidRequest) -> Line:
-    """The line under its id; an id that is none is a fault of the line."""
-    own = found.pop(ID_FIELD, None) if isinstance(found, dict) else None
+def line(number: int, digest: str, found: dict[str, Any] | InvalidRequest, defaults: Mapping[str, Any]) -> Line:
+    """The line under its id, its fields over `defaults`; an id that is none is a fault of the line."""
+    own = None
+    if isinstance(found, dict):
+        own = found.pop(ID_FIELD, None)
+        found = with_kind({**defaults, **found})
     if own is None:
         return Line(number, f"{number}-{digest[:_DIGEST]}", found)
     if not isinstance(own, str) or not 0 < len(own) <= MOST_ID or not own.isprintable() or own != own.strip():

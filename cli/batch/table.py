@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 from darkroom.cli.batch.columns import Column, columns
 from darkroom.cli.batch.lines import FileRefused, Line, line, raw_lines, refused
-from darkroom.cli.requests import MAX_LINE, with_kind
+from darkroom.cli.requests import MAX_LINE
 from darkroom.tasks import InvalidRequest
 
 
@@ -20,10 +20,7 @@ def read_table(file: BinaryIO, defaults: Mapping[str, Any]) -> Iterator[Line]:
         if named is None:
             named = _header(row)
         else:
-            found = line(row.number, row.digest, _fields(row, named))
-            if isinstance(found.found, dict):
-                found = Line(found.number, found.custom_id, with_kind({**defaults, **found.found}), named=found.named)
-            yield found
+            yield line(row.number, row.digest, _fields(row, named), defaults)
     if named is None:
         raise FileRefused("the file is empty", hint="the first line of a CSV names the columns")
 

@@ -1,6 +1,6 @@
 """Batches of `AsyncDarkroom`. Each call is that of `darkroom.tasks.batches.blocking`, awaited."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,9 +10,9 @@ from darkroom.tasks.async_handles import AsyncJobHandle, Calls
 from darkroom.tasks.batches import operations
 from darkroom.tasks.batches.blocking import LAST
 from darkroom.tasks.batches.models import Batch, BatchItem
-from darkroom.tasks.batches.operations import CancelBatch, Place
+from darkroom.tasks.batches.operations import CancelBatch, Part, Place
 from darkroom.tasks.chunks import async_chunks
-from darkroom.tasks.errors import DarkroomError, InvalidRequest, JobNotFound, QueueError
+from darkroom.tasks.errors import DarkroomError, InvalidRequest, JobNotFound
 from darkroom.tasks.events import Event
 from darkroom.tasks.following import AsyncSharedReader
 from darkroom.tasks.job import State
@@ -32,6 +32,9 @@ class Client(Calls, Protocol):
     def _handle(self, submitted: Submitted) -> AsyncJobHandle: ...
     async def _draft(self, request: Asked, own: own_loras.Belongings, job_id: str | None = None) -> Draft: ...
     async def _try_draft(self, request: Asked, own: own_loras.Belongings) -> Draft | DarkroomError: ...
+    def _write(
+        self, batch: Sequence[tuple[int, Any]], drafts: Sequence[Draft | DarkroomError]
+    ) -> AsyncIterator[Outcome]: ...
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,7 @@ class AsyncBatchHandle:
     async def submit(self, request: Asked, custom_id: str) -> AsyncJobHandle:
         """As BatchHandle.submit."""
         operations.check_custom_id(custom_id)
-        asked = operations.request_of(self._place, request)
-        own = await self.client._io.run(own_loras.read_named([asked]))
-        drafted = operations.into(await self.client._draft(asked, own), self._place, custom_id)
-        return self.client._handle(await self.client._io.run(jobs.submit(drafted)))
+        return await self._submitted(request, custom_id)
 
     async def submit_many(
         self, requests: Iterable[tuple[str, Asked]] | AsyncIterable[tuple[str, Asked]]
@@ -63,24 +63,12 @@ class AsyncBatchHandle:
             drafts = [
                 await self._try_draft(pair[0], one, own) for (_, pair), (_, one) in zip(batch, asked, strict=True)
             ]
-            sent = [item for item in drafts if isinstance(item, Draft)]
-            try:
-                results = await self.client._io.run(jobs.submit_batch(sent)) if sent else []
-            except QueueError as error:
-                for outcome in jobs.outcomes(batch, drafts, [jobs.unsent(d, error) for d in sent]):
-                    yield outcome
-                raise
-            for outcome in jobs.outcomes(batch, drafts, results):
+            async for outcome in self.client._write(batch, drafts):
                 yield outcome
 
     async def seal(self, finally_: Asked | None = None) -> AsyncJobHandle | None:
         """As BatchHandle.seal."""
-        held = None
-        if finally_ is not None:
-            asked = operations.request_of(self._place, finally_)
-            own = await self.client._io.run(own_loras.read_named([asked]))
-            drafted = operations.into(await self.client._draft(asked, own), self._place, LAST, "last")
-            held = self.client._handle(await self.client._io.run(jobs.submit(drafted)))
+        held = None if finally_ is None else await self._submitted(finally_, LAST, "last")
         await self.client._io.run(operations.seal(self.id, self.client._settings.record_ttl))
         return held
 
@@ -132,6 +120,12 @@ class AsyncBatchHandle:
     @property
     def _place(self) -> Place:
         return Place(self.id, self.name, self.tenant)
+
+    async def _submitted(self, request: Asked, custom_id: str, part: Part = "") -> AsyncJobHandle:
+        asked = operations.request_of(self._place, request)
+        own = await self.client._io.run(own_loras.read_named([asked]))
+        drafted = operations.into(await self.client._draft(asked, own), self._place, custom_id, part)
+        return self.client._handle(await self.client._io.run(jobs.submit(drafted)))
 
     async def _try_draft(
         self, custom_id: str, asked: Asked | InvalidRequest, own: own_loras.Belongings

@@ -1,6 +1,6 @@
 """Batches of `Darkroom`: calls that it gets from here, and the handle. `darkroom.tasks.batches.aio` has the same."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -8,9 +8,9 @@ from darkroom.tasks import dead, own_loras, streams
 from darkroom.tasks import operations as jobs
 from darkroom.tasks.batches import operations
 from darkroom.tasks.batches.models import Batch, BatchItem
-from darkroom.tasks.batches.operations import CancelBatch, Place
+from darkroom.tasks.batches.operations import CancelBatch, Part, Place
 from darkroom.tasks.chunks import chunks
-from darkroom.tasks.errors import DarkroomError, InvalidRequest, JobNotFound, QueueError
+from darkroom.tasks.errors import DarkroomError, InvalidRequest, JobNotFound
 from darkroom.tasks.events import Event
 from darkroom.tasks.following import SharedReader
 from darkroom.tasks.handles import Calls, JobHandle
@@ -33,6 +33,9 @@ class Client(Calls, Protocol):
     def _handle(self, submitted: Submitted) -> JobHandle: ...
     def _draft(self, request: Asked, own: own_loras.Belongings, job_id: str | None = None) -> Draft: ...
     def _try_draft(self, request: Asked, own: own_loras.Belongings) -> Draft | DarkroomError: ...
+    def _write(
+        self, batch: Sequence[tuple[int, Any]], drafts: Sequence[Draft | DarkroomError]
+    ) -> Iterator[Outcome]: ...
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,7 @@ class BatchHandle:
         Raises InvalidRequest, IdempotencyConflict (the custom_id has another request), BatchSealed, BatchCanceled.
         """
         operations.check_custom_id(custom_id)
-        asked = operations.request_of(self._place, request)
-        own = self.client._io.run(own_loras.read_named([asked]))
-        drafted = operations.into(self.client._draft(asked, own), self._place, custom_id)
-        return self.client._handle(self.client._io.run(jobs.submit(drafted)))
+        return self._submitted(request, custom_id)
 
     def submit_many(self, requests: Iterable[tuple[str, Asked]]) -> Iterator[Outcome]:
         """As Darkroom.submit_many, of pairs of custom_id and request.
@@ -66,25 +66,14 @@ class BatchHandle:
                 own_loras.read_named(one for _, one in asked if not isinstance(one, InvalidRequest))
             )
             drafts = [self._try_draft(pair[0], one, own) for (_, pair), (_, one) in zip(batch, asked, strict=True)]
-            sent = [item for item in drafts if isinstance(item, Draft)]
-            try:
-                results = self.client._io.run(jobs.submit_batch(sent)) if sent else []
-            except QueueError as error:
-                yield from jobs.outcomes(batch, drafts, [jobs.unsent(d, error) for d in sent])
-                raise
-            yield from jobs.outcomes(batch, drafts, results)
+            yield from self.client._write(batch, drafts)
 
     def seal(self, finally_: Asked | None = None) -> JobHandle | None:
         """The batch takes no more jobs, and ends with the last that it has.
 
         `finally_`: a job that is held until then, and released by the batch's end; none of the items. Raises as submit.
         """
-        held = None
-        if finally_ is not None:
-            asked = operations.request_of(self._place, finally_)
-            own = self.client._io.run(own_loras.read_named([asked]))
-            drafted = operations.into(self.client._draft(asked, own), self._place, LAST, "last")
-            held = self.client._handle(self.client._io.run(jobs.submit(drafted)))
+        held = None if finally_ is None else self._submitted(finally_, LAST, "last")
         self.client._io.run(operations.seal(self.id, self.client._settings.record_ttl))
         return held
 
@@ -132,6 +121,12 @@ class BatchHandle:
     @property
     def _place(self) -> Place:
         return Place(self.id, self.name, self.tenant)
+
+    def _submitted(self, request: Asked, custom_id: str, part: Part = "") -> JobHandle:
+        asked = operations.request_of(self._place, request)
+        own = self.client._io.run(own_loras.read_named([asked]))
+        drafted = operations.into(self.client._draft(asked, own), self._place, custom_id, part)
+        return self.client._handle(self.client._io.run(jobs.submit(drafted)))
 
     def _try_draft(
         self, custom_id: str, asked: Asked | InvalidRequest, own: own_loras.Belongings

@@ -22,6 +22,7 @@ PAGE = 256  # items of one read
 MOST_NAME = 200  # characters of a name, and of a custom_id
 
 CancelBatch = Literal["canceled", "already_finished"]
+Part = Literal["", "retry", "last"]  # what a job is in its batch, as scripts/submit.lua has it
 _LONE = re.compile("[\ud800-\udfff]")  # halves of characters: they cannot be sent
 _IDEMPOTENCY, _DIGEST = 8, 6  # places among the arguments of the submit script
 
@@ -102,9 +103,7 @@ def check_custom_id(custom_id: str) -> None:
     _check_name("custom_id", custom_id)
 
 
-def into(
-    drafted: Draft, place: Place, custom_id: str, part: Literal["", "retry", "last"] = "", digest: str | None = None
-) -> Draft:
+def into(drafted: Draft, place: Place, custom_id: str, part: Part = "", digest: str | None = None) -> Draft:
     """The draft as a job of the batch. Its custom_id takes the place of an idempotency key.
 
     `digest`: of the request that it is held against when it is repeated; that of a job that is tried again.
